@@ -1,0 +1,52 @@
+PYTHON ?= python3
+WORKERS ?= 2
+
+BIN := .venv/bin
+DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard libs/pyproject.toml services/*/pyproject.toml cli/pyproject.toml))
+IMAGE := proto/release.binpb
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint gen pins release-image demo clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: .venv/.ready ## create .venv and install everything into it
+
+.venv/.ready: requirements/setup.txt requirements/dev.txt $(DISTRIBUTIONS:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit("Huracan needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/setup.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(DISTRIBUTIONS:%=--editable ./%)
+	@touch $@
+
+test: setup ## run all tests with branch coverage
+	$(BIN)/pytest --numprocesses $(WORKERS) --cov --cov-report term:skip-covered
+
+lint: setup ## run the static checks, contracts included
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	find ./libs ./services ./cli ./tests -path '*/tests/*' -name '*.py' | \
+		xargs $(BIN)/mypy --explicit-package-bases --cache-dir .mypy_cache/tests
+	$(BIN)/lint-imports
+	$(BIN)/python tools/gen.py --check
+	tools/buf lint proto
+	@test -f $(IMAGE) || { echo "$(IMAGE) is missing: nothing to compare the contracts with; run 'make release-image'"; exit 1; }
+	tools/buf breaking proto --against $(IMAGE)
+
+gen: setup ## write the generated contracts
+	$(BIN)/python tools/gen.py
+
+pins: setup ## write requirements/ from the pyproject.toml files (UPGRADE=1 moves the pins)
+	$(BIN)/python tools/pins.py $(if $(UPGRADE),--upgrade)
+
+release-image: ## keep the contracts of this release, for later ones to be compared with
+	CI=true tools/buf build proto --exclude-source-info --output $(IMAGE)
+
+demo: setup ## run the whole system on this machine (RECORDING= HISTORY= NEWS=)
+	$(BIN)/huracan demo $(if $(RECORDING),--recording "$(RECORDING)") $(if $(HISTORY),--history "$(HISTORY)") $(if $(NEWS),--news "$(NEWS)") --out out/demo
+
+clean: ## remove what make made, .venv and built tools excepted
+	rm -rf out build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,60 @@
+"""Pin every third-party dependency, by hash and without addresses, into requirements/.
+
+The pyproject.toml files are the one list of dependencies; extra arguments go to `uv pip compile`
+(`--upgrade` moves the pins, otherwise those that still fit stay).
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parent.parent
+PINS = REPO / "requirements"
+HEADER = "# Written by `make pins` from the pyproject.toml files.\n"
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read one TOML file."""
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def distributions() -> list[Path]:
+    """Return the pyproject.toml of every distribution built from this tree."""
+    folders = [REPO / "libs", *sorted(REPO.glob("services/*")), REPO / "cli"]
+    return [folder / "pyproject.toml" for folder in folders if (folder / "pyproject.toml").exists()]
+
+
+def runtime() -> list[str]:
+    """Collect the requirements of all distributions, without those that are built here."""
+    projects = [load(path)["project"] for path in distributions()]
+    local = {project["name"] for project in projects}
+    wanted = {requirement for project in projects for requirement in project.get("dependencies", [])}
+    return sorted(requirement for requirement in wanted if re.split(r"[^\w.-]", requirement)[0] not in local)
+
+
+def compile_pins(target: Path, requirements: list[str], extra: list[str]) -> None:
+    """Resolve `requirements` for every platform and Python we support and write `target`."""
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
+    options = ["--universal", "--python-version=3.11", "--generate-hashes", "--no-header", "--no-annotate"]
+    command = [uv, "pip", "compile", "-", "--quiet", f"--output-file={target}", *options, *extra]
+    subprocess.run(command, input="\n".join(requirements), text=True, check=True, cwd=REPO)
+    target.write_text(HEADER + target.read_text(encoding="utf-8").removeprefix(HEADER), encoding="utf-8")
+
+
+def main() -> None:
+    """Pin what services run on, what developers need on top, and the installer itself."""
+    extra = sys.argv[1:]
+    groups = load(REPO / "pyproject.toml")["dependency-groups"]
+    PINS.mkdir(exist_ok=True)
+    compile_pins(PINS / "runtime.txt", runtime(), extra)
+    within = f"--constraints={PINS / 'runtime.txt'}"
+    compile_pins(PINS / "dev.txt", runtime() + groups["dev"], [within, *extra])
+    compile_pins(PINS / "setup.txt", groups["setup"], extra)
+
+
+if __name__ == "__main__":
+    main()
