@@ -1,0 +1,69 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ContextRef(_message.Message):
+    __slots__ = ("kind", "key", "version")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    key: str
+    version: int
+    def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class Context(_message.Message):
+    __slots__ = ("ref", "epoch", "as_of_ns", "effective_from_ns", "valid_until_ns", "payload_digest", "engine_digest", "regime", "mood")
+    REF_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_NS_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_FROM_NS_FIELD_NUMBER: _ClassVar[int]
+    VALID_UNTIL_NS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REGIME_FIELD_NUMBER: _ClassVar[int]
+    MOOD_FIELD_NUMBER: _ClassVar[int]
+    ref: ContextRef
+    epoch: int
+    as_of_ns: int
+    effective_from_ns: int
+    valid_until_ns: int
+    payload_digest: bytes
+    engine_digest: bytes
+    regime: RegimeState
+    mood: MoodState
+    def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ...) -> None: ...
+
+class RegimeState(_message.Message):
+    __slots__ = ("shares", "volatility", "bars")
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    VOLATILITY_FIELD_NUMBER: _ClassVar[int]
+    BARS_FIELD_NUMBER: _ClassVar[int]
+    shares: _containers.RepeatedCompositeFieldContainer[RegimeShare]
+    volatility: float
+    bars: int
+    def __init__(self, shares: _Optional[_Iterable[_Union[RegimeShare, _Mapping]]] = ..., volatility: _Optional[float] = ..., bars: _Optional[int] = ...) -> None: ...
+
+class RegimeShare(_message.Message):
+    __slots__ = ("regime", "probability")
+    REGIME_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    regime: str
+    probability: float
+    def __init__(self, regime: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
+
+class MoodState(_message.Message):
+    __slots__ = ("polarity", "weight", "headlines", "last_news_id")
+    POLARITY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    HEADLINES_FIELD_NUMBER: _ClassVar[int]
+    LAST_NEWS_ID_FIELD_NUMBER: _ClassVar[int]
+    polarity: float
+    weight: float
+    headlines: int
+    last_news_id: bytes
+    def __init__(self, polarity: _Optional[float] = ..., weight: _Optional[float] = ..., headlines: _Optional[int] = ..., last_news_id: _Optional[bytes] = ...) -> None: ...

@@ -1,0 +1,63 @@
+from huracan.contracts.huracan.market.v1 import market_pb2 as _market_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StepAcknowledged(_message.Message):
+    __slots__ = ("service", "instrument", "step")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    instrument: _market_pb2.InstrumentId
+    step: int
+    def __init__(self, service: _Optional[str] = ..., instrument: _Optional[_Union[_market_pb2.InstrumentId, _Mapping]] = ..., step: _Optional[int] = ...) -> None: ...
+
+class ServiceChanged(_message.Message):
+    __slots__ = ("service", "running", "at_ns")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    running: bool
+    at_ns: int
+    def __init__(self, service: _Optional[str] = ..., running: _Optional[bool] = ..., at_ns: _Optional[int] = ...) -> None: ...
+
+class GapDetected(_message.Message):
+    __slots__ = ("instrument", "stream", "expected", "was", "at_ns", "ingest_seq", "action")
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    WAS_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    INGEST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    instrument: _market_pb2.InstrumentId
+    stream: str
+    expected: int
+    was: int
+    at_ns: int
+    ingest_seq: int
+    action: str
+    def __init__(self, instrument: _Optional[_Union[_market_pb2.InstrumentId, _Mapping]] = ..., stream: _Optional[str] = ..., expected: _Optional[int] = ..., was: _Optional[int] = ..., at_ns: _Optional[int] = ..., ingest_seq: _Optional[int] = ..., action: _Optional[str] = ...) -> None: ...
+
+class DeadLetter(_message.Message):
+    __slots__ = ("raw", "source", "schema", "reason", "detail", "attempt", "at_ns")
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    raw: bytes
+    source: str
+    schema: str
+    reason: str
+    detail: str
+    attempt: int
+    at_ns: int
+    def __init__(self, raw: _Optional[bytes] = ..., source: _Optional[str] = ..., schema: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., attempt: _Optional[int] = ..., at_ns: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,136 @@
+"""Ports: all that a service is given. What it may reach for is here; what stands behind is not its business.
+
+In-memory forms: `huracan.bus.memory`, `huracan.ticklog.memory`, `huracan.store.memory`, `huracan.sim.loop`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+M = TypeVar("M", bound=Message)
+
+
+class Delivery(Protocol):
+    """One message as it reached an inbox."""
+
+    @property
+    def subject(self) -> str:
+        """Return the subject it was published on."""
+
+    @property
+    def epoch(self) -> int:
+        """Return the epoch its writer put into the header."""
+
+    def decode(self) -> Message:
+        """Return the message; raise PoisonMessage when its bytes are not what the header says."""
+
+    @property
+    def raw(self) -> tuple[str, bytes]:
+        """Return schema name and bytes, for the dead letters."""
+
+    def ack(self) -> None:
+        """Say that it is dealt with. Unacknowledged messages of the acknowledged path come again."""
+
+
+class Inbox(Protocol):
+    """One first-in-first-out queue over any number of subjects."""
+
+    def subscribe(self, pattern: str, *, group: str = "") -> None:
+        """Receive what is published from now on, at most once. Members of a group share the messages."""
+
+    def consume(self, pattern: str, *, durable: str) -> None:
+        """Receive the acknowledged path at least once, from the first message this durable has not acknowledged."""
+
+    def latest(self, pattern: str) -> None:
+        """Receive the last acknowledged message of each matching subject, then at least once all that follow."""
+
+    def everything(self, pattern: str) -> None:
+        """Receive the acknowledged path from its first message that is kept, at least once."""
+
+    def __aiter__(self) -> AsyncIterator[Delivery]: ...
+
+    async def __anext__(self) -> Delivery:
+        """Wait for the next message."""
+
+    def close(self) -> None:
+        """Stop receiving."""
+
+
+class Bus(Protocol):
+    """Carries Protobuf messages between services on subjects."""
+
+    async def publish(self, subject: str, message: Message, *, epoch: int = 0) -> None:
+        """Send at most once: gaps are the reader's to count."""
+
+    async def publish_acknowledged(self, subject: str, message: Message, *, message_id: bytes, epoch: int = 0) -> None:
+        """Store once under the id and return; raise Recoverable when no acknowledgement came."""
+
+    def inbox(self) -> Inbox:
+        """Return a new, empty inbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a log."""
+
+    offset: int
+    message: Message
+
+
+class TickLog(Protocol):
+    """An append-only log of messages by topic and key; the truth that replays read."""
+
+    async def append(self, topic: str, key: str, message: Message, *, record_id: bytes) -> int:
+        """Append once under the id and return the offset; raise Recoverable when no acknowledgement came."""
+
+    async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]:
+        """Return the records from an offset on that are there now, oldest first."""
+
+    async def last(self, topic: str, key: str) -> Record | None:
+        """Return the newest record, or None when there is none."""
+
+    async def wait(self, topic: str, key: str, offset: int) -> None:
+        """Return once there is a record at this offset."""
+
+
+class Clock(Protocol):
+    """The only source of wall time."""
+
+    def now_ns(self) -> int:
+        """Return the time in nanoseconds since the Unix epoch."""
+
+    async def sleep_until(self, ns: int) -> None:
+        """Return at this time, at once if it is past."""
+
+
+class Store(Protocol):
+    """Keeps decisions, opinions, contexts, orders, fills and bars, each once under its id."""
+
+    async def save(self, messages: Sequence[Message]) -> int:
+        """Keep the messages and return how many were new; a later revision of an order replaces the earlier."""
+
+    async def load(self, kind: type[M]) -> list[M]:
+        """Return all messages of a kind, ordered by what they are about."""
+
+
+class Rng(Protocol):
+    """The only source of randomness."""
+
+    def stream(self, name: str) -> random.Random:
+        """Return a generator that depends on the run's seed and this name only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a service is given."""
+
+    bus: Bus
+    log: TickLog
+    clock: Clock
+    store: Store
+    rng: Rng
