@@ -1,0 +1,1 @@
+"""Buses: subjects, the in-memory bus, acknowledged publishing with an outbox."""

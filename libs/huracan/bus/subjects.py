@@ -1,0 +1,123 @@
+"""Subjects and topics: every one that Huracan uses is made here, and every token is escaped by one function."""
+
+from __future__ import annotations
+
+import re
+
+from huracan.contracts.market import InstrumentDefinition, InstrumentId
+from huracan.errors import BadInput
+
+TICKS_TOPIC = "huracan.ticks.v1"
+FEATURES_TOPIC = "huracan.features.v1"
+JOURNAL_TOPIC = "huracan.journal.v1"
+
+MICRO = "micro"
+BAR_1M = "bar_1m"
+BAR_15M = "bar_15m"
+
+_SAFE = re.compile(r"[a-z0-9_-]")
+_TOKEN = re.compile(r"[A-Za-z0-9_=-]+|\*|>")
+
+
+def token(text: str) -> str:
+    """Return text as one subject token: lower case letters, digits, `_` and `-` stay, others become `=` and hex.
+
+    Different texts give different tokens. Raises BadInput for empty text.
+    """
+    if not text:
+        raise BadInput("subject token was empty")
+    return "".join(char if _SAFE.match(char) else f"={ord(char):02x}=" for char in text)
+
+
+def shard_token(shard: int) -> str:
+    """Return a shard as two digits."""
+    return f"{shard:02d}"
+
+
+def _instrument_tokens(shard: int, instrument: InstrumentId) -> str:
+    return f"{shard_token(shard)}.{token(instrument.venue)}.{token(instrument.symbol)}"
+
+
+def features(feature_set: str, instrument: InstrumentDefinition) -> str:
+    """Return the subject of an instrument's windows: micro, bar_1m or bar_15m."""
+    return f"feat.v1.{token(feature_set)}.{_instrument_tokens(instrument.shard, instrument.id)}"
+
+
+def opinion(expert: str, shard: int, instrument: InstrumentId) -> str:
+    """Return the subject of an expert's opinions."""
+    return f"sig.v1.{token(expert)}.{_instrument_tokens(shard, instrument)}"
+
+
+def decision(strategy: str, shard: int, instrument: InstrumentId) -> str:
+    """Return the subject of a strategy's decisions."""
+    return f"sig.v1.decision.{token(strategy)}.{_instrument_tokens(shard, instrument)}"
+
+
+def signal(strategy: str, shard: int, instrument: InstrumentId) -> str:
+    """Return the subject of a strategy's public signals."""
+    return f"sig.v1.signal.{token(strategy)}.{_instrument_tokens(shard, instrument)}"
+
+
+def execution(account: str, kind: str, instrument: InstrumentId) -> str:
+    """Return the subject of an account's orders (kind `order`), fills (`fill`) or account states (`quality`)."""
+    return f"exec.v1.{token(account)}.{token(kind)}.{token(instrument.venue)}.{token(instrument.symbol)}"
+
+
+def context(kind: str, key: str) -> str:
+    """Return the subject of a context."""
+    return f"ctx.v1.{token(kind)}.{token(key)}"
+
+
+def news(source: str) -> str:
+    """Return the subject of a source's headlines."""
+    return f"news.v1.{token(source)}"
+
+
+def ops(service: str, event: str) -> str:
+    """Return the subject of a service's events."""
+    return f"ops.v1.{token(service)}.{token(event)}"
+
+
+def rpc(service: str, method: str) -> str:
+    """Return the subject on which a service is asked."""
+    return f"rpc.v1.{token(service)}.{token(method)}"
+
+
+def check(pattern: str) -> None:
+    """Raise BadInput when a subject or pattern is malformed."""
+    tokens = pattern.split(".")
+    if len(pattern) > 255 or not all(_TOKEN.fullmatch(part) for part in tokens) or ">" in tokens[:-1]:
+        raise BadInput(
+            f"subject was {pattern!r}: tokens of letters, digits, '_', '-', '='; '*' is one token, a last '>' any"
+        )
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Return whether a subject falls under a pattern: `*` stands for one token, a last `>` for one or more."""
+    wanted, given = pattern.split("."), subject.split(".")
+    for index, part in enumerate(wanted):
+        if part == ">":
+            return len(given) > index
+        if index >= len(given) or part not in ("*", given[index]):
+            return False
+    return len(wanted) == len(given)
+
+
+def journal_key(shard: int) -> str:
+    """Return the key of a shard's journal."""
+    return f"shard.{shard_token(shard)}"
+
+
+def account_key(account: str) -> str:
+    """Return the key of an account's journal."""
+    return f"account.{account}"
+
+
+def venue_key(account: str) -> str:
+    """Return the key of a paper venue's record of an account's orders."""
+    return f"venue.{account}"
+
+
+def dead_letters(topic: str) -> str:
+    """Return the topic that keeps what a topic refused."""
+    return f"{topic}.dlq"

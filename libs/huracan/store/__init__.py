@@ -1,0 +1,1 @@
+"""Stores: where decisions and what they rest on are kept."""

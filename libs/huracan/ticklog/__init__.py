@@ -1,0 +1,1 @@
+"""Logs of ticks, features and journals."""
