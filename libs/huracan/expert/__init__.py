@@ -1,0 +1,1 @@
+"""The one Expert port: context builders (slow, single writer) and a responder (stateless), and the service that runs them."""

@@ -1,0 +1,80 @@
+"""What an expert is: an opinion is a function of a window, named context versions and an engine (law 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+
+from huracan.contracts.context import Context, MoodState, RegimeState
+from huracan.contracts.opinion import AbstainReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Probabilities that the mid price is lower, about the same, or higher at the horizon; they sum to 1."""
+
+    p_down: float
+    p_flat: float
+    p_up: float
+    expected_move_bps: float | None = None
+
+
+class Responder(Protocol):
+    """Answer one window. Keeps no state between calls: any copy of it gives the same answer to the same question."""
+
+    name: str
+    """Name of the expert: regime, flow or sentiment."""
+    feature_set_digest: bytes
+    """Feature set the engine was made for; windows of another are answered FEATURE_SET_MISMATCH."""
+    engine_digest: bytes
+    """SHA-256 over everything that shapes the answer: parameters, version of the method."""
+    horizon_ns: int
+    """How far ahead the forecast looks."""
+    validity_ns: int
+    """How long an opinion may be used after the close of its step."""
+    context_kinds: tuple[str, ...]
+    """Kinds of context it reads."""
+    without_context: AbstainReason
+    """Reason to abstain while no version of such a context has been built yet: WARMING or NO_INPUT."""
+
+    def forecast(self, window: NDArray[np.float32], contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
+        """Return a forecast, or why there is none.
+
+        `window` has shape (64, columns), all rows filled, NaN where a value is missing; `contexts` holds one version
+        for each of `context_kinds`. Never raises for any finite, missing or extreme values.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextDraft:
+    """What a builder found; its host adds version, epoch, digests and the step from which it counts."""
+
+    kind: str
+    key: str
+    as_of_ns: int
+    valid_until_ns: int
+    payload: RegimeState | MoodState
+    engine_digest: bytes
+
+
+class ContextBuilder(Protocol):
+    """Build slow state from messages, one writer per key."""
+
+    inputs: tuple[str, ...]
+    """Subject patterns it reads."""
+
+    def observe(self, message: Message) -> Sequence[ContextDraft]:
+        """Take one message and return the contexts that are new because of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """One expert: a responder, and the builders of the contexts that it owns."""
+
+    responder: Responder
+    builders: tuple[ContextBuilder, ...] = ()

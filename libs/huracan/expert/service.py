@@ -1,0 +1,120 @@
+"""The service around one expert: windows and contexts in, opinions and new contexts out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from google.protobuf.message import Message
+
+from huracan.bus import subjects
+from huracan.bus.outbox import Outbox
+from huracan.clock import step_of, step_open
+from huracan.contracts.context import Context, context, context_name
+from huracan.contracts.features import FeatureWindow
+from huracan.contracts.ops import step_acknowledged
+from huracan.errors import PoisonMessage
+from huracan.expert.port import ContextDraft, Expert
+from huracan.expert.respond import respond
+from huracan.ids import derived_id
+from huracan.ports import Delivery, Ports
+from huracan.service.announce import announce
+
+VERSIONS_KEPT = 4
+"""Versions of a context kept: windows name the newest that is in force, seldom the one before."""
+
+
+class ExpertService:
+    """Run an expert: answer each micro window once, and build the contexts it owns."""
+
+    def __init__(self, expert: Expert, ports: Ports) -> None:
+        self.name = expert.responder.name
+        self.counts: Counter[str] = Counter()
+        self._expert = expert
+        self._ports = ports
+        self._outbox = Outbox(ports)
+        self._versions: dict[tuple[str, str, int], Context] = {}
+        self._newest: dict[tuple[str, str], Context] = {}
+        self._epochs: dict[tuple[str, str], int] = {}
+        self._gateway_epochs: dict[int, int] = {}
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        inbox = self._ports.bus.inbox()
+        inbox.latest("ctx.v1.>")
+        inbox.subscribe("feat.v1.micro.>", group=self.name)
+        inbox.subscribe(subjects.rpc(self.name, "opine"), group=self.name)
+        for pattern in dict.fromkeys(pattern for builder in self._expert.builders for pattern in builder.inputs):
+            inbox.everything(pattern)
+        await announce(self._ports, self.name, running=True)
+        try:
+            async for delivery in inbox:
+                await self._handle(delivery)
+        finally:
+            inbox.close()
+
+    async def _handle(self, delivery: Delivery) -> None:
+        try:
+            message = delivery.decode()
+        except PoisonMessage as error:
+            self.counts[f"poison.{error.reason}"] += 1
+            delivery.ack()
+            return
+        if isinstance(message, Context):
+            self._learn(message)
+        elif isinstance(message, FeatureWindow) and delivery.subject.startswith(("feat.v1.micro.", "rpc.")):
+            await self._answer(message)
+        else:
+            await self._build(message)
+        delivery.ack()
+
+    def _learn(self, new: Context) -> None:
+        name = context_name(new.ref)
+        known = self._newest.get(name)
+        if known is not None and (new.epoch < known.epoch or new.ref.version <= known.ref.version):
+            return
+        self._newest[name] = new
+        self._versions[*name, new.ref.version] = new
+        self._versions.pop((*name, new.ref.version - VERSIONS_KEPT), None)
+
+    async def _answer(self, window: FeatureWindow) -> None:
+        instrument = window.instrument
+        if window.epoch < self._gateway_epochs.get(instrument.shard, 0):
+            self.counts["refused.old_epoch"] += 1
+            return
+        self._gateway_epochs[instrument.shard] = window.epoch
+        answer = respond(self._expert.responder, window, self._versions)
+        self.counts["abstained" if answer.abstained else "opinions"] += 1
+        subject = subjects.opinion(self.name, instrument.shard, instrument.id)
+        await self._ports.bus.publish(subject, answer, epoch=window.epoch)
+        acknowledged = step_acknowledged(self.name, instrument.id, window.step)
+        await self._ports.bus.publish(subjects.ops(self.name, "step"), acknowledged)
+
+    async def _build(self, message: Message) -> None:
+        for builder in self._expert.builders:
+            for draft in builder.observe(message):
+                await self._publish(draft)
+
+    async def _publish(self, draft: ContextDraft) -> None:
+        name = (draft.kind, draft.key)
+        known = self._newest.get(name)
+        if known is not None and draft.as_of_ns <= known.as_of_ns:
+            return  # the builder was restarted and saw again what the published version already rests on
+        if name not in self._epochs:
+            self._epochs[name] = known.epoch + 1 if known else 1
+        now_ns = self._ports.clock.now_ns()
+        made = context(
+            kind=draft.kind,
+            key=draft.key,
+            version=known.ref.version + 1 if known else 1,
+            epoch=self._epochs[name],
+            as_of_ns=draft.as_of_ns,
+            effective_from_ns=step_open(step_of(now_ns - 1) + 1),
+            valid_until_ns=draft.valid_until_ns,
+            payload=draft.payload,
+            engine_digest=draft.engine_digest,
+        )
+        self._learn(made)
+        self.counts["contexts"] += 1
+        message_id = derived_id("context", *name, made.epoch, made.ref.version)
+        await self._outbox.put(subjects.context(*name), made, message_id=message_id, epoch=made.epoch)
+        await self._outbox.flush()

@@ -1,0 +1,1 @@
+"""Instruments, order books, bars."""

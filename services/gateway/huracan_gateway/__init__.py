@@ -1,0 +1,1 @@
+"""The market-data gateway: raw frames in; ticks, bars and windows of features out."""

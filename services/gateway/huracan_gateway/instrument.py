@@ -1,0 +1,363 @@
+"""One instrument: events in; order book, ticks, bars and windows out. Pure: knows no bus and no clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from huracan.clock import MINUTE_NS, STEP_NS, step_close, step_of, step_open
+from huracan.contracts.context import ContextRef
+from huracan.contracts.features import FeatureRow, FeatureWindow, feature_row, feature_window
+from huracan.contracts.market import (
+    FLAG_FIRST,
+    FLAG_UNSYNCED,
+    Bar,
+    InstrumentDefinition,
+    TickBatch,
+    TickColumns,
+    TickKind,
+    tick_batch,
+)
+from huracan.contracts.ops import GapDetected, gap_detected
+from huracan.errors import SequenceGap
+from huracan.features.bar import BAR, BarState
+from huracan.features.micro import MICRO, MicroState
+from huracan.features.window import WindowBuffer
+from huracan.market.bars import BarBuilder
+from huracan.market.book import ASK, BID, Applied, SyncedBook
+from huracan_gateway.book_check import BookCheck
+from huracan_gateway.events import Depth, Event, Quote, Snapshot, Trade
+from huracan_gateway.reject import Reason, Rejected
+
+FEATURE_DEPTH = 5
+"""Levels a side that features read."""
+BAR_INTERVALS = {"bar_1m": MINUTE_NS, "bar_15m": 15 * MINUTE_NS}
+
+
+class Bars:
+    """Bars of one interval, their features and windows."""
+
+    def __init__(self, definition: InstrumentDefinition, epoch: int, name: str, interval_ns: int) -> None:
+        self.name = name
+        self.interval_ns = interval_ns
+        self.builder = BarBuilder(definition, interval_ns)
+        self._definition = definition
+        self._epoch = epoch
+        self._state = BarState()
+        self._windows = WindowBuffer(BAR)
+        self._last_step: int | None = None
+
+    def push(self, bar: Bar, last_ingest_seq: int = 0, last_frame_ns: int = 0) -> FeatureWindow | None:
+        """Take a closed bar and return the window that ends with it; None for a partial bar, which enters no window."""
+        if bar.partial:
+            return None
+        step = bar.open_ns // self.interval_ns
+        if self._last_step is not None and step != self._last_step + 1:
+            self._state = BarState()
+        self._last_step = step
+        self._windows.push(step, self._state.push(bar), last_ingest_seq, last_ingest_seq)
+        return feature_window(
+            instrument=self._definition,
+            epoch=self._epoch,
+            feature_set=BAR.name,
+            feature_set_digest=BAR.digest,
+            interval_ns=self.interval_ns,
+            step=step,
+            first_step=self._windows.first_step,
+            close_ns=bar.open_ns + self.interval_ns,
+            values=self._windows.matrix(),
+            valid_rows=self._windows.valid_rows,
+            first_ingest_seq=self._windows.first_ingest_seq,
+            last_ingest_seq=self._windows.last_ingest_seq,
+            last_frame_ns=last_frame_ns,
+            book_synced=True,
+            bar=bar,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedStep:
+    """What the close of a step gives."""
+
+    row: FeatureRow
+    window: FeatureWindow
+    bars: list[tuple[str, FeatureWindow]]
+
+
+class Instrument:
+    """Everything the gateway knows of one instrument within one epoch."""
+
+    def __init__(self, definition: InstrumentDefinition, *, epoch: int, batch_rows: int) -> None:
+        self.definition = definition
+        self.book = SyncedBook()
+        self.check = BookCheck()
+        self.counts: Counter[str] = Counter()
+        self.batches: list[TickBatch] = []
+        """Full batches of ticks, for the log."""
+        self.gaps: list[GapDetected] = []
+        """Broken sequences, for whoever watches."""
+        self.next_step: int | None = None
+        """The step that closes next; None while no step closes."""
+        self.last_frame_ns = 0
+        self.last_ingest_seq = 0
+        self.bars = [Bars(definition, epoch, name, interval) for name, interval in BAR_INTERVALS.items()]
+        self._epoch = epoch
+        self._batch_rows = batch_rows
+        self._batch = 0
+        self._columns = TickColumns()
+        self._micro = MicroState(float(definition.price_increment), float(definition.size_increment))
+        self._windows = WindowBuffer(MICRO)
+        self._first_ingest_seq = 1
+        self._last_trade_id: int | None = None
+        self._last_quote_id = 0
+
+    def observe_from(self, ns: int) -> None:
+        """Bars that open at or after this receive time are whole."""
+        for bars in self.bars:
+            bars.builder.observe_from(ns)
+
+    def take(self, event: Event, *, recv_ns: int, ingest_seq: int) -> None:
+        """Take one event; raise Rejected, with nothing changed, when it contradicts what came before or itself."""
+        match event:
+            case Quote():
+                self._quote(event, recv_ns, ingest_seq)
+            case Trade():
+                self._trade(event, recv_ns, ingest_seq)
+            case Depth():
+                self._depth(event, recv_ns, ingest_seq)
+            case Snapshot():
+                self._snapshot(event, recv_ns, ingest_seq)
+        self.last_frame_ns = recv_ns
+        self.last_ingest_seq = ingest_seq
+        if self.next_step is None and self.book.synced:
+            self.next_step = step_of(recv_ns)
+            self._micro.close(step_open(self.next_step))  # what came before belongs to no step
+        if len(self._columns) >= self._batch_rows:
+            self.flush(recv_ns)
+
+    def _quote(self, quote: Quote, recv_ns: int, ingest_seq: int) -> None:
+        if min(quote.bid, quote.ask, quote.bid_size, quote.ask_size) <= 0:
+            raise Rejected(Reason.NOT_POSITIVE, f"best bid or ask was {quote}")
+        if quote.bid >= quote.ask:
+            raise Rejected(Reason.CROSSED, f"best bid was {quote.bid}, best ask {quote.ask}, in price increments")
+        self._in_order("u", quote.update_id, self._last_quote_id)
+        self._last_quote_id = quote.update_id
+        self._micro.quote(quote.bid, quote.bid_size, quote.ask, quote.ask_size)
+        self.check.quoted(quote)
+        common = (ingest_seq, quote.event_ns, recv_ns, quote.update_id, TickKind.TICK_KIND_QUOTE)
+        self._row(*common, FLAG_FIRST, BID, quote.bid, quote.bid_size)
+        self._row(*common, 0, ASK, quote.ask, quote.ask_size)
+
+    def _trade(self, trade: Trade, recv_ns: int, ingest_seq: int) -> None:
+        if min(trade.price, trade.size) <= 0:
+            raise Rejected(Reason.NOT_POSITIVE, f"price was {trade.price}, size {trade.size}, in increments")
+        last = self._last_trade_id
+        if last is not None:
+            self._in_order("t", trade.trade_id, last)
+            if trade.trade_id > last + 1:
+                self._gap("trade", last + 1, trade.trade_id, recv_ns, ingest_seq, "trades are missing; carried on")
+        self._last_trade_id = trade.trade_id
+        self._micro.trade(trade.price, trade.size, trade.side, recv_ns)
+        for bars in self.bars:
+            bars.builder.trade(recv_ns, trade.price, trade.size)
+        kind = TickKind.TICK_KIND_TRADE
+        self._row(
+            ingest_seq,
+            trade.event_ns,
+            recv_ns,
+            trade.trade_id,
+            kind,
+            FLAG_FIRST,
+            trade.side,
+            trade.price,
+            trade.size,
+        )
+
+    def _in_order(self, field: str, was: int, last: int) -> None:
+        if was <= last:
+            reason = Reason.DUPLICATE if was == last else Reason.OUT_OF_ORDER
+            raise Rejected(reason, f"{field} was {was} after {last}")
+
+    def _depth(self, depth: Depth, recv_ns: int, ingest_seq: int) -> None:
+        update = depth.update
+        try:
+            applied = self.book.apply(update)
+        except SequenceGap as gap:
+            applied = Applied.BUFFERED
+            self._lost("depth", gap.expected, gap.was, recv_ns, ingest_seq)
+        if applied is Applied.OUTDATED:
+            raise Rejected(Reason.DUPLICATE, f"u was {update.final}, the book is at {self.book.final}")
+        if applied is Applied.APPLIED:
+            self._updated(recv_ns, ingest_seq)
+        flag = 0 if self.book.synced else FLAG_UNSYNCED
+        first = FLAG_FIRST
+        for side, levels in ((BID, update.bids), (ASK, update.asks)):
+            for price, size in levels:
+                kind = TickKind.TICK_KIND_DEPTH
+                self._row(ingest_seq, depth.event_ns, recv_ns, update.final, kind, flag | first, side, price, size)
+                first = 0
+
+    def _snapshot(self, snapshot: Snapshot, recv_ns: int, ingest_seq: int) -> None:
+        known = self.book.synced and snapshot.last_update_id < self.book.final
+        if known:
+            raise Rejected(Reason.OUT_OF_ORDER, f"lastUpdateId was {snapshot.last_update_id}, behind {self.book.final}")
+        self.counts["snapshots"] += 1
+        for update in self.book.snapshot(snapshot.last_update_id, snapshot.bids, snapshot.asks):
+            try:
+                if self.book.apply(update) is Applied.APPLIED:
+                    self._updated(recv_ns, ingest_seq)
+            except SequenceGap as gap:
+                self._lost("depth", gap.expected, gap.was, recv_ns, ingest_seq)
+        if self.book.synced:
+            self._depth_features()
+            self._whole_book(snapshot.event_ns, recv_ns, ingest_seq)
+
+    def _whole_book(self, event_ns: int, recv_ns: int, ingest_seq: int) -> None:
+        first = FLAG_FIRST
+        for side, levels in zip((BID, ASK), self.book.book.levels(), strict=True):
+            for price, size in levels:
+                kind = TickKind.TICK_KIND_SNAPSHOT
+                self._row(ingest_seq, event_ns, recv_ns, self.book.final, kind, first, side, price, size)
+                first = 0
+
+    def _updated(self, recv_ns: int, ingest_seq: int) -> None:
+        bid, ask = self.book.book.best_bid(), self.book.book.best_ask()
+        if bid is not None and ask is not None and bid[0] >= ask[0]:
+            self.book.drop()
+            self._lost("depth", bid[0], ask[0], recv_ns, ingest_seq, "best bid was not below best ask; book dropped")
+            return
+        self.check.updated(self.book.final, (bid, ask))
+        self._depth_features()
+
+    def _depth_features(self) -> None:
+        book = self.book.book
+        self._micro.depth(book.bids(FEATURE_DEPTH), book.asks(FEATURE_DEPTH))
+
+    def _lost(
+        self,
+        stream: str,
+        expected: int,
+        was: int,
+        recv_ns: int,
+        ingest_seq: int,
+        action: str = "book dropped",
+    ) -> None:
+        """Let every reader of the log lose the book too: a snapshot without levels clears it."""
+        self._gap(stream, expected, was, recv_ns, ingest_seq, action)
+        self._micro.lost_book()
+        self.check.lost()
+        self._row(ingest_seq, recv_ns, recv_ns, 0, TickKind.TICK_KIND_SNAPSHOT, FLAG_FIRST, BID, 0, 0)
+
+    def _gap(self, stream: str, expected: int, was: int, recv_ns: int, ingest_seq: int, action: str) -> None:
+        self.counts[f"gaps.{stream}"] += 1
+        self.gaps.append(
+            gap_detected(
+                instrument=self.definition.id,
+                stream=stream,
+                expected=expected,
+                was=was,
+                at_ns=recv_ns,
+                ingest_seq=ingest_seq,
+                action=action,
+            )
+        )
+
+    def _row(
+        self,
+        ingest_seq: int,
+        event_ns: int,
+        recv_ns: int,
+        venue_seq: int,
+        kind: int,
+        flags: int,
+        side: int,
+        price: int,
+        size: int,
+    ) -> None:
+        columns = self._columns
+        columns.ingest_seq.append(ingest_seq)
+        columns.event_ns.append(event_ns)
+        columns.recv_ns.append(recv_ns)
+        columns.venue_seq.append(venue_seq)
+        columns.kind.append(kind)
+        columns.flags.append(flags)
+        columns.side.append(side)
+        columns.price.append(price)
+        columns.size.append(size)
+
+    def flush(self, watermark_ns: int) -> None:
+        """Make a batch of the rows so far; every frame received before the watermark is in it or an earlier one."""
+        self._batch += 1
+        self.counts["rows_logged"] += len(self._columns)
+        self.batches.append(
+            tick_batch(
+                instrument=self.definition,
+                epoch=self._epoch,
+                batch=self._batch,
+                columns=self._columns,
+                watermark_ns=watermark_ns,
+            )
+        )
+        self._columns = TickColumns()
+
+    def close(self, contexts: list[ContextRef]) -> ClosedStep:
+        """Close the next step: its row, its window with the contexts in force, and the windows of bars that ended."""
+        assert self.next_step is not None
+        step = self.next_step
+        close_ns = step_close(step)
+        self.next_step = step + 1
+        self.flush(close_ns)
+        values = self._micro.close(close_ns)
+        first, last = self._first_ingest_seq, self.last_ingest_seq
+        if first > last:
+            first = last = 0
+        self._windows.push(step, values, first, last)
+        row = feature_row(
+            instrument=self.definition,
+            epoch=self._epoch,
+            feature_set=MICRO.name,
+            feature_set_digest=MICRO.digest,
+            step=step,
+            close_ns=close_ns,
+            first_ingest_seq=first,
+            last_ingest_seq=last,
+            values=values,
+        )
+        self._first_ingest_seq = self.last_ingest_seq + 1
+        return ClosedStep(row, self._window(step, close_ns, contexts), self._closed_bars(close_ns))
+
+    def _window(self, step: int, close_ns: int, contexts: list[ContextRef]) -> FeatureWindow:
+        bid, ask = self.book.book.best_bid(), self.book.book.best_ask()
+        return feature_window(
+            instrument=self.definition,
+            epoch=self._epoch,
+            feature_set=MICRO.name,
+            feature_set_digest=MICRO.digest,
+            interval_ns=STEP_NS,
+            step=step,
+            first_step=self._windows.first_step,
+            close_ns=close_ns,
+            values=self._windows.matrix(),
+            valid_rows=self._windows.valid_rows,
+            first_ingest_seq=self._windows.first_ingest_seq,
+            last_ingest_seq=self._windows.last_ingest_seq,
+            last_frame_ns=self.last_frame_ns,
+            book_synced=self.book.synced,
+            best_bid=bid[0] if bid else 0,
+            best_ask=ask[0] if ask else 0,
+            expected_contexts=contexts,
+        )
+
+    def _closed_bars(self, close_ns: int) -> list[tuple[str, FeatureWindow]]:
+        windows = []
+        for bars in self.bars:
+            for bar in bars.builder.close_through(close_ns):
+                window = bars.push(bar, self.last_ingest_seq, self.last_frame_ns)
+                if window is not None:
+                    windows.append((bars.name, window))
+        return windows
+
+    def rest(self) -> None:
+        """Stop closing steps: nothing came for too long. The next frame begins a new run of steps."""
+        self.next_step = None
+        self._windows.reset()

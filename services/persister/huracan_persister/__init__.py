@@ -1,0 +1,1 @@
+"""The persister: keeps decisions and all they rest on."""
