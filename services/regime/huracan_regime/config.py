@@ -1,0 +1,102 @@
+"""Settings of the regime expert."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from huracan.config import Config
+from huracan.expert.score import Term
+
+HIGH_VOLATILITY = "High_Volatility"
+LOW_VOLATILITY = "Low_Volatility"
+TRENDING = "Trending"
+RANGING = "Ranging"
+REGIMES = (HIGH_VOLATILITY, LOW_VOLATILITY, TRENDING, RANGING)
+"""The four names of the public contract, in the order in which their probabilities are sent."""
+
+
+class RegimeModelConfig(Config):
+    """How the hidden Markov model is fitted, and for how long its word counts."""
+
+    min_history_bars: int = Field(default=500, ge=200)
+    """No fit on fewer bars of 15 minutes (500 are five days): four states would be named after noise."""
+    max_history_bars: int = Field(default=8000, ge=500, le=200_000)
+    """Newest bars that are fitted, 83 days: the fit takes seconds and a year ago was another market."""
+    stay_probability: float = Field(default=0.95, gt=0.25, lt=1)
+    """First guess of the probability that a state lasts another bar; the fit moves it."""
+    max_iterations: int = Field(default=300, ge=10, le=10_000)
+    """Bound on the iterations of expectation-maximisation."""
+    tolerance_nats: float = Field(default=0.01, gt=0, le=1)
+    """Iterate until the log-likelihood of the history gains less than this; larger is faster and coarser."""
+    min_variance: float = Field(default=0.001, gt=0, lt=1)
+    """Added to no variance below it, in squared standard deviations: no state may sit on a single value."""
+    valid_intervals: int = Field(default=2, ge=1, le=16)
+    """A context may be used until this many intervals after its bar's close; SEMANTICS says 2."""
+
+
+class Specialist(Config):
+    """What one regime makes of a micro window: an ordered logit on a few terms."""
+
+    terms: tuple[Term, ...] = Field(min_length=1)
+    """What the score is made of."""
+    must_agree: bool = False
+    """Say flat unless all terms point the same way: one confirms the other."""
+    flat_threshold: float = Field(ge=0, le=10)
+    """Log odds against a move either way at score 0: 1.3 is flat in 57 %, 2 in 76 %."""
+    move_bps: float = Field(ge=0, le=1000)
+    """Mean size of a move that is not flat, for the expected move."""
+
+
+class RegimeConfig(Config):
+    """Parameters of the regime expert; README.md says where the defaults come from."""
+
+    model: RegimeModelConfig = RegimeModelConfig()
+    trending: Specialist = Specialist(
+        terms=(
+            Term(column="mid_return_bps", half_life_steps=32, limit=5, weight=0.3),
+            Term(column="ofi_integrated", half_life_steps=4, limit=3, weight=0.7),
+        ),
+        must_agree=True,
+        flat_threshold=1.2,
+        move_bps=1.3,
+    )
+    """Momentum goes on where order flow confirms it."""
+    ranging: Specialist = Specialist(
+        terms=(
+            Term(column="mid_return_bps", kernel="displacement", limit=5, weight=-0.06),
+            Term(column="queue_imbalance", half_life_steps=1, limit=1, weight=1.2),
+        ),
+        flat_threshold=1.3,
+        move_bps=1.0,
+    )
+    """The mid returns to its mean over the window, and to the microprice side of the queue."""
+    high_volatility: Specialist = Specialist(
+        terms=(
+            Term(column="ofi_integrated", half_life_steps=4, limit=3, weight=0.5),
+            Term(column="queue_imbalance", half_life_steps=1, limit=1, weight=1.0),
+        ),
+        flat_threshold=1.4,
+        move_bps=1.5,
+    )
+    """Follow the flow, with a wide flat mass: moves are large and their direction is noise."""
+    low_volatility: Specialist = Specialist(
+        terms=(Term(column="queue_imbalance", half_life_steps=1, limit=1, weight=1.2),),
+        flat_threshold=1.5,
+        move_bps=0.5,
+    )
+    """The queue decides the next tick; moves are small."""
+    flat_bps: float = Field(default=0.25, gt=0, le=100)
+    """A move of the mid up to this size counts as flat: what `p_flat` is to be judged by."""
+    horizon_ms: int = Field(default=1000, ge=100, le=60_000)
+    """How far ahead the forecast looks."""
+    validity_ms: int = Field(default=300, ge=100, le=1000)
+    """How long an opinion may be used after its step; SEMANTICS says 300 for every opinion on `micro`."""
+
+    def specialists(self) -> dict[str, Specialist]:
+        """Return the specialist of each regime by its public name."""
+        return {
+            HIGH_VOLATILITY: self.high_volatility,
+            LOW_VOLATILITY: self.low_volatility,
+            TRENDING: self.trending,
+            RANGING: self.ranging,
+        }

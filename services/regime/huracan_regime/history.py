@@ -1,0 +1,61 @@
+"""History for the fit: observations of bars from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from huracan.contracts.features import FeatureWindow
+from huracan.contracts.market import Bar
+from huracan.contracts.market import instrument_key
+from huracan.features.bar import BAR
+from huracan.features.bar import BarState
+from huracan.market.history import load_history
+from huracan_regime.builder import History
+from huracan_regime.config import RegimeModelConfig
+from huracan_regime.model import OBSERVED
+
+_WARM_UP_BARS = 16
+
+
+def observations(bars: list[Bar]) -> NDArray[np.float64]:
+    """Return the observations of bars, shape (n, 2) as in OBSERVED; NaN where a feature has too few bars
+    before it."""
+    state, columns = BarState(), [BAR.names.index(name) for name in OBSERVED]
+    rows = [state.push(bar)[columns] for bar in bars]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(columns))
+
+
+def no_history(window: FeatureWindow) -> NDArray[np.float64]:  # noqa: ARG001 - a History
+    """Return no observations: there is then no regime context."""
+    return np.empty((0, len(OBSERVED)))
+
+
+def history_from_files(
+    files: Mapping[str, Path], config: RegimeModelConfig, *, before_ns: int | None = None
+) -> History:
+    """Return a History that reads bar files, keyed by `venue.symbol`; instruments without a file have no
+    history.
+
+    Only bars that had closed at the window's close count, and in a replay only those that had closed at
+    `before_ns`, the recording's first receive time: a builder restarted in the middle then fits the same
+    model. A file that cannot be used raises BadInput when it is read, at the instrument's first full window.
+    """
+
+    def read(window: FeatureWindow) -> NDArray[np.float64]:
+        path = files.get(instrument_key(window.instrument.id))
+        if path is None:
+            return no_history(window)
+        bars = load_history(
+            path,
+            instrument=window.instrument.id,
+            interval_ns=window.interval_ns,
+            before_ns=window.close_ns if before_ns is None else min(before_ns, window.close_ns),
+            last=config.max_history_bars + _WARM_UP_BARS,
+        )
+        return observations(bars)
+
+    return read

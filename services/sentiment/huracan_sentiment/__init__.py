@@ -1,0 +1,1 @@
+"""The sentiment expert: the mood of headlines about an underlying."""
