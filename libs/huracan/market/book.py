@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -39,13 +39,21 @@ class OrderBook:
         else:
             levels.pop(key, None)
 
+    def walk(self, side: int) -> Iterator[Level]:
+        """Yield the levels of a side, best first."""
+        if side == ASK:
+            yield from self._asks.items()
+        else:
+            for key, size in self._bids.items():
+                yield -key, size
+
     def bids(self, depth: int) -> list[Level]:
         """Return up to `depth` bid levels, best first."""
-        return [(-key, size) for key, size in islice(self._bids.items(), depth)]
+        return list(islice(self.walk(BID), depth))
 
     def asks(self, depth: int) -> list[Level]:
         """Return up to `depth` ask levels, best first."""
-        return list(islice(self._asks.items(), depth))
+        return list(islice(self.walk(ASK), depth))
 
     def best_bid(self) -> Level | None:
         """Return the best bid, or None when there is none."""
@@ -60,7 +68,7 @@ class OrderBook:
 
     def levels(self) -> tuple[list[Level], list[Level]]:
         """Return all bids and all asks, best first."""
-        return self.bids(len(self._bids)), self.asks(len(self._asks))
+        return list(self.walk(BID)), list(self.walk(ASK))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,12 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
-from collections.abc import Mapping
-from datetime import UTC
-from datetime import date
-from datetime import datetime
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from huracan.contracts.market import NewsItem
-from huracan.contracts.market import news_item
+from huracan.contracts.market import NewsItem, news_item
 from huracan.errors import BadInput
 
 _TIME = ("date", "time", "published_at")
@@ -82,9 +77,7 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[int, Mapping[str, object]]
                 continue
             number += 1
             if len(cells) != len(header):
-                raise BadInput(
-                    f"{name} row {number}: {len(cells)} fields were given, the header has {len(header)}"
-                )
+                raise BadInput(f"{name} row {number}: {len(cells)} fields were given, the header has {len(header)}")
             yield number, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise BadInput(f"{name} row {number + 1} is not CSV: {error}") from error

@@ -1,0 +1,1 @@
+"""The one feature engine: live, replay and training read features from here."""
