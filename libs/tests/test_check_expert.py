@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from huracan.contracts.context import context
-from huracan.contracts.context import mood_state
-from huracan.contracts.opinion import AbstainReason
-from huracan.contracts.opinion import abstention
-from huracan.expert.check import LawBroken
-from huracan.expert.check import check_expert
-from huracan.expert.check import sample_matrices
-from huracan.expert.port import Expert
-from huracan.expert.port import Forecast
+from huracan.contracts.context import context, mood_state
+from huracan.contracts.opinion import AbstainReason, abstention
+from huracan.expert.check import LawBroken, check_expert, sample_matrices
+from huracan.expert.port import Expert, Forecast
 from huracan.expert.respond import respond
 
 
@@ -139,9 +133,7 @@ def _raises_on_missing(window):
 
 
 def _raises_on_extremes(window):
-    return (
-        Forecast(p_down=0, p_flat=1, p_up=0 * int(np.abs(window[0, 0])) ** 0) if window.max() < 9 else 1 // 0
-    )
+    return Forecast(p_down=0, p_flat=1, p_up=0 * int(np.abs(window[0, 0])) ** 0) if window.max() < 9 else 1 // 0
 
 
 NO_INPUT = AbstainReason.ABSTAIN_REASON_NO_INPUT

@@ -10,20 +10,12 @@ import pytest
 
 from huracan.clock import STEP_NS
 from huracan.contracts.codec import digest
-from huracan.contracts.context import Context
-from huracan.contracts.context import context
-from huracan.contracts.context import mood_state
-from huracan.contracts.features import WINDOW_ROWS
-from huracan.contracts.features import FeatureWindow
-from huracan.contracts.features import feature_window
-from huracan.contracts.market import InstrumentType
-from huracan.contracts.market import instrument_definition
-from huracan.contracts.market import instrument_key
-from huracan.contracts.opinion import AbstainReason
-from huracan.contracts.opinion import reason_name
+from huracan.contracts.context import Context, context, mood_state
+from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
+from huracan.contracts.market import InstrumentType, instrument_definition, instrument_key
+from huracan.contracts.opinion import AbstainReason, reason_name
 from huracan.expert.port import Forecast
-from huracan.expert.respond import STALE_AFTER_NS
-from huracan.expert.respond import respond
+from huracan.expert.respond import STALE_AFTER_NS, respond
 from huracan.ids import opinion_id
 
 STEP = 17_231_612_550

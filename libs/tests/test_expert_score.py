@@ -10,11 +10,7 @@ from hypothesis import strategies as st
 from huracan.config import Config
 from huracan.contracts.features import WINDOW_ROWS
 from huracan.errors import BadInput
-from huracan.expert.score import Score
-from huracan.expert.score import Term
-from huracan.expert.score import engine_digest
-from huracan.expert.score import forecast
-from huracan.expert.score import kernel
+from huracan.expert.score import Score, Term, engine_digest, forecast, kernel
 
 NAMES = ("a", "b")
 values32 = st.floats(width=32, allow_nan=True, allow_infinity=True)

@@ -9,9 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from huracan.contracts.market import NewsItem
@@ -79,10 +77,7 @@ def test_headlines_come_oldest_first_whatever_the_order_of_the_file(write):
 
 @pytest.mark.parametrize("symbols", ["", "all", "BTC;ALL"])
 def test_a_headline_about_all_names_no_underlying(write, symbols):
-    assert (
-        list(_only(load_news(write("n.csv", f"time,title,symbols\n{AT_ISO},Up,{symbols}\n"))).underlyings)
-        == []
-    )
+    assert list(_only(load_news(write("n.csv", f"time,title,symbols\n{AT_ISO},Up,{symbols}\n"))).underlyings) == []
 
 
 def test_without_a_source_the_file_is_the_source(write):

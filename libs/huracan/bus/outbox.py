@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,9 +12,7 @@ from google.protobuf.message import Message
 
 from huracan.clock import MILLISECOND_NS
 from huracan.errors import Recoverable
-from huracan.ports import Clock
-from huracan.ports import Ports
-from huracan.ports import Rng
+from huracan.ports import Clock, Ports, Rng
 
 T = TypeVar("T")
 

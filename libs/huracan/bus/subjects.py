@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from huracan.contracts.market import InstrumentDefinition, InstrumentId
 from huracan.errors import BadInput
@@ -19,6 +20,7 @@ _SAFE = re.compile(r"[a-z0-9_-]")
 _TOKEN = re.compile(r"[A-Za-z0-9_=-]+|\*|>")
 
 
+@lru_cache(maxsize=4_096)
 def token(text: str) -> str:
     """Return text as one subject token: lower case letters, digits, `_` and `-` stay, others become `=` and hex.
 
@@ -92,6 +94,7 @@ def check(pattern: str) -> None:
         )
 
 
+@lru_cache(maxsize=65_536)
 def matches(pattern: str, subject: str) -> bool:
     """Return whether a subject falls under a pattern: `*` stands for one token, a last `>` for one or more."""
     wanted, given = pattern.split("."), subject.split(".")

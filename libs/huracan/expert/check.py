@@ -5,37 +5,22 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from huracan.clock import STEP_NS
-from huracan.clock import step_close
-from huracan.contracts.codec import digest
-from huracan.contracts.codec import encode
+from huracan.clock import STEP_NS, step_close
+from huracan.contracts.codec import digest, encode
 from huracan.contracts.context import Context
-from huracan.contracts.features import WINDOW_ROWS
-from huracan.contracts.features import FeatureWindow
-from huracan.contracts.features import feature_window
-from huracan.contracts.features import window_matrix
-from huracan.contracts.market import InstrumentDefinition
-from huracan.contracts.market import InstrumentType
-from huracan.contracts.market import instrument_definition
-from huracan.contracts.opinion import AbstainReason
-from huracan.contracts.opinion import Opinion
-from huracan.contracts.opinion import reason_name
-from huracan.expert.port import Expert
-from huracan.expert.port import Responder
-from huracan.expert.respond import STALE_AFTER_NS
-from huracan.expert.respond import Versions
-from huracan.expert.respond import respond
+from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window, window_matrix
+from huracan.contracts.market import InstrumentDefinition, InstrumentType, instrument_definition
+from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
+from huracan.expert.port import Expert, Responder
+from huracan.expert.respond import STALE_AFTER_NS, Versions, respond
 
 _STEP = 17_231_612_550
 _DIGEST_BYTES = 32
@@ -218,9 +203,7 @@ def gives_probabilities(case: Case) -> None:
         _require(all(math.isfinite(p) and 0 <= p <= 1 for p in shares), law, f"window {name!r} got {shares}")
         _require(abs(math.fsum(shares) - 1) <= _TOLERANCE, law, f"window {name!r} got {shares}")
         _require(answer.confidence == max(shares), law, f"window {name!r} got confidence {answer.confidence}")
-        _require(
-            math.isfinite(answer.expected_move_bps), law, f"window {name!r} got an endless expected move"
-        )
+        _require(math.isfinite(answer.expected_move_bps), law, f"window {name!r} got an endless expected move")
 
 
 def is_pure(case: Case) -> None:

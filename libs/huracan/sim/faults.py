@@ -76,7 +76,7 @@ class FaultyTransport:
         self._last_at: dict[tuple[str, str], float] = {}
 
     @property
-    def down(self) -> Set[str]:
+    def down(self) -> AbstractSet[str]:
         """Return the nodes that are stopped."""
         return self._down
 

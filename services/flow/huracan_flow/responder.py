@@ -11,9 +11,7 @@ from huracan.clock import MILLISECOND_NS
 from huracan.contracts.context import Context
 from huracan.contracts.opinion import AbstainReason
 from huracan.expert.port import Forecast
-from huracan.expert.score import Score
-from huracan.expert.score import engine_digest
-from huracan.expert.score import forecast
+from huracan.expert.score import Score, engine_digest, forecast
 from huracan.features.micro import MICRO
 from huracan_flow.config import FlowConfig
 
@@ -47,6 +45,4 @@ class FlowResponder:
         added = self._score.contributions(window)
         if added is None:
             return AbstainReason.ABSTAIN_REASON_NO_INPUT
-        return forecast(
-            sum(added), flat_threshold=self._config.flat_threshold, move_bps=self._config.move_bps
-        )
+        return forecast(sum(added), flat_threshold=self._config.flat_threshold, move_bps=self._config.move_bps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from huracan.clock import MINUTE_NS, STEP_NS, step_close, step_of, step_open
@@ -24,13 +25,15 @@ from huracan.features.bar import BAR, BarState
 from huracan.features.micro import MICRO, MicroState
 from huracan.features.window import WindowBuffer
 from huracan.market.bars import BarBuilder
-from huracan.market.book import ASK, BID, Applied, SyncedBook
+from huracan.market.book import ASK, BID, Applied, Level, SyncedBook
 from huracan_gateway.book_check import BookCheck
 from huracan_gateway.events import Depth, Event, Quote, Snapshot, Trade
 from huracan_gateway.reject import Reason, Rejected
 
 FEATURE_DEPTH = 5
 """Levels a side that features read."""
+_TRADE, _QUOTE = TickKind.TICK_KIND_TRADE, TickKind.TICK_KIND_QUOTE
+_DEPTH, _SNAPSHOT = TickKind.TICK_KIND_DEPTH, TickKind.TICK_KIND_SNAPSHOT
 BAR_INTERVALS = {"bar_1m": MINUTE_NS, "bar_15m": 15 * MINUTE_NS}
 
 
@@ -105,7 +108,9 @@ class Instrument:
         self._batch_rows = batch_rows
         self._batch = 0
         self._columns = TickColumns()
-        self._micro = MicroState(float(definition.price_increment), float(definition.size_increment))
+        self._micro = MicroState(
+            float(definition.price_increment), float(definition.size_increment) * float(definition.multiplier)
+        )
         self._windows = WindowBuffer(MICRO)
         self._first_ingest_seq = 1
         self._last_trade_id: int | None = None
@@ -144,9 +149,8 @@ class Instrument:
         self._last_quote_id = quote.update_id
         self._micro.quote(quote.bid, quote.bid_size, quote.ask, quote.ask_size)
         self.check.quoted(quote)
-        common = (ingest_seq, quote.event_ns, recv_ns, quote.update_id, TickKind.TICK_KIND_QUOTE)
-        self._row(*common, FLAG_FIRST, BID, quote.bid, quote.bid_size)
-        self._row(*common, 0, ASK, quote.ask, quote.ask_size)
+        best_bid, best_ask = [(quote.bid, quote.bid_size)], [(quote.ask, quote.ask_size)]
+        self._rows(ingest_seq, quote.event_ns, recv_ns, quote.update_id, _QUOTE, 0, best_bid, best_ask)
 
     def _trade(self, trade: Trade, recv_ns: int, ingest_seq: int) -> None:
         if min(trade.price, trade.size) <= 0:
@@ -160,18 +164,9 @@ class Instrument:
         self._micro.trade(trade.price, trade.size, trade.side, recv_ns)
         for bars in self.bars:
             bars.builder.trade(recv_ns, trade.price, trade.size)
-        kind = TickKind.TICK_KIND_TRADE
-        self._row(
-            ingest_seq,
-            trade.event_ns,
-            recv_ns,
-            trade.trade_id,
-            kind,
-            FLAG_FIRST,
-            trade.side,
-            trade.price,
-            trade.size,
-        )
+        level = [(trade.price, trade.size)]
+        bought, sold = (level, []) if trade.side == BID else ([], level)
+        self._rows(ingest_seq, trade.event_ns, recv_ns, trade.trade_id, _TRADE, 0, bought, sold)
 
     def _in_order(self, field: str, was: int, last: int) -> None:
         if was <= last:
@@ -190,12 +185,7 @@ class Instrument:
         if applied is Applied.APPLIED:
             self._updated(recv_ns, ingest_seq)
         flag = 0 if self.book.synced else FLAG_UNSYNCED
-        first = FLAG_FIRST
-        for side, levels in ((BID, update.bids), (ASK, update.asks)):
-            for price, size in levels:
-                kind = TickKind.TICK_KIND_DEPTH
-                self._row(ingest_seq, depth.event_ns, recv_ns, update.final, kind, flag | first, side, price, size)
-                first = 0
+        self._rows(ingest_seq, depth.event_ns, recv_ns, update.final, _DEPTH, flag, update.bids, update.asks)
 
     def _snapshot(self, snapshot: Snapshot, recv_ns: int, ingest_seq: int) -> None:
         known = self.book.synced and snapshot.last_update_id < self.book.final
@@ -213,12 +203,7 @@ class Instrument:
             self._whole_book(snapshot.event_ns, recv_ns, ingest_seq)
 
     def _whole_book(self, event_ns: int, recv_ns: int, ingest_seq: int) -> None:
-        first = FLAG_FIRST
-        for side, levels in zip((BID, ASK), self.book.book.levels(), strict=True):
-            for price, size in levels:
-                kind = TickKind.TICK_KIND_SNAPSHOT
-                self._row(ingest_seq, event_ns, recv_ns, self.book.final, kind, first, side, price, size)
-                first = 0
+        self._rows(ingest_seq, event_ns, recv_ns, self.book.final, _SNAPSHOT, 0, *self.book.book.levels())
 
     def _updated(self, recv_ns: int, ingest_seq: int) -> None:
         bid, ask = self.book.book.best_bid(), self.book.book.best_ask()
@@ -246,7 +231,7 @@ class Instrument:
         self._gap(stream, expected, was, recv_ns, ingest_seq, action)
         self._micro.lost_book()
         self.check.lost()
-        self._row(ingest_seq, recv_ns, recv_ns, 0, TickKind.TICK_KIND_SNAPSHOT, FLAG_FIRST, BID, 0, 0)
+        self._rows(ingest_seq, recv_ns, recv_ns, 0, _SNAPSHOT, 0, [(0, 0)], [])
 
     def _gap(self, stream: str, expected: int, was: int, recv_ns: int, ingest_seq: int, action: str) -> None:
         self.counts[f"gaps.{stream}"] += 1
@@ -262,7 +247,7 @@ class Instrument:
             )
         )
 
-    def _row(
+    def _rows(
         self,
         ingest_seq: int,
         event_ns: int,
@@ -270,20 +255,21 @@ class Instrument:
         venue_seq: int,
         kind: int,
         flags: int,
-        side: int,
-        price: int,
-        size: int,
+        bids: Sequence[Level],
+        asks: Sequence[Level],
     ) -> None:
-        columns = self._columns
-        columns.ingest_seq.append(ingest_seq)
-        columns.event_ns.append(event_ns)
-        columns.recv_ns.append(recv_ns)
-        columns.venue_seq.append(venue_seq)
-        columns.kind.append(kind)
-        columns.flags.append(flags)
-        columns.side.append(side)
-        columns.price.append(price)
-        columns.size.append(size)
+        """Append the rows of one frame: prices and sizes on the bid or buying side, then on the other."""
+        columns, count = self._columns, len(bids) + len(asks)
+        columns.ingest_seq.extend([ingest_seq] * count)
+        columns.event_ns.extend([event_ns] * count)
+        columns.recv_ns.extend([recv_ns] * count)
+        columns.venue_seq.extend([venue_seq] * count)
+        columns.kind.extend([kind] * count)
+        columns.flags.extend([flags | FLAG_FIRST, *[flags] * (count - 1)][:count])
+        columns.side.extend([BID] * len(bids) + [ASK] * len(asks))
+        for levels in (bids, asks):
+            columns.price.extend([price for price, _ in levels])
+            columns.size.extend([size for _, size in levels])
 
     def flush(self, watermark_ns: int) -> None:
         """Make a batch of the rows so far; every frame received before the watermark is in it or an earlier one."""

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from huracan.contracts.context import REGIME
-from huracan.contracts.context import regime_state
-from huracan.contracts.features import FeatureWindow
-from huracan.contracts.features import window_matrix
+from huracan.contracts.context import REGIME, regime_state
+from huracan.contracts.features import FeatureWindow, window_matrix
 from huracan.contracts.market import instrument_key
 from huracan.expert.port import ContextDraft
 from huracan.expert.score import engine_digest
 from huracan.features.bar import BAR
 from huracan_regime.config import RegimeConfig
 from huracan_regime.filter import forward_filter
-from huracan_regime.model import OBSERVED
-from huracan_regime.model import RegimeModel
-from huracan_regime.model import fit
+from huracan_regime.model import OBSERVED, RegimeModel, fit
 
 METHOD = "regime hmm 1"
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from huracan.expert.port import Expert
-from huracan_regime.builder import History
-from huracan_regime.builder import RegimeContextBuilder
+from huracan_regime.builder import History, RegimeContextBuilder
 from huracan_regime.config import RegimeConfig
 from huracan_regime.responder import RegimeResponder
 

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huracan.contracts.features import FeatureWindow
-from huracan.contracts.market import Bar
-from huracan.contracts.market import instrument_key
-from huracan.features.bar import BAR
-from huracan.features.bar import BarState
+from huracan.contracts.market import Bar, instrument_key
+from huracan.features.bar import BAR, BarState
 from huracan.market.history import load_history
 from huracan_regime.builder import History
 from huracan_regime.config import RegimeModelConfig

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from huracan_regime.config import HIGH_VOLATILITY
-from huracan_regime.config import LOW_VOLATILITY
-from huracan_regime.config import RANGING
-from huracan_regime.config import TRENDING
-from huracan_regime.config import RegimeModelConfig
+from huracan_regime.config import HIGH_VOLATILITY, LOW_VOLATILITY, RANGING, TRENDING, RegimeModelConfig
 
 Array = NDArray[np.float64]
 

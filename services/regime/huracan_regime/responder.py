@@ -8,13 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huracan.clock import MILLISECOND_NS
-from huracan.contracts.context import REGIME
-from huracan.contracts.context import Context
+from huracan.contracts.context import REGIME, Context
 from huracan.contracts.opinion import AbstainReason
 from huracan.expert.port import Forecast
-from huracan.expert.score import Score
-from huracan.expert.score import engine_digest
-from huracan.expert.score import forecast
+from huracan.expert.score import Score, engine_digest, forecast
 from huracan.features.micro import MICRO
 from huracan_regime.config import RegimeConfig
 
@@ -41,9 +38,7 @@ class RegimeResponder:
             for regime, specialist in config.specialists().items()
         }
 
-    def forecast(
-        self, window: NDArray[np.float32], contexts: Mapping[str, Context]
-    ) -> Forecast | AbstainReason:
+    def forecast(self, window: NDArray[np.float32], contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         """Return the odds of a window; NO_INPUT when the specialist's values are all missing."""
         shares = contexts[REGIME].regime.shares
         present = max(shares, key=lambda share: share.probability, default=None)

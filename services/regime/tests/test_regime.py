@@ -10,32 +10,19 @@ import pytest
 from pydantic import ValidationError
 
 from huracan.clock import MINUTE_NS
-from huracan.contracts.context import Context
-from huracan.contracts.context import RegimeState
-from huracan.contracts.context import context
-from huracan.contracts.context import regime_state
-from huracan.contracts.features import WINDOW_ROWS
-from huracan.contracts.features import FeatureWindow
-from huracan.contracts.features import feature_window
-from huracan.contracts.market import InstrumentId
-from huracan.contracts.market import InstrumentType
-from huracan.contracts.market import NewsItem
-from huracan.contracts.market import instrument_definition
+from huracan.contracts.context import Context, RegimeState, context, regime_state
+from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
+from huracan.contracts.market import InstrumentId, InstrumentType, NewsItem, instrument_definition
 from huracan.contracts.opinion import AbstainReason
 from huracan.expert.check import check_expert
-from huracan.expert.port import ContextDraft
-from huracan.expert.port import Forecast
+from huracan.expert.port import ContextDraft, Forecast
 from huracan.features.bar import BAR
 from huracan.features.micro import MICRO
 from huracan.market.history import load_history
 from huracan_regime.builder import RegimeContextBuilder
-from huracan_regime.config import REGIMES
-from huracan_regime.config import RegimeConfig
-from huracan_regime.config import RegimeModelConfig
+from huracan_regime.config import REGIMES, RegimeConfig, RegimeModelConfig
 from huracan_regime.expert import expert
-from huracan_regime.history import history_from_files
-from huracan_regime.history import no_history
-from huracan_regime.history import observations
+from huracan_regime.history import history_from_files, no_history, observations
 from huracan_regime.model import fit
 from huracan_regime.responder import RegimeResponder
 
@@ -203,9 +190,7 @@ def test_a_builder_that_restarts_says_the_same(history):
     windows = [_window(history[i : i + WINDOW_ROWS], CLOSE_NS + i * INTERVAL_NS) for i in range(3)]
     steady = RegimeContextBuilder(CONFIG, lambda window: history)
     said = [_only(steady.observe(window)) for window in windows]
-    restarted = [
-        _only(RegimeContextBuilder(CONFIG, lambda window: history).observe(window)) for window in windows
-    ]
+    restarted = [_only(RegimeContextBuilder(CONFIG, lambda window: history).observe(window)) for window in windows]
     assert said == restarted
 
 
@@ -283,9 +268,7 @@ def bar_file(tmp_path: Path) -> Path:
 def test_history_from_a_file_ends_at_the_window_and_in_a_replay_before_the_recording(bar_file):
     window = _window(np.zeros((WINDOW_ROWS, 2)), CLOSE_NS - 50 * INTERVAL_NS)
     live = history_from_files({KEY: bar_file}, CONFIG.model)(window)
-    replayed = history_from_files({KEY: bar_file}, CONFIG.model, before_ns=CLOSE_NS - 80 * INTERVAL_NS)(
-        window
-    )
+    replayed = history_from_files({KEY: bar_file}, CONFIG.model, before_ns=CLOSE_NS - 80 * INTERVAL_NS)(window)
     assert (live.shape, replayed.shape) == ((850, 2), (820, 2))
     np.testing.assert_array_equal(live[:820], replayed)
     bars = load_history(
@@ -392,9 +375,7 @@ def test_missing_micro_values_are_no_input():
 
 
 def test_the_engine_digests_follow_their_configuration(history):
-    assert (
-        RegimeResponder(CONFIG).engine_digest != RegimeResponder(RegimeConfig(horizon_ms=2000)).engine_digest
-    )
+    assert RegimeResponder(CONFIG).engine_digest != RegimeResponder(RegimeConfig(horizon_ms=2000)).engine_digest
     coarse = RegimeConfig(model=RegimeModelConfig(tolerance_nats=0.02))
     drafts = [
         _only(RegimeContextBuilder(config, lambda window: history).observe(_window(history[:64])))

@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from huracan.clock import NANOSECONDS
-from huracan.contracts.context import MOOD
-from huracan.contracts.context import MoodState
-from huracan.contracts.context import mood_state
+from huracan.contracts.context import MOOD, MoodState, mood_state
 from huracan.contracts.market import NewsItem
 from huracan.expert.port import ContextDraft
 from huracan.expert.score import engine_digest
 from huracan_sentiment.config import MoodConfig
-from huracan_sentiment.polarity import Polarity
-from huracan_sentiment.polarity import lexicon_digest
-from huracan_sentiment.polarity import polarity_of_headlines
+from huracan_sentiment.polarity import Polarity, lexicon_digest, polarity_of_headlines
 
 METHOD = "mood vader 1"
 
@@ -84,9 +80,7 @@ def mood(headlines: Sequence[Headline], half_life_s: int) -> MoodState:
     """Return the mood at the time of the newest of some headlines, oldest first; weights halve every
     half-life."""
     newest = headlines[-1]
-    weights = [
-        0.5 ** ((newest.published_ns - each.published_ns) / NANOSECONDS / half_life_s) for each in headlines
-    ]
+    weights = [0.5 ** ((newest.published_ns - each.published_ns) / NANOSECONDS / half_life_s) for each in headlines]
     weight = math.fsum(weights)
     return mood_state(
         polarity=math.fsum(w * each.polarity for w, each in zip(weights, headlines, strict=True)) / weight,

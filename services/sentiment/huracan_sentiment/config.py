@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from huracan.config import Config
 
@@ -49,7 +47,5 @@ class SentimentConfig(Config):
     @model_validator(mode="after")
     def _tilt_fits(self) -> Self:
         if self.largest_tilt > 1 - self.flat_share:
-            raise ValueError(
-                f"largest_tilt was {self.largest_tilt}: flat_share {self.flat_share} leaves less room"
-            )
+            raise ValueError(f"largest_tilt was {self.largest_tilt}: flat_share {self.flat_share} leaves less room")
         return self

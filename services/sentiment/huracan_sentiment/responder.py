@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huracan.clock import MILLISECOND_NS
-from huracan.contracts.context import MOOD
-from huracan.contracts.context import Context
+from huracan.contracts.context import MOOD, Context
 from huracan.contracts.opinion import AbstainReason
 from huracan.expert.port import Forecast
 from huracan.expert.score import engine_digest

@@ -9,25 +9,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from huracan.clock import NANOSECONDS
-from huracan.contracts.context import Context
-from huracan.contracts.context import MoodState
-from huracan.contracts.context import context
-from huracan.contracts.context import mood_state
-from huracan.contracts.features import WINDOW_ROWS
-from huracan.contracts.features import FeatureWindow
-from huracan.contracts.market import NewsItem
-from huracan.contracts.market import news_item
+from huracan.contracts.context import Context, MoodState, context, mood_state
+from huracan.contracts.features import WINDOW_ROWS, FeatureWindow
+from huracan.contracts.market import NewsItem, news_item
 from huracan.contracts.opinion import AbstainReason
 from huracan.expert.check import check_expert
-from huracan.expert.port import ContextDraft
-from huracan.expert.port import Forecast
+from huracan.expert.port import ContextDraft, Forecast
 from huracan.features.micro import MICRO
 from huracan_sentiment.builder import MoodContextBuilder
-from huracan_sentiment.config import MoodConfig
-from huracan_sentiment.config import SentimentConfig
+from huracan_sentiment.config import MoodConfig, SentimentConfig
 from huracan_sentiment.expert import expert
-from huracan_sentiment.polarity import WORDS
-from huracan_sentiment.polarity import polarity_of_headlines
+from huracan_sentiment.polarity import WORDS, polarity_of_headlines
 from huracan_sentiment.responder import MoodResponder
 
 T0 = 1_702_968_041 * NANOSECONDS
