@@ -6,7 +6,7 @@ DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard libs/pyproject.toml se
 IMAGE := proto/release.binpb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint gen pins release-image demo clean
+.PHONY: help setup test lint gen pins release-image demo chaos clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -47,6 +47,9 @@ release-image: ## keep the contracts of this release, for later ones to be compa
 
 demo: setup ## run the whole system on this machine (RECORDING= HISTORY= NEWS=)
 	$(BIN)/huracan demo $(if $(RECORDING),--recording "$(RECORDING)") $(if $(HISTORY),--history "$(HISTORY)") $(if $(NEWS),--news "$(NEWS)") --out out/demo
+
+chaos: setup ## strike the whole system with seeded faults on virtual time (SEED= repeats one)
+	$(BIN)/python -m huracan_cli.chaos $(if $(SEED),--seed $(SEED)) --out out/chaos
 
 clean: ## remove what make made, .venv and built tools excepted
 	rm -rf out build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

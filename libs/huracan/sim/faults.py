@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 
-from huracan.clock import MILLISECOND_NS, NANOSECONDS
+from huracan.clock import MILLISECOND_NS, NANOSECONDS, STEP_NS
 
 
 class FaultKind(StrEnum):
@@ -38,6 +38,8 @@ class Fault:
     lasts_ns: int
 
 
+BUSY_NS = 5 * MILLISECOND_NS
+"""Services work on a step for about this long after its close."""
 LATENCY_S = 0.000_3
 """Time from node to node when nothing is wrong."""
 TICK_S = 1e-9
@@ -48,18 +50,28 @@ REORDER_S = 0.010
 """Spread of what a reordering target sends: neighbours overtake each other."""
 
 
-def plan(rng: random.Random, *, targets: list[str], faults: int, start_ns: int, end_ns: int) -> list[Fault]:
-    """Return seeded faults at random times of an interval, oldest first."""
+def plan(
+    rng: random.Random, *, services: list[str], nodes: list[str], faults: int, start_ns: int, end_ns: int
+) -> list[Fault]:
+    """Return seeded faults at random times of an interval, oldest first: kills of services, the rest of any node.
+
+    Half of them strike in the few milliseconds after a step closes, when every service is at work on it.
+    """
     kinds = list(FaultKind)
-    planned = [
-        Fault(
-            kind=rng.choice(kinds),
-            target=rng.choice(targets),
-            at_ns=rng.randrange(start_ns, end_ns),
-            lasts_ns=rng.randrange(20 * MILLISECOND_NS, 700 * MILLISECOND_NS),
+    planned = []
+    for _ in range(faults):
+        kind = rng.choice(kinds)
+        at_ns = rng.randrange(start_ns, end_ns)
+        if rng.random() < 0.5:
+            at_ns += -at_ns % STEP_NS + rng.randrange(BUSY_NS)
+        planned.append(
+            Fault(
+                kind=kind,
+                target=rng.choice(services if kind is FaultKind.KILL else nodes),
+                at_ns=at_ns,
+                lasts_ns=rng.randrange(20 * MILLISECOND_NS, 700 * MILLISECOND_NS),
+            )
         )
-        for _ in range(faults)
-    ]
     return sorted(planned, key=lambda fault: (fault.at_ns, fault.target, fault.kind))
 
 

@@ -43,6 +43,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._elapsed_s = 0.0
         self.start_ns = start_ns
         super().__init__(_JumpingSelector(self._jump))
+        self._clock_resolution = 0.5 / NANOSECONDS  # asyncio's own, 1 ns, fires timers a nanosecond early
 
     def _jump(self, seconds: float) -> None:
         self._elapsed_s += seconds

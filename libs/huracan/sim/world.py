@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from huracan.bus.memory import MemoryBus
 from huracan.bus.transport import PERFECT, Transport
@@ -60,10 +60,14 @@ class World:
 
     async def kill(self, name: str) -> None:
         """Stop a service in the middle of whatever it does."""
+        await self._end(name)
+        _raise_failure([self._tasks[name]])
+
+    async def _end(self, name: str) -> None:
         task = self._tasks[name]
         task.cancel()
         await asyncio.wait([task])
-        _raise_failure(task)
+        self.bus.disconnect(name)
 
     async def announce_death(self, name: str) -> None:
         """Say, in its place, that a service is gone: what a supervisor does."""
@@ -75,18 +79,23 @@ class World:
         while not last.done():
             running = [task for task in self._tasks.values() if not task.done()]
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in running:
-                _raise_failure(task)
+            _raise_failure(running)
+
+    def check(self) -> None:
+        """Raise what any service has failed with."""
+        _raise_failure(self._tasks.values())
 
     async def stop(self) -> None:
-        """Stop every service; raise what any of them failed with."""
+        """Stop every service, then raise what any of them failed with."""
         for name in self._tasks:
-            await self.kill(name)
+            await self._end(name)
+        self.check()
 
 
-def _raise_failure(task: asyncio.Task[None]) -> None:
-    if task.done() and not task.cancelled():
-        error = task.exception()
+def _raise_failure(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Raise the first failure; all of them are taken note of."""
+    errors = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+    for error in errors:
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
         if error is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from huracan.contracts import codec
 from huracan.contracts.journal import JournalEntry
@@ -18,6 +18,9 @@ from huracan.store.tables import TABLE_OF, TABLES
 
 M = TypeVar("M", bound=Message)
 
+JOURNALS = "journal.parquet"
+KEY = "key"
+"""Column with the key of the journal."""
 MESSAGE = "message"
 """Column with the deterministic bytes of the message."""
 
@@ -44,7 +47,7 @@ def read_table(directory: Path, kind: type[M]) -> list[M]:
 
 
 def write_messages(messages: Sequence[Message], path: Path) -> None:
-    """Write messages of one kind in their order, bytes only: a journal, feature rows, dead letters."""
+    """Write messages of one kind in their order, bytes only: feature rows, dead letters."""
     _write(
         [{MESSAGE: codec.encode(message)} for message in messages] or [{MESSAGE: b""}],
         path,
@@ -52,17 +55,42 @@ def write_messages(messages: Sequence[Message], path: Path) -> None:
     )
 
 
+def write_journals(journals: Mapping[str, Sequence[Message]], directory: Path) -> None:
+    """Write every journal of a run, by its key, each in its order."""
+    rows = [{KEY: key, MESSAGE: codec.encode(entry)} for key, entries in journals.items() for entry in entries]
+    _write(rows or [{KEY: "", MESSAGE: b""}], directory / JOURNALS, keep=len(rows))
+
+
 def read_journal(directory: Path, key: str) -> list[JournalEntry]:
     """Return the entries of one journal of a run in their order."""
-    return [entry for entry in read_messages(directory / "journal.parquet", JournalEntry) if entry.key == key]
+    path = directory / JOURNALS
+    names, messages = _columns(path, [KEY, MESSAGE])
+    return _parsed(path, JournalEntry, [message for name, message in zip(names, messages, strict=True) if name == key])
 
 
 def read_messages(path: Path, kind: type[M]) -> list[M]:
     """Return the messages that `write_messages` or `write_run` wrote to a file, in their order."""
+    (messages,) = _columns(path, [MESSAGE])
+    return _parsed(path, kind, messages)
+
+
+def _columns(path: Path, names: list[str]) -> list[list[Any]]:
     if not path.is_file():
         raise BadInput(f"{path} was not found: is {path.parent} the --out directory of a run?")
     try:
-        column = pq.read_table(path, columns=[MESSAGE])[MESSAGE]
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise BadInput(f"{path} was not written by Huracan: {error}") from None
-    return [kind.FromString(value or b"") for value in column.to_pylist()]
+        table = pq.read_table(path, columns=names)
+        return [table[name].to_pylist() for name in names]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise _damaged(path, error) from None
+
+
+def _parsed(path: Path, kind: type[M], messages: list[Any]) -> list[M]:
+    try:
+        return [kind.FromString(message) for message in messages]
+    except (TypeError, DecodeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> BadInput:
+    first_line = str(error).partition("\n")[0]
+    return BadInput(f"{path} was not written by Huracan, or is damaged: {first_line}")

@@ -1,0 +1,244 @@
+"""Why a decision was made, proved: folded again from the journal, and each opinion asked again on its window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from huracan.bus import subjects
+from huracan.clock import STEP_NS
+from huracan.contracts import codec
+from huracan.contracts.context import Context
+from huracan.contracts.decision import Decision, Direction, Vote, direction_name
+from huracan.contracts.execution import Fill, Order, OrderReason, OrderState
+from huracan.contracts.features import WINDOW_ROWS, FeatureRow, FeatureWindow, feature_window
+from huracan.contracts.journal import JournalEntry, WindowOpened
+from huracan.contracts.market import instrument_key
+from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
+from huracan.errors import BadInput
+from huracan.expert.port import Expert
+from huracan.expert.respond import respond
+from huracan.store.parquet import read_journal, read_messages, read_table
+from huracan_cli.composition import Inputs, experts
+from huracan_orchestrator.fold import Fold
+
+
+LAST = "last"
+"""Stands for the last decision that was not to hold."""
+
+
+class ExplainedVote(BaseModel):
+    """One expert's part in a decision."""
+
+    model_config = ConfigDict(frozen=True)
+
+    expert: str
+    opinion_id: str
+    weight: float
+    p_down: float
+    p_flat: float
+    p_up: float
+    reason: str | None
+    engine_digest: str
+    proof: str
+    """Whether the expert, asked again on the rebuilt window, gives the same bytes; or why it cannot be asked."""
+
+
+class Explanation(BaseModel):
+    """A decision with all it rests on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    decision_id: str
+    strategy: str
+    instrument: str
+    epoch: int
+    step: int
+    close_ns: int
+    direction: str
+    confidence: float
+    size: int
+    size_increment: str
+    reason: str | None
+    disagreement: float
+    p_down: float
+    p_flat: float
+    p_up: float
+    ingest_seq: tuple[int, int]
+    """First and last frame of the window, in the order of the gateway's epoch."""
+    gateway_epoch: int
+    contexts: list[str]
+    """Context versions used, as kind/key/version."""
+    votes: list[ExplainedVote]
+    orders: list[str]
+    config_digest: str
+    feature_set_digest: str
+    journal_entries: int
+    """Entries of the journal folded to reach it."""
+    same_bytes: bool
+    """Whether the fold gives the decision byte for byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Folded:
+    decision: Decision
+    opened: WindowOpened
+    entries: int
+
+
+def explain(run: Path, decision_id: str) -> Explanation:
+    """Return the explanation of a decision of a run, named by its id, the beginning of it, or `last`.
+
+    `last` is the last decision that was not to hold, if there is one. Raises BadInput when the files are no run's, or the id names no decision or several.
+    """
+    decision = _find(run, decision_id)
+    folded = _fold(read_journal(run, subjects.journal_key(decision.shard)), decision.decision_id)
+    opinions = {row.opinion_id: row for row in read_table(run, Opinion)}
+    return Explanation(
+        decision_id=decision.decision_id.hex(),
+        strategy=decision.strategy,
+        instrument=instrument_key(decision.instrument),
+        epoch=decision.epoch,
+        step=decision.step,
+        close_ns=decision.close_ns,
+        direction=direction_name(decision.direction),
+        confidence=decision.confidence,
+        size=decision.size,
+        size_increment=decision.size_increment,
+        reason=reason_name(decision.reason) if decision.abstained else None,
+        disagreement=decision.disagreement,
+        p_down=decision.p_down,
+        p_flat=decision.p_flat,
+        p_up=decision.p_up,
+        ingest_seq=(decision.first_ingest_seq, decision.last_ingest_seq),
+        gateway_epoch=decision.gateway_epoch,
+        contexts=[f"{ref.kind}/{ref.key}/{ref.version}" for ref in decision.contexts],
+        votes=_votes(run, decision, folded.opened, opinions),
+        orders=_orders(run, decision),
+        config_digest=decision.config_digest.hex(),
+        feature_set_digest=decision.feature_set_digest.hex(),
+        journal_entries=folded.entries,
+        same_bytes=codec.encode(folded.decision) == codec.encode(decision),
+    )
+
+
+def _find(run: Path, decision_id: str) -> Decision:
+    wanted, decisions = decision_id.lower(), read_table(run, Decision)
+    if wanted == LAST and decisions:
+        return max(decisions, key=lambda row: (row.direction != Direction.DIRECTION_HOLD, row.close_ns))
+    found = [row for row in decisions if row.decision_id.hex().startswith(wanted)]
+    if not wanted or len(found) != 1:
+        raise BadInput(f"decision id was {decision_id!r}: {len(found)} decisions of {run} begin so")
+    return found[0]
+
+
+def _fold(journal: list[JournalEntry], decision_id: bytes) -> _Folded:
+    fold, windows = Fold(), {}
+    for entries, entry in enumerate(journal, start=1):
+        if entry.HasField("window_opened"):
+            opened = entry.window_opened
+            windows[instrument_key(opened.instrument.id), opened.gateway_epoch, opened.step] = opened
+        for decision in fold.apply(entry):
+            if decision.decision_id == decision_id:
+                key = (instrument_key(decision.instrument), decision.gateway_epoch, decision.step)
+                return _Folded(decision, windows[key], entries)
+    raise BadInput(f"decision {decision_id.hex()} does not follow from the journal of the run: was it cut?")
+
+
+def _votes(
+    run: Path, decision: Decision, opened: WindowOpened, opinions: Mapping[bytes, Opinion]
+) -> list[ExplainedVote]:
+    window = _window(run, opened)
+    if codec.digest(window) != decision.window_digest:
+        proofs = {
+            vote.expert: "the window could not be rebuilt from the feature rows of the run" for vote in decision.votes
+        }
+    else:
+        asked = experts(Inputs(definition=opened.instrument, first_recv_ns=0))
+        contexts = read_table(run, Context)
+        proofs = {vote.expert: _ask_again(asked, vote, window, contexts, opinions) for vote in decision.votes}
+    return [_vote(vote, opinions.get(vote.opinion_id, Opinion()), proofs[vote.expert]) for vote in decision.votes]
+
+
+def _vote(vote: Vote, opinion: Opinion, proof: str) -> ExplainedVote:
+    return ExplainedVote(
+        expert=vote.expert,
+        opinion_id=vote.opinion_id.hex(),
+        weight=vote.weight,
+        p_down=opinion.p_down,
+        p_flat=opinion.p_flat,
+        p_up=opinion.p_up,
+        reason=reason_name(vote.reason) if vote.reason != AbstainReason.ABSTAIN_REASON_UNSPECIFIED else None,
+        engine_digest=vote.engine_digest.hex(),
+        proof=proof,
+    )
+
+
+def _ask_again(
+    asked: Mapping[str, Expert],
+    vote: Vote,
+    window: FeatureWindow,
+    contexts: list[Context],
+    opinions: Mapping[bytes, Opinion],
+) -> str:
+    opinion = opinions.get(vote.opinion_id)
+    if opinion is None:
+        return "it never answered" if not vote.opinion_id else "its opinion was not kept"
+    if vote.expert not in asked or asked[vote.expert].responder.engine_digest != vote.engine_digest:
+        return "this installation has another engine"
+    versions = {(row.ref.kind, row.ref.key, row.ref.version): row for row in contexts}
+    again = respond(asked[vote.expert].responder, window, versions)
+    return "same bytes" if codec.encode(again) == codec.encode(opinion) else "DIFFERENT"
+
+
+def _window(run: Path, opened: WindowOpened) -> FeatureWindow:
+    """Return the window rebuilt from the feature rows of the run, with NaN where a row was not kept."""
+    first = opened.step - opened.valid_rows + 1
+    rows = {
+        row.step: row
+        for row in read_messages(run / "features.parquet", FeatureRow)
+        if first <= row.step <= opened.step
+        and row.epoch == opened.gateway_epoch
+        and instrument_key(row.instrument) == instrument_key(opened.instrument.id)
+    }
+    columns = len(rows[opened.step].values) // 4 if opened.step in rows else 0
+    values = np.full((WINDOW_ROWS, columns), np.nan, dtype=np.float32)
+    for step, row in rows.items():
+        values[WINDOW_ROWS - 1 - (opened.step - step)] = np.frombuffer(row.values, dtype="<f4")
+    return feature_window(
+        instrument=opened.instrument,
+        epoch=opened.gateway_epoch,
+        feature_set=subjects.MICRO,
+        feature_set_digest=opened.feature_set_digest,
+        interval_ns=STEP_NS,
+        step=opened.step,
+        first_step=opened.first_step,
+        close_ns=opened.close_ns,
+        values=values,
+        valid_rows=opened.valid_rows,
+        first_ingest_seq=opened.first_ingest_seq,
+        last_ingest_seq=opened.last_ingest_seq,
+        last_frame_ns=opened.last_frame_ns,
+        book_synced=opened.book_synced,
+        best_bid=opened.best_bid,
+        best_ask=opened.best_ask,
+        expected_contexts=list(opened.expected_contexts),
+    )
+
+
+def _orders(run: Path, decision: Decision) -> list[str]:
+    fills = [row for row in read_table(run, Fill) if row.decision_id == decision.decision_id]
+    told = []
+    for row in read_table(run, Order):
+        if row.decision_id == decision.decision_id:
+            state = OrderState.Name(row.state).removeprefix("ORDER_STATE_")
+            reason = f" {OrderReason.Name(row.reason).removeprefix('ORDER_REASON_')}" if row.reason else ""
+            parts = [f"{fill.quantity}@{fill.price}" for fill in fills if fill.order_id == row.order_id]
+            told.append(
+                f"{row.client_order_id} {state}{reason} {row.filled_quantity}/{row.quantity} {' '.join(parts)}".rstrip()
+            )
+    return told

@@ -1,0 +1,98 @@
+"""Simulation replay: a recording through every service, on virtual time, in lockstep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from huracan.bus import subjects
+from huracan.contracts.decision import Decision
+from huracan.sim.loop import VirtualClock, run_virtual
+from huracan.sim.world import World
+from huracan.store.parquet import write_journals, write_messages, write_run
+from huracan_cli.composition import Inputs, factories, gateway
+from huracan_cli.summary import Summary, summarise
+from huracan_gateway.feed import RecordingFeed
+from huracan_gateway.recording import Line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What to replay."""
+
+    recording: Path
+    history: Path | None = None
+    news: Path | None = None
+    seed: int = 0
+    out: Path | None = None
+    """Directory for the tables of the run; nothing is written without it."""
+
+
+class WatchedFeed(RecordingFeed):
+    """A recording that tells how many lines it has given."""
+
+    def __init__(self, path: Path, progress: Callable[[int], None]) -> None:
+        super().__init__(path)
+        self._progress = progress
+        self._lines_given = 0
+
+    async def next_line(self) -> Line | None:
+        """Return the next line."""
+        self._lines_given += 1
+        if self._lines_given % 1_000 == 0:
+            self._progress(self._lines_given)
+        return await super().next_line()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replay gave."""
+
+    summary: Summary
+    decisions: list[Decision]
+    """By instrument, step and strategy."""
+
+
+def replay(request: Replay, progress: Callable[[int], None] = lambda _: None) -> Outcome:
+    """Replay a recording; raise BadInput when an input cannot be used."""
+    feed = WatchedFeed(request.recording, progress)
+
+    async def main(clock: VirtualClock) -> Outcome:
+        inputs = Inputs(
+            definition=feed.definition,
+            first_recv_ns=feed.head.first_recv_ns,
+            history=request.history,
+            news=request.news,
+        )
+        world = World(clock, seed=request.seed)
+        for name, factory in factories(inputs).items():
+            world.start(name, factory)
+        world.start("gateway", gateway(inputs, feed, lockstep=True))
+        await world.finish("gateway")
+        summary = await summarise(world, request.recording)
+        await world.stop()
+        if request.out is not None:
+            await write(world, request.out)
+        return Outcome(summary, await world.store.load(Decision))
+
+    return run_virtual(main, start_ns=feed.head.first_recv_ns)
+
+
+async def write(world: World, out: Path) -> None:
+    """Write the tables, the journals, the feature rows and the dead letters of a run."""
+    await write_run(world.store, out)
+    write_journals(await _logged(world, subjects.JOURNAL_TOPIC), out)
+    for topic, name in (
+        (subjects.FEATURES_TOPIC, "features"),
+        (subjects.dead_letters(subjects.TICKS_TOPIC), "dead_letters"),
+    ):
+        by_key = await _logged(world, topic)
+        write_messages([message for messages in by_key.values() for message in messages], out / f"{name}.parquet")
+
+
+async def _logged(world: World, topic: str) -> dict[str, list[Message]]:
+    log = world.log.node("reader")
+    return {key: [record.message for record in await log.read(topic, key, 0)] for key in world.log.keys(topic)}
