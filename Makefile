@@ -17,12 +17,12 @@ setup: .venv/.ready ## create .venv and install everything into it
 	@$(PYTHON) -c 'import sys; sys.exit("Huracan needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/setup.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes --requirement requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(DISTRIBUTIONS:%=--editable ./%)
 	@touch $@
 
 test: setup ## run all tests with branch coverage
-	$(BIN)/pytest --numprocesses $(WORKERS) --cov --cov-report term:skip-covered
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope --cov --cov-report term:skip-covered
 
 lint: setup ## run the static checks, contracts included
 	$(BIN)/ruff check

@@ -26,7 +26,6 @@ from huracan.store.parquet import read_journal, read_messages, read_table
 from huracan_cli.composition import Inputs, experts
 from huracan_orchestrator.fold import Fold
 
-
 LAST = "last"
 """Stands for the last decision that was not to hold."""
 
@@ -93,7 +92,8 @@ class _Folded:
 def explain(run: Path, decision_id: str) -> Explanation:
     """Return the explanation of a decision of a run, named by its id, the beginning of it, or `last`.
 
-    `last` is the last decision that was not to hold, if there is one. Raises BadInput when the files are no run's, or the id names no decision or several.
+    `last` is the last decision that was not to hold, if there is one. Raises BadInput when the files are no run's, or
+    the id names no decision or several.
     """
     decision = _find(run, decision_id)
     folded = _fold(read_journal(run, subjects.journal_key(decision.shard)), decision.decision_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 
 import numpy as np
 from google.protobuf.message import Message
@@ -37,7 +36,6 @@ class RegimeContextBuilder:
     inputs: tuple[str, ...] = ("feat.v1.bar_15m.>",)
 
     def __init__(self, config: RegimeConfig, history: History) -> None:
-        import_module("hmmlearn.hmm")  # seconds that belong to the start, not to the first window
         self._config = config
         self._history = history
         self._models: dict[str, RegimeModel] = {}
