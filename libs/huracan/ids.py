@@ -27,9 +27,11 @@ def decision_id(strategy: str, instrument: str, epoch: int, step: int) -> bytes:
     return derived_id("decision", strategy, instrument, epoch, step)
 
 
-def opinion_id(expert: str, instrument: str, epoch: int, step: int, engine_digest: bytes) -> bytes:
-    """Return the id of the opinion that one engine of an expert has on a window."""
-    return derived_id("opinion", expert, instrument, epoch, step, engine_digest)
+def opinion_id(
+    expert: str, instrument: str, epoch: int, step: int, engine_digest: bytes, window_digest: bytes
+) -> bytes:
+    """Return the id of the opinion that one engine of an expert has on a window, down to the window's last byte."""
+    return derived_id("opinion", expert, instrument, epoch, step, engine_digest, window_digest)
 
 
 def order_id(account: str, decision: bytes) -> bytes:

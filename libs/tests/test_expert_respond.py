@@ -101,7 +101,7 @@ def test_a_forecast_becomes_an_opinion_with_its_lineage():
     assert not answer.abstained
     assert not answer.HasField("expected_move_bps")
     key = instrument_key(BTC.id)
-    assert answer.opinion_id == opinion_id("says", key, 4, STEP, responder.engine_digest)
+    assert answer.opinion_id == opinion_id("says", key, 4, STEP, responder.engine_digest, answer.window_digest)
     assert answer.valid_until_ns == CLOSE_NS + responder.validity_ns
     assert answer.window_digest == digest(window)
     assert list(answer.contexts) == [mood.ref]

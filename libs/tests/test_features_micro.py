@@ -173,7 +173,7 @@ def flow_of(steps: Steps, step: int) -> list[float]:
         for level, ((pb0, qb0), (pb1, qb1), (pa0, qa0), (pa1, qa1)) in enumerate(sides):
             flow[level] += qb1 * (pb1 >= pb0) - qb0 * (pb1 <= pb0) - qa1 * (pa1 <= pa0) + qa0 * (pa1 >= pa0)
     sizes = [q for each in updates for _, q in five(each.bids, 0) + five(each.asks, 0)]
-    mean_size = sum(sizes) / len(sizes) if any(sizes) else 1.0
+    mean_size = sum(sizes) / len(sizes) if any(sizes) else math.inf
     return [value / mean_size for value in flow]
 
 

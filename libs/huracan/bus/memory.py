@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -135,6 +135,7 @@ class MemoryInbox:
         self._bus = bus
         self._queue: deque[MemoryDelivery] = deque()
         self._stored: deque[bool] = deque()
+        self._best_effort = 0
         self._arrived = asyncio.Event()
 
     def subscribe(self, pattern: str, *, group: str = "") -> None:
@@ -167,15 +168,17 @@ class MemoryInbox:
         return consumer
 
     def put(self, delivery: MemoryDelivery, *, stored: bool = False) -> None:
-        """Append a message; when the inbox is full of best-effort messages the oldest goes."""
+        """Append a message; when the inbox is full of best-effort messages the oldest of them goes."""
         if self.closed:
             return
-        if not stored and len(self._queue) >= INBOX_BOUND and not self._stored[0]:
-            self._queue.popleft()
-            self._stored.popleft()
+        if not stored and self._best_effort >= INBOX_BOUND:
+            oldest = self._stored.index(False)
+            del self._queue[oldest], self._stored[oldest]
+            self._best_effort -= 1
             self.dropped += 1
         self._queue.append(delivery)
         self._stored.append(stored)
+        self._best_effort += not stored
         self._arrived.set()
 
     def __aiter__(self) -> AsyncIterator[MemoryDelivery]:
@@ -187,7 +190,7 @@ class MemoryInbox:
         while not self._queue:
             self._arrived.clear()
             await self._arrived.wait()
-        self._stored.popleft()
+        self._best_effort -= not self._stored.popleft()
         return self._queue.popleft()
 
     def close(self) -> None:
@@ -204,9 +207,10 @@ class MemoryBus:
         self.subscriptions: list[tuple[str, str, MemoryInbox]] = []
         self.durables: dict[tuple[str, str], _Consumer] = {}
         self.followers: list[tuple[_Consumer, MemoryInbox]] = []
+        self.inboxes: list[MemoryInbox] = []
         self.stream: list[Stored] = []
         self._ids: set[bytes] = set()
-        self._turn = 0
+        self._turns: Counter[tuple[str, str]] = Counter()
 
     def node(self, name: str) -> NodeBus:
         """Return the bus as one node sees it."""
@@ -216,19 +220,25 @@ class MemoryBus:
         """Drop what a closed inbox asked for; durable places in the stream stay."""
         self.subscriptions = [entry for entry in self.subscriptions if entry[2] is not inbox]
         self.followers = [entry for entry in self.followers if entry[1] is not inbox]
+        self.inboxes = [entry for entry in self.inboxes if entry is not inbox]
+
+    def disconnect(self, node: str) -> None:
+        """Close every inbox of a node, as its end does; else its groups would go on sharing with the dead."""
+        for inbox in [inbox for inbox in self.inboxes if inbox.node == node]:
+            inbox.close()
 
     def send(self, source: str, stored: Stored) -> None:
         """Deliver to every subscriber, and to one member of each group."""
         groups: dict[tuple[str, str], list[MemoryInbox]] = {}
-        for pattern, group, inbox in self.subscriptions:
+        for pattern, name, inbox in self.subscriptions:
             if subjects.matches(pattern, stored.subject):
-                if group:
-                    groups.setdefault((pattern, group), []).append(inbox)
+                if name:
+                    groups.setdefault((pattern, name), []).append(inbox)
                 else:
                     self._carry(source, inbox, stored)
-        for members in groups.values():
-            self._turn += 1
-            self._carry(source, members[self._turn % len(members)], stored)
+        for group, members in groups.items():
+            self._turns[group] += 1
+            self._carry(source, members[self._turns[group] % len(members)], stored)
 
     def _carry(self, source: str, inbox: MemoryInbox, stored: Stored) -> None:
         self.transport.carry(source, inbox.node, lambda: inbox.put(MemoryDelivery(stored)))
@@ -265,7 +275,9 @@ class NodeBus:
 
     def inbox(self) -> MemoryInbox:
         """Return a new, empty inbox."""
-        return MemoryInbox(self._bus, self._name)
+        inbox = MemoryInbox(self._bus, self._name)
+        self._bus.inboxes.append(inbox)
+        return inbox
 
 
 def _stored(subject: str, message: Message, epoch: int) -> Stored:

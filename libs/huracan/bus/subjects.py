@@ -116,6 +116,11 @@ def account_key(account: str) -> str:
     return f"account.{account}"
 
 
+def context_key(kind: str, key: str) -> str:
+    """Return the key of the log of a context's versions."""
+    return f"context.{kind}.{key}"
+
+
 def venue_key(account: str) -> str:
     """Return the key of a paper venue's record of an account's orders."""
     return f"venue.{account}"

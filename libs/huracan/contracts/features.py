@@ -66,6 +66,7 @@ def feature_window(
     best_ask: int = 0,
     expected_contexts: Sequence[ContextRef] = (),
     bar: Bar | None = None,
+    frames_digest: bytes = b"",
 ) -> FeatureWindow:
     """Return a window; `values` has shape (64, columns), NaN where a value is missing."""
     rows, columns = values.shape
@@ -91,6 +92,7 @@ def feature_window(
         best_ask=best_ask,
         expected_contexts=expected_contexts,
         bar=bar,
+        frames_digest=frames_digest,
     )
 
 

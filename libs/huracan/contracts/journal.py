@@ -83,6 +83,7 @@ def window_opened(window: FeatureWindow) -> WindowOpened:
         last_frame_ns=window.last_frame_ns,
         book_synced=window.book_synced,
         expected_contexts=window.expected_contexts,
+        frames_digest=window.frames_digest,
     )
 
 

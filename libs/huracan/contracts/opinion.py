@@ -28,9 +28,10 @@ def _blank(
     validity_ns: int,
     contexts: Sequence[ContextRef],
 ) -> Opinion:
-    instrument = window.instrument
+    instrument, window_digest = window.instrument, digest(window)
+    key = instrument_key(instrument.id)
     return Opinion(
-        opinion_id=opinion_id(expert, instrument_key(instrument.id), window.epoch, window.step, engine_digest),
+        opinion_id=opinion_id(expert, key, window.epoch, window.step, engine_digest, window_digest),
         expert=expert,
         instrument=instrument.id,
         shard=instrument.shard,
@@ -40,7 +41,7 @@ def _blank(
         horizon_ns=horizon_ns,
         engine_digest=engine_digest,
         feature_set_digest=window.feature_set_digest,
-        window_digest=digest(window),
+        window_digest=window_digest,
         contexts=contexts,
         valid_until_ns=window.close_ns + validity_ns,
     )

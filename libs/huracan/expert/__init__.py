@@ -1,1 +1,1 @@
-"""The one Expert port: context builders (slow, single writer) and a responder (stateless), and the service that runs them."""
+"""The Expert port: context builders (slow, single writer), a responder (stateless), and the service that runs them."""

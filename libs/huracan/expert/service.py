@@ -7,10 +7,11 @@ from collections import Counter
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
-from huracan.bus.outbox import Outbox
+from huracan.bus.outbox import Backoff, Outbox
 from huracan.clock import step_of, step_open
 from huracan.contracts.context import Context, context, context_name
 from huracan.contracts.features import FeatureWindow
+from huracan.contracts.journal import JournalEntry, journal_entry
 from huracan.contracts.ops import step_acknowledged
 from huracan.errors import PoisonMessage
 from huracan.expert.port import ContextDraft, Expert
@@ -32,9 +33,11 @@ class ExpertService:
         self._expert = expert
         self._ports = ports
         self._outbox = Outbox(ports)
+        self._backoff = Backoff(ports.clock, ports.rng, f"contexts.{self.name}")
         self._versions: dict[tuple[str, str, int], Context] = {}
         self._newest: dict[tuple[str, str], Context] = {}
         self._epochs: dict[tuple[str, str], int] = {}
+        self._written: dict[tuple[str, str], Context] = {}
         self._gateway_epochs: dict[int, int] = {}
 
     async def run(self) -> None:
@@ -95,12 +98,13 @@ class ExpertService:
                 await self._publish(draft)
 
     async def _publish(self, draft: ContextDraft) -> None:
+        """Log the next version, then publish it; what the last one already rests on gives none."""
         name = (draft.kind, draft.key)
-        known = self._newest.get(name)
-        if known is not None and draft.as_of_ns <= known.as_of_ns:
-            return  # the builder was restarted and saw again what the published version already rests on
         if name not in self._epochs:
-            self._epochs[name] = known.epoch + 1 if known else 1
+            await self._take_over(name)
+        known = self._written.get(name)
+        if known is not None and draft.as_of_ns <= known.as_of_ns:
+            return
         now_ns = self._ports.clock.now_ns()
         made = context(
             kind=draft.kind,
@@ -113,8 +117,30 @@ class ExpertService:
             payload=draft.payload,
             engine_digest=draft.engine_digest,
         )
-        self._learn(made)
+        key = subjects.context_key(*name)
+        entry = journal_entry(key, made, epoch=made.epoch, at_ns=now_ns)
+        await self._backoff.until_done(
+            lambda: self._ports.log.append(subjects.JOURNAL_TOPIC, key, entry, record_id=_message_id(made))
+        )
         self.counts["contexts"] += 1
-        message_id = derived_id("context", *name, made.epoch, made.ref.version)
-        await self._outbox.put(subjects.context(*name), made, message_id=message_id, epoch=made.epoch)
+        await self._send(made)
+
+    async def _take_over(self, name: tuple[str, str]) -> None:
+        """Continue where the last writer of a context stopped; what it logged may not have been published."""
+        last = await self._ports.log.last(subjects.JOURNAL_TOPIC, subjects.context_key(*name))
+        entry = last.message if last is not None else None
+        self._epochs[name] = 1
+        if isinstance(entry, JournalEntry):
+            self._epochs[name] = entry.epoch + 1
+            await self._send(entry.context)
+
+    async def _send(self, made: Context) -> None:
+        name = context_name(made.ref)
+        self._written[name] = made
+        self._learn(made)
+        await self._outbox.put(subjects.context(*name), made, message_id=_message_id(made), epoch=made.epoch)
         await self._outbox.flush()
+
+
+def _message_id(made: Context) -> bytes:
+    return derived_id("context", *context_name(made.ref), made.epoch, made.ref.version)

@@ -95,6 +95,12 @@ class Fold:
         waiting = self.pending.get((instrument_key(opinion.instrument), opinion.epoch, opinion.step))
         return waiting is not None and opinion.expert not in waiting.opinions and opinion.expert in self.config.experts
 
+    def is_past(self, opinion: Opinion) -> bool:
+        """Return whether the window of an opinion cannot be opened any more."""
+        key = instrument_key(opinion.instrument)
+        newest = self._gateway_epoch.get(key, 0), self._last_step.get(key, -1)
+        return (opinion.epoch, opinion.step) <= newest
+
     def silent(self, key: WindowKey) -> list[str]:
         """Return the experts that an open window still waits for."""
         waiting = self.pending.get(key)
@@ -140,6 +146,9 @@ class Fold:
 
     def _learn(self, context: Context) -> None:
         versions = self._contexts.setdefault((context.ref.kind, context.ref.key), {})
+        if context.epoch < max((known.epoch for known in versions.values()), default=0):
+            self.counts["refused.context"] += 1
+            return
         versions[context.ref.version] = context
         for version in sorted(versions)[:-CONTEXTS_KEPT]:
             del versions[version]
@@ -176,7 +185,7 @@ class Fold:
         )
 
     def _regime_shares(self, waiting: Open) -> list[RegimeShare]:
-        for opinion in waiting.opinions.values():
+        for opinion in (waiting.opinions[name] for name in self.config.experts if name in waiting.opinions):
             for ref in opinion.contexts:
                 context = self._contexts.get((ref.kind, ref.key), {}).get(ref.version)
                 if context is not None and context.HasField("regime"):

@@ -17,6 +17,9 @@ from huracan_orchestrator.config import GateConfig
 
 Triple = tuple[float, float, float]
 
+SLACK = 1e-9
+"""Part of a lot forgiven when sizes are rounded down: 0.29 of 100 lots is 29, whatever its binary form says."""
+
 
 def _entropy(p: Sequence[float]) -> float:
     return -math.fsum(x * math.log(x) for x in p if x > 0)
@@ -137,11 +140,11 @@ def _blank(opened: WindowOpened, config: GateConfig, *, epoch: int, config_diges
 
 def _choose(made: Decision, largest: int, config: GateConfig) -> None:
     score = made.p_up - made.p_down
-    if abs(score) < config.direction_threshold:
+    if abs(score) < config.direction_threshold or largest == 0:
         made.confidence = made.p_flat
         return
     shrink = 1 - made.disagreement if made.disagreement >= config.shrink_above else 1.0
-    lots = math.floor(abs(score) * shrink * largest)
+    lots = math.floor(abs(score) * shrink * largest + SLACK)
     if score > 0:
         made.direction, made.confidence, made.size = Direction.DIRECTION_BUY, made.p_up, lots
     else:

@@ -134,8 +134,8 @@ class Orchestrator:
             await self._write(opinion)
             return
         key = (instrument_key(opinion.instrument), opinion.epoch, opinion.step)
-        if self._ports.clock.now_ns() > opinion.valid_until_ns:
-            self.counts["opinions.late"] += 1
+        if self.fold.is_past(opinion) or self._ports.clock.now_ns() > opinion.valid_until_ns:
+            self.counts["opinions.refused"] += 1
             return
         self._early.setdefault(key, []).append(opinion)
         while len(self._early) > EARLY_KEPT:
@@ -184,6 +184,8 @@ class Orchestrator:
     async def _put(self, decision: Decision) -> None:
         subject = subjects.decision(decision.strategy, decision.shard, decision.instrument)
         await self._outbox.put(subject, decision, message_id=decision.decision_id, epoch=decision.epoch)
+        if not decision.abstained and self._ports.clock.now_ns() > decision.valid_until_ns:
+            return  # a signal has no end of its own: after a kill it would be acted on too late
         subject = subjects.signal(decision.strategy, decision.shard, decision.instrument)
         await self._ports.bus.publish(subject, trading_signal(decision), epoch=decision.epoch)
 

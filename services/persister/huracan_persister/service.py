@@ -54,7 +54,11 @@ class Persister:
         if isinstance(message, StepAcknowledged):
             await self._follow(message)
             return
-        await self._save(_kept(message))
+        kept = _kept(message)
+        if type(kept) in TABLE_OF:
+            await self._save(kept)
+        else:
+            self.counts["poison.unexpected_kind"] += 1
         delivery.ack()
 
     async def _save(self, message: Message) -> None:

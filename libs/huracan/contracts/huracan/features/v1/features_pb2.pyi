@@ -33,7 +33,7 @@ class FeatureRow(_message.Message):
     def __init__(self, instrument: _Optional[_Union[_market_pb2.InstrumentId, _Mapping]] = ..., shard: _Optional[int] = ..., epoch: _Optional[int] = ..., feature_set: _Optional[str] = ..., feature_set_digest: _Optional[bytes] = ..., step: _Optional[int] = ..., close_ns: _Optional[int] = ..., first_ingest_seq: _Optional[int] = ..., last_ingest_seq: _Optional[int] = ..., values: _Optional[bytes] = ...) -> None: ...
 
 class FeatureWindow(_message.Message):
-    __slots__ = ("instrument", "epoch", "feature_set", "feature_set_digest", "interval_ns", "step", "first_step", "close_ns", "rows", "columns", "valid_rows", "values", "missing", "first_ingest_seq", "last_ingest_seq", "last_frame_ns", "book_synced", "best_bid", "best_ask", "expected_contexts", "bar")
+    __slots__ = ("instrument", "epoch", "feature_set", "feature_set_digest", "interval_ns", "step", "first_step", "close_ns", "rows", "columns", "valid_rows", "values", "missing", "first_ingest_seq", "last_ingest_seq", "last_frame_ns", "book_synced", "best_bid", "best_ask", "expected_contexts", "bar", "frames_digest")
     INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     FEATURE_SET_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,7 @@ class FeatureWindow(_message.Message):
     BEST_ASK_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_CONTEXTS_FIELD_NUMBER: _ClassVar[int]
     BAR_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_DIGEST_FIELD_NUMBER: _ClassVar[int]
     instrument: _market_pb2.InstrumentDefinition
     epoch: int
     feature_set: str
@@ -76,4 +77,5 @@ class FeatureWindow(_message.Message):
     best_ask: int
     expected_contexts: _containers.RepeatedCompositeFieldContainer[_context_pb2.ContextRef]
     bar: _market_pb2.Bar
-    def __init__(self, instrument: _Optional[_Union[_market_pb2.InstrumentDefinition, _Mapping]] = ..., epoch: _Optional[int] = ..., feature_set: _Optional[str] = ..., feature_set_digest: _Optional[bytes] = ..., interval_ns: _Optional[int] = ..., step: _Optional[int] = ..., first_step: _Optional[int] = ..., close_ns: _Optional[int] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., valid_rows: _Optional[int] = ..., values: _Optional[bytes] = ..., missing: _Optional[bytes] = ..., first_ingest_seq: _Optional[int] = ..., last_ingest_seq: _Optional[int] = ..., last_frame_ns: _Optional[int] = ..., book_synced: _Optional[bool] = ..., best_bid: _Optional[int] = ..., best_ask: _Optional[int] = ..., expected_contexts: _Optional[_Iterable[_Union[_context_pb2.ContextRef, _Mapping]]] = ..., bar: _Optional[_Union[_market_pb2.Bar, _Mapping]] = ...) -> None: ...
+    frames_digest: bytes
+    def __init__(self, instrument: _Optional[_Union[_market_pb2.InstrumentDefinition, _Mapping]] = ..., epoch: _Optional[int] = ..., feature_set: _Optional[str] = ..., feature_set_digest: _Optional[bytes] = ..., interval_ns: _Optional[int] = ..., step: _Optional[int] = ..., first_step: _Optional[int] = ..., close_ns: _Optional[int] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., valid_rows: _Optional[int] = ..., values: _Optional[bytes] = ..., missing: _Optional[bytes] = ..., first_ingest_seq: _Optional[int] = ..., last_ingest_seq: _Optional[int] = ..., last_frame_ns: _Optional[int] = ..., book_synced: _Optional[bool] = ..., best_bid: _Optional[int] = ..., best_ask: _Optional[int] = ..., expected_contexts: _Optional[_Iterable[_Union[_context_pb2.ContextRef, _Mapping]]] = ..., bar: _Optional[_Union[_market_pb2.Bar, _Mapping]] = ..., frames_digest: _Optional[bytes] = ...) -> None: ...

@@ -49,7 +49,7 @@ class EpochStarted(_message.Message):
     def __init__(self, config_json: _Optional[str] = ..., config_digest: _Optional[bytes] = ...) -> None: ...
 
 class WindowOpened(_message.Message):
-    __slots__ = ("instrument", "gateway_epoch", "step", "first_step", "close_ns", "first_ingest_seq", "last_ingest_seq", "best_bid", "best_ask", "window_digest", "feature_set_digest", "valid_rows", "last_frame_ns", "book_synced", "expected_contexts")
+    __slots__ = ("instrument", "gateway_epoch", "step", "first_step", "close_ns", "first_ingest_seq", "last_ingest_seq", "best_bid", "best_ask", "window_digest", "feature_set_digest", "valid_rows", "last_frame_ns", "book_synced", "expected_contexts", "frames_digest")
     INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_EPOCH_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,7 @@ class WindowOpened(_message.Message):
     LAST_FRAME_NS_FIELD_NUMBER: _ClassVar[int]
     BOOK_SYNCED_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_CONTEXTS_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_DIGEST_FIELD_NUMBER: _ClassVar[int]
     instrument: _market_pb2.InstrumentDefinition
     gateway_epoch: int
     step: int
@@ -80,7 +81,8 @@ class WindowOpened(_message.Message):
     last_frame_ns: int
     book_synced: bool
     expected_contexts: _containers.RepeatedCompositeFieldContainer[_context_pb2.ContextRef]
-    def __init__(self, instrument: _Optional[_Union[_market_pb2.InstrumentDefinition, _Mapping]] = ..., gateway_epoch: _Optional[int] = ..., step: _Optional[int] = ..., first_step: _Optional[int] = ..., close_ns: _Optional[int] = ..., first_ingest_seq: _Optional[int] = ..., last_ingest_seq: _Optional[int] = ..., best_bid: _Optional[int] = ..., best_ask: _Optional[int] = ..., window_digest: _Optional[bytes] = ..., feature_set_digest: _Optional[bytes] = ..., valid_rows: _Optional[int] = ..., last_frame_ns: _Optional[int] = ..., book_synced: _Optional[bool] = ..., expected_contexts: _Optional[_Iterable[_Union[_context_pb2.ContextRef, _Mapping]]] = ...) -> None: ...
+    frames_digest: bytes
+    def __init__(self, instrument: _Optional[_Union[_market_pb2.InstrumentDefinition, _Mapping]] = ..., gateway_epoch: _Optional[int] = ..., step: _Optional[int] = ..., first_step: _Optional[int] = ..., close_ns: _Optional[int] = ..., first_ingest_seq: _Optional[int] = ..., last_ingest_seq: _Optional[int] = ..., best_bid: _Optional[int] = ..., best_ask: _Optional[int] = ..., window_digest: _Optional[bytes] = ..., feature_set_digest: _Optional[bytes] = ..., valid_rows: _Optional[int] = ..., last_frame_ns: _Optional[int] = ..., book_synced: _Optional[bool] = ..., expected_contexts: _Optional[_Iterable[_Union[_context_pb2.ContextRef, _Mapping]]] = ..., frames_digest: _Optional[bytes] = ...) -> None: ...
 
 class DeadlineFired(_message.Message):
     __slots__ = ("instrument", "gateway_epoch", "step")

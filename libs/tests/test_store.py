@@ -1,0 +1,286 @@
+"""Stores: each message once under its id, listings in their order, and runs on disk that come back to the byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from huracan.contracts.codec import encode
+from huracan.contracts.context import Context, ContextRef
+from huracan.contracts.decision import Decision, Direction
+from huracan.contracts.execution import AccountState, Fill, Order, OrderReason, OrderState, RiskState, Side
+from huracan.contracts.journal import JournalEntry, WindowOpened
+from huracan.contracts.market import Bar, InstrumentId
+from huracan.contracts.opinion import AbstainReason, Opinion
+from huracan.errors import BadInput
+from huracan.store import parquet
+from huracan.store.memory import MemoryStore
+from huracan.store.tables import TABLE_OF, TABLES
+
+M = TypeVar("M", bound=Message)
+
+BTC = InstrumentId(venue="sim", symbol="btc-usdt-perp", definition_version=1)
+ETH = InstrumentId(venue="sim", symbol="eth-usdt-perp", definition_version=1)
+
+
+def _id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def _decision(number: int, *, step: int = 0, instrument: InstrumentId = BTC, strategy: str = "core") -> Decision:
+    return Decision(
+        decision_id=_id(number),
+        step=step,
+        instrument=instrument,
+        strategy=strategy,
+        direction=Direction.DIRECTION_HOLD,
+    )
+
+
+def _order(number: int, revision: int, *, created_ns: int = 0, account: str = "paper") -> Order:
+    state = OrderState.ORDER_STATE_FILLED if revision > 1 else OrderState.ORDER_STATE_PENDING
+    return Order(
+        order_id=_id(number),
+        revision=revision,
+        created_ns=created_ns,
+        account=account,
+        state=state,
+        side=Side.SIDE_BUY,
+        instrument=BTC,
+    )
+
+
+def _of_each_kind() -> list[Message]:
+    return [
+        _decision(1),
+        Opinion(opinion_id=_id(1), instrument=BTC, step=3, expert="flow", expected_move_bps=0.0),
+        Context(ref=ContextRef(kind="mood", key="BTC", version=1), epoch=1),
+        _order(1, 1),
+        Fill(fill_id=_id(1), account="paper", side=Side.SIDE_SELL, instrument=BTC, fee="-0.5"),
+        AccountState(account="paper", epoch=1, as_of_ns=5, cash="100000", risk_state=RiskState.RISK_STATE_ACTIVE),
+        Bar(instrument=BTC, interval_ns=60, open_ns=120, open="1.5", partial=True),
+    ]
+
+
+def _saved(*messages: Message) -> tuple[MemoryStore, int]:
+    store = MemoryStore()
+    return store, asyncio.run(store.save(messages))
+
+
+def _loaded(store: MemoryStore, kind: type[M]) -> list[M]:
+    return asyncio.run(store.load(kind))
+
+
+def test_there_is_a_table_for_each_kind_of_this_list() -> None:
+    assert [type(message) for message in _of_each_kind()] == [table.kind for table in TABLES]
+    assert list(TABLE_OF) == [table.kind for table in TABLES]
+    assert len({table.name for table in TABLES}) == len(TABLES)
+
+
+@pytest.mark.parametrize("message", _of_each_kind(), ids=lambda message: TABLE_OF[type(message)].name)
+def test_the_same_message_twice_is_kept_once(message: Message) -> None:
+    store, new = _saved(message, message)
+    assert new == 1
+    assert asyncio.run(store.save([message])) == 0
+    assert _loaded(store, type(message)) == [message]
+
+
+OTHER = [
+    _decision(2),
+    Opinion(opinion_id=_id(2), instrument=BTC),
+    Context(ref=ContextRef(kind="mood", key="BTC", version=2)),
+    Context(ref=ContextRef(kind="mood", key="ETH", version=1)),
+    Context(ref=ContextRef(kind="regime", key="BTC", version=1)),
+    _order(2, 1),
+    Fill(fill_id=_id(2), account="paper"),
+    AccountState(account="paper", epoch=1, as_of_ns=6),
+    AccountState(account="paper", epoch=2, as_of_ns=5),
+    AccountState(account="other", epoch=1, as_of_ns=5),
+    Bar(instrument=BTC, interval_ns=60, open_ns=180),
+    Bar(instrument=BTC, interval_ns=900, open_ns=120),
+    Bar(instrument=ETH, interval_ns=60, open_ns=120),
+]
+
+
+@pytest.mark.parametrize("message", OTHER, ids=range(len(OTHER)))
+def test_each_part_of_an_id_makes_another_row(message: Message) -> None:
+    _, new = _saved(*_of_each_kind(), message)
+    assert new == len(TABLES) + 1
+
+
+@pytest.mark.parametrize("revisions", [(1, 2, 3), (3, 2, 1), (2, 3, 1, 3)])
+def test_of_an_order_the_latest_revision_stays_whatever_the_arrival(revisions: tuple[int, ...]) -> None:
+    store, new = _saved(*(_order(1, revision) for revision in revisions))
+    assert new == 1
+    assert _loaded(store, Order) == [_order(1, 3)]
+
+
+def test_of_anything_else_the_first_stays() -> None:
+    first, second = _decision(1), _decision(1)
+    second.size = 5
+    store, _ = _saved(first, second)
+    assert _loaded(store, Decision) == [first]
+
+
+def test_a_kind_without_a_table_is_refused() -> None:
+    with pytest.raises(KeyError):
+        _saved(WindowOpened())
+
+
+def test_what_is_kept_and_returned_are_copies() -> None:
+    decision = _decision(1)
+    store, _ = _saved(decision)
+    decision.size = 5
+    _loaded(store, Decision)[0].size = 6
+    assert _loaded(store, Decision) == [_decision(1)]
+
+
+def _steps(decisions: Sequence[Decision]) -> list[tuple[str, int, str]]:
+    return [(decision.instrument.symbol, decision.step, decision.strategy) for decision in decisions]
+
+
+@given(st.permutations([(instrument, step, name) for instrument in (BTC, ETH) for step in (2, 10) for name in "ab"]))
+def test_decisions_are_listed_by_instrument_step_and_strategy(order: list[tuple[InstrumentId, int, str]]) -> None:
+    decisions = [
+        _decision(number, instrument=instrument, step=step, strategy=name)
+        for number, (instrument, step, name) in enumerate(order)
+    ]
+    store, _ = _saved(*decisions)
+    listed = _steps(_loaded(store, Decision))
+    assert listed == sorted(listed)
+    assert len(listed) == 8
+
+
+def test_orders_are_listed_by_account_and_time() -> None:
+    orders = [_order(1, 1, created_ns=9), _order(3, 1, created_ns=5), _order(2, 1, created_ns=5, account="z")]
+    store, _ = _saved(*orders)
+    assert [order.order_id for order in _loaded(store, Order)] == [_id(3), _id(1), _id(2)]
+
+
+# On disk.
+
+
+def _written(directory: Path, *messages: Message) -> dict[str, int]:
+    store, _ = _saved(*messages)
+    return asyncio.run(parquet.write_run(store, directory))
+
+
+def test_a_run_comes_back_from_disk_to_the_byte(tmp_path: Path) -> None:
+    messages = [*_of_each_kind(), *OTHER]
+    store, _ = _saved(*messages)
+    counts = _written(tmp_path, *messages)
+    assert sum(counts.values()) == len(messages)
+    for table in TABLES:
+        wanted = _loaded(store, table.kind)
+        read = parquet.read_table(tmp_path, table.kind)
+        assert [encode(message) for message in read] == [encode(message) for message in wanted]
+        assert counts[table.name] == len(read) > 0
+
+
+def test_an_empty_run_has_every_file_with_its_columns_and_no_rows(tmp_path: Path) -> None:
+    assert set(_written(tmp_path).values()) == {0}
+    for table in TABLES:
+        assert parquet.read_table(tmp_path, table.kind) == []
+        names = pq.read_schema(tmp_path / f"{table.name}.parquet").names
+        assert names == [*table.columns(table.kind()), parquet.MESSAGE]
+
+
+def test_people_read_names_not_numbers(tmp_path: Path) -> None:
+    decision = _decision(1)
+    decision.abstained, decision.reason = True, AbstainReason.ABSTAIN_REASON_LATE
+    order = _order(1, 1)
+    order.reason = OrderReason.ORDER_REASON_LATE
+    _written(tmp_path, decision, _decision(2, step=1), order, *_of_each_kind()[1:3], *_of_each_kind()[4:])
+
+    def rows(table: str, *columns: str) -> list[tuple[object, ...]]:
+        listed = pq.read_table(tmp_path / f"{table}.parquet", columns=list(columns)).to_pylist()
+        return [tuple(row[column] for column in columns) for row in listed]
+
+    assert rows("decisions", "decision_id", "direction", "reason") == [
+        (_id(1).hex(), "HOLD", "LATE"),
+        (_id(2).hex(), "HOLD", None),
+    ]
+    assert rows("orders", "side", "state", "reason") == [("BUY", "PENDING", "LATE")]
+    assert rows("opinions", "venue", "symbol", "expected_move_bps", "reason") == [("sim", "btc-usdt-perp", 0.0, None)]
+    assert rows("contexts", "kind", "key", "version") == [("mood", "BTC", 1)]
+    assert rows("fills", "side", "fee") == [("SELL", "-0.5")]
+    assert rows("accounts", "risk_state", "cash") == [("ACTIVE", "100000")]
+    assert rows("bars", "open", "partial") == [("1.5", True)]
+
+
+def test_messages_without_a_table_keep_their_order_and_bytes(tmp_path: Path) -> None:
+    entries = [JournalEntry(key="shard.06", at_ns=at) for at in (3, 1, 2)]
+    parquet.write_messages(entries, tmp_path / "some.parquet")
+    assert parquet.read_messages(tmp_path / "some.parquet", JournalEntry) == entries
+    parquet.write_messages([], tmp_path / "none.parquet")
+    assert parquet.read_messages(tmp_path / "none.parquet", JournalEntry) == []
+
+
+def test_every_journal_of_a_run_comes_back_in_its_order(tmp_path: Path) -> None:
+    journals = {key: [JournalEntry(key=key, at_ns=at) for at in (3, 1, 2)] for key in ("shard.06", "account.paper")}
+    parquet.write_journals(journals, tmp_path)
+    for key, entries in journals.items():
+        assert parquet.read_journal(tmp_path, key) == entries
+    assert parquet.read_journal(tmp_path, "shard.07") == []
+    parquet.write_journals({}, tmp_path)
+    assert parquet.read_journal(tmp_path, "shard.06") == []
+
+
+def test_a_default_message_is_a_row_of_no_bytes(tmp_path: Path) -> None:
+    parquet.write_messages([JournalEntry(), JournalEntry(key="k")], tmp_path / "m.parquet")
+    assert parquet.read_messages(tmp_path / "m.parquet", JournalEntry) == [JournalEntry(), JournalEntry(key="k")]
+
+
+def test_a_run_that_is_not_there_is_one_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as refused:
+        parquet.read_table(tmp_path, Decision)
+    wanted = f"{tmp_path}/decisions.parquet was not found: is {tmp_path} the --out directory of a run?"
+    assert str(refused.value) == wanted
+
+
+def _damage(name: str, path: Path) -> None:
+    whole = path.read_bytes()
+    match name:
+        case "text":
+            path.write_text("no parquet")
+        case "empty":
+            path.write_bytes(b"")
+        case "truncated":
+            path.write_bytes(whole[: len(whole) // 2])
+        case "scrambled":
+            footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+            path.write_bytes(whole[:4] + bytes(byte ^ 0xFF for byte in whole[4:footer]) + whole[footer:])
+        case "another file":
+            pq.write_table(pa.table({"price": [1.0]}), path)
+        case "another column":
+            pq.write_table(pa.table({parquet.MESSAGE: [1, 2]}), path)
+        case "another message":
+            pq.write_table(pa.table({parquet.MESSAGE: [b"\xff\xff"]}), path)
+
+
+@pytest.mark.parametrize(
+    "damage", ["text", "empty", "truncated", "scrambled", "another file", "another column", "another message"]
+)
+def test_a_file_that_cannot_be_read_is_one_clear_sentence(tmp_path: Path, damage: str) -> None:
+    _written(tmp_path, *_of_each_kind())
+    path = tmp_path / "decisions.parquet"
+    _damage(damage, path)
+    with pytest.raises(BadInput) as refused:
+        parquet.read_table(tmp_path, Decision)
+    assert str(refused.value).startswith(f"{path} was not written by Huracan, or is damaged: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_in_place_of_a_file_is_not_a_run(tmp_path: Path) -> None:
+    (tmp_path / "decisions.parquet").mkdir()
+    with pytest.raises(BadInput, match="was not found"):
+        parquet.read_table(tmp_path, Decision)

@@ -1,0 +1,182 @@
+"""The log in memory: append once, read in order, wait for what is not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from huracan.bus.memory import MemoryBus
+from huracan.bus.transport import PERFECT, Transport
+from huracan.contracts.market import Bar
+from huracan.errors import Recoverable
+from huracan.ports import Ports
+from huracan.rng import SeededRng
+from huracan.sim.loop import Stalled, VirtualClock, run_virtual
+from huracan.store.memory import MemoryStore
+from huracan.ticklog import writer
+from huracan.ticklog.memory import LOG, MemoryLog, NodeLog
+from huracan.ticklog.writer import LogWriter
+
+START_NS = 1_700_000_000_000_000_000
+TOPIC, KEY = "huracan.ticks.v1", "sim.btc"
+
+
+@dataclass
+class Losing:
+    """Lose chosen messages from one node to another, counted from 1; deliver the others at once."""
+
+    source: str
+    target: str
+    lost: set[int]
+    faulty: bool = True
+    seen: int = field(default=0)
+
+    def carry(self, source: str, target: str, deliver: Callable[[], None]) -> None:
+        self.seen += (source, target) == (self.source, self.target)
+        if (source, target) != (self.source, self.target) or self.seen not in self.lost:
+            deliver()
+
+
+def _run(scenario: Callable[[NodeLog, VirtualClock], Awaitable[None]], transport: Transport = PERFECT) -> MemoryLog:
+    log = MemoryLog(transport)
+
+    async def main(clock: VirtualClock) -> None:
+        await scenario(log.node("writer"), clock)
+
+    run_virtual(main, start_ns=START_NS)
+    return log
+
+
+async def _append(log: NodeLog, number: int, *, key: str = KEY, topic: str = TOPIC) -> int:
+    return await log.append(topic, key, Bar(trades=number), record_id=number.to_bytes(4, "big"))
+
+
+async def _numbers(log: NodeLog, offset: int = 0, key: str = KEY) -> list[tuple[int, int]]:
+    records = await log.read(TOPIC, key, offset)
+    return [(record.offset, record.message.trades) for record in records if isinstance(record.message, Bar)]
+
+
+def test_a_record_is_appended_once_under_its_id_and_keeps_its_offset() -> None:
+    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
+        assert [await _append(log, number) for number in (7, 8, 7, 9, 8)] == [0, 1, 0, 2, 1]
+        assert await _numbers(log) == [(0, 7), (1, 8), (2, 9)]
+
+    _run(scenario)
+
+
+def test_each_topic_and_key_has_its_own_offsets_and_ids() -> None:
+    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
+        assert await _append(log, 1) == await _append(log, 1, key="other") == await _append(log, 1, topic="t") == 0
+
+    log = _run(scenario)
+    assert log.keys(TOPIC) == ["other", KEY]
+    assert log.keys("none") == []
+
+
+def test_reading_from_an_offset_gives_what_is_there_now_and_no_error_past_the_end() -> None:
+    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
+        for number in range(4):
+            await _append(log, number)
+        assert await _numbers(log, 2) == [(2, 2), (3, 3)]
+        assert await _numbers(log, 4) == await _numbers(log, 9) == await _numbers(log, key="none") == []
+
+    _run(scenario)
+
+
+def test_the_last_record_is_the_newest_or_none() -> None:
+    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
+        assert await log.last(TOPIC, KEY) is None
+        await _append(log, 1)
+        await _append(log, 2)
+        last = await log.last(TOPIC, KEY)
+        assert last is not None
+        assert (last.offset, last.message) == (1, Bar(trades=2))
+
+    _run(scenario)
+
+
+def test_what_is_logged_does_not_change_with_the_message_it_came_from() -> None:
+    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
+        message = Bar(trades=1)
+        await log.append(TOPIC, KEY, message, record_id=b"1")
+        message.trades = 2
+        assert await _numbers(log) == [(0, 1)]
+
+    _run(scenario)
+
+
+def test_readers_wait_for_their_own_offset() -> None:
+    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
+        waiting = [asyncio.create_task(log.wait(TOPIC, KEY, offset)) for offset in (2, 0, 1)]
+        done = []
+        for number in range(3):
+            await _append(log, number)
+            await asyncio.sleep(0.001)
+            done.append([task.done() for task in waiting])
+        assert done == [[False, True, False], [False, True, True], [True, True, True]]
+        await log.wait(TOPIC, KEY, 2)
+
+    _run(scenario)
+
+
+def test_waiting_for_what_nobody_writes_stalls_instead_of_hanging() -> None:
+    with pytest.raises(Stalled):
+        _run(lambda log, clock: log.wait(TOPIC, KEY, 0))
+
+
+@pytest.mark.parametrize(
+    ("transport", "kept"), [(Losing(LOG, "writer", {1}), 1), (Losing("writer", LOG, {1}), 0)], ids=["answer", "request"]
+)
+def test_a_lost_append_is_recoverable_and_tried_again_it_is_there_once(transport: Losing, kept: int) -> None:
+    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
+        with pytest.raises(Recoverable, match="log did not answer writer"):
+            await _append(log, 1)
+        assert len(await _numbers(log)) == kept
+        assert await _append(log, 1) == 0
+        assert await _numbers(log) == [(0, 1)]
+
+    _run(scenario, transport)
+
+
+# The queue in front of the log.
+
+
+def _writer(log: NodeLog, clock: VirtualClock) -> LogWriter:
+    bus = MemoryBus().node("writer")
+    return LogWriter(Ports(bus=bus, log=log, clock=clock, store=MemoryStore(), rng=SeededRng(1)), "test")
+
+
+def test_the_writer_appends_in_order_and_once_although_requests_and_answers_are_lost() -> None:
+    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
+        queue = _writer(log, clock)
+        running = asyncio.create_task(queue.run())
+        for number in range(20):
+            await queue.put(TOPIC, KEY, Bar(trades=number), record_id=bytes([number]))
+        await queue.drained()
+        assert await _numbers(log) == [(number, number) for number in range(20)]
+        running.cancel()
+
+    _run(scenario, Losing(LOG, "writer", {1, 2, 5, 9, 10, 11}))
+    _run(scenario, Losing("writer", LOG, {1, 2, 5, 9, 10, 11}))
+
+
+def test_a_full_queue_blocks_the_writer_until_the_log_takes_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "BOUND", 2)
+
+    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
+        queue = _writer(log, clock)
+        for number in range(2):
+            await queue.put(TOPIC, KEY, Bar(trades=number), record_id=bytes([number]))
+        third = asyncio.create_task(queue.put(TOPIC, KEY, Bar(trades=2), record_id=b"\2"))
+        await asyncio.sleep(1)
+        assert not third.done()
+        running = asyncio.create_task(queue.run())
+        await third
+        await queue.drained()
+        assert len(await _numbers(log)) == 3
+        running.cancel()
+
+    _run(scenario)

@@ -1,0 +1,265 @@
+"""The persister: whatever is worth keeping is kept once, and nothing stops it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from google.protobuf.message import Message
+
+from huracan.bus import subjects
+from huracan.bus.memory import HUB, Stored
+from huracan.bus.transport import PERFECT, Transport
+from huracan.contracts.codec import encode
+from huracan.contracts.context import Context, ContextRef
+from huracan.contracts.decision import Decision
+from huracan.contracts.execution import AccountState, ExecutionReport, Fill, Order
+from huracan.contracts.features import FeatureWindow
+from huracan.contracts.market import Bar, InstrumentDefinition, InstrumentId
+from huracan.contracts.opinion import Opinion
+from huracan.contracts.ops import StepAcknowledged, step_acknowledged
+from huracan.ids import derived_id
+from huracan.sim.loop import VirtualClock, run_virtual
+from huracan.sim.world import World
+from huracan.store.tables import TABLES
+from huracan_persister.service import NAME, Persister
+
+START_NS = 1_700_000_000_000_000_000
+BTC = InstrumentId(venue="sim", symbol="btc")
+DEFINITION = InstrumentDefinition(id=BTC, shard=6)
+
+
+def _id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def _bar(open_ns: int = 60) -> Bar:
+    return Bar(instrument=BTC, interval_ns=60, open_ns=open_ns, open="1")
+
+
+def _bars(name: str, open_ns: int = 60) -> tuple[str, Message]:
+    return subjects.features(name, DEFINITION), FeatureWindow(instrument=DEFINITION, bar=_bar(open_ns))
+
+
+ACKNOWLEDGED: dict[str, tuple[str, Message]] = {
+    "decisions": (subjects.decision("core", 6, BTC), Decision(decision_id=_id(1), instrument=BTC)),
+    "contexts": (subjects.context("mood", "BTC"), Context(ref=ContextRef(kind="mood", key="BTC", version=1))),
+    "orders": (subjects.execution("paper", "order", BTC), Order(order_id=_id(1), revision=1)),
+    "fills": (subjects.execution("paper", "fill", BTC), Fill(fill_id=_id(1))),
+    "accounts": (subjects.execution("paper", "quality", BTC), AccountState(account="paper", as_of_ns=1)),
+    "bars": _bars("bar_1m"),
+}
+"""One message of each acknowledged kind, by the table it belongs to."""
+OPINIONS = {name: Opinion(opinion_id=name.encode(), expert=name) for name in ("regime", "flow", "sentiment")}
+
+
+@dataclass
+class Losing:
+    """Lose the acknowledgements of a node while it is told to; deliver the rest at once."""
+
+    node: str
+    losing: bool = True
+    faulty: bool = True
+    lost: int = field(default=0)
+
+    def carry(self, source: str, target: str, deliver: Callable[[], None]) -> None:
+        if self.losing and (source, target) == (self.node, HUB):
+            self.lost += 1
+            return
+        deliver()
+
+
+async def _publish(world: World, subject: str, message: Message) -> None:
+    message_id = derived_id(subject, encode(message))
+    await world.ports("desk").bus.publish_acknowledged(subject, message, message_id=message_id)
+
+
+async def _rows(world: World) -> dict[str, int]:
+    rows = {table.name: len(await world.store.load(table.kind)) for table in TABLES}
+    return {name: count for name, count in rows.items() if count}
+
+
+def _run(scenario: Callable[[World], Awaitable[None]], transport: Transport = PERFECT) -> None:
+    async def main(clock: VirtualClock) -> None:
+        world = World(clock, seed=1, transport=transport)
+        await scenario(world)
+        await world.stop()
+
+    run_virtual(main, start_ns=START_NS)
+
+
+async def _start(world: World) -> Persister:
+    world.start(NAME, Persister)
+    await asyncio.sleep(0.001)
+    started = world.services[NAME]
+    assert isinstance(started, Persister)
+    return started
+
+
+@pytest.mark.parametrize("table", ACKNOWLEDGED)
+def test_each_acknowledged_kind_is_saved_once(table: str) -> None:
+    async def scenario(world: World) -> None:
+        persister = await _start(world)
+        for _ in range(2):
+            await _publish(world, *ACKNOWLEDGED[table])
+        await asyncio.sleep(0.001)
+        assert await _rows(world) == {table: 1}
+        assert persister.counts == {table: 1}
+
+    _run(scenario)
+
+
+def test_what_was_published_before_it_started_is_saved_too() -> None:
+    async def scenario(world: World) -> None:
+        for subject, message in ACKNOWLEDGED.values():
+            await _publish(world, subject, message)
+        await _start(world)
+        assert await _rows(world) == dict.fromkeys(ACKNOWLEDGED, 1)
+
+    _run(scenario)
+
+
+def test_the_opinions_of_all_three_experts_are_saved_by_best_effort() -> None:
+    async def scenario(world: World) -> None:
+        persister = await _start(world)
+        for _ in range(2):
+            for name, opinion in OPINIONS.items():
+                await world.ports("desk").bus.publish(subjects.opinion(name, 6, BTC), opinion)
+        await asyncio.sleep(0.001)
+        assert await _rows(world) == {"opinions": 3}
+        assert persister.counts == {"opinions": 3, "opinions.again": 3}
+
+    _run(scenario)
+
+
+def test_of_a_window_of_bars_the_bar_is_kept() -> None:
+    async def scenario(world: World) -> None:
+        await _start(world)
+        await _publish(world, *_bars("bar_1m", 60))
+        await _publish(world, *_bars("bar_15m", 120))
+        await asyncio.sleep(0.001)
+        assert await world.store.load(Bar) == [_bar(60), _bar(120)]
+
+    _run(scenario)
+
+
+def test_the_latest_revision_of_an_order_is_kept() -> None:
+    async def scenario(world: World) -> None:
+        await _start(world)
+        for revision in (1, 2):
+            await _publish(world, subjects.execution("paper", "order", BTC), Order(order_id=_id(1), revision=revision))
+        await asyncio.sleep(0.001)
+        assert [order.revision for order in await world.store.load(Order)] == [2]
+
+    _run(scenario)
+
+
+def test_a_redelivered_message_is_saved_once_and_counted() -> None:
+    transport = Losing(NAME, losing=False)
+
+    async def scenario(world: World) -> None:
+        persister = await _start(world)
+        transport.losing = True
+        await _publish(world, *ACKNOWLEDGED["fills"])
+        await asyncio.sleep(0.5)
+        assert transport.lost == 3
+        transport.losing = False
+        await asyncio.sleep(5)
+        assert await _rows(world) == {"fills": 1}
+        assert persister.counts == {"fills": 1, "fills.again": 3}
+
+    _run(scenario, transport)
+
+
+def test_a_kill_between_saving_and_acknowledging_doubles_nothing() -> None:
+    transport = Losing(NAME, losing=False)
+
+    async def scenario(world: World) -> None:
+        await _start(world)
+        transport.losing = True
+        for subject, message in ACKNOWLEDGED.values():
+            await _publish(world, subject, message)
+        await asyncio.sleep(0.001)
+        await world.kill(NAME)
+        transport.losing = False
+        await _start(world)
+        assert await _rows(world) == dict.fromkeys(ACKNOWLEDGED, 1)
+        assert all(world.counts[NAME][f"{table}.again"] == 1 for table in ACKNOWLEDGED)
+
+    _run(scenario, transport)
+
+
+def test_what_came_while_it_was_down_is_saved_when_it_is_back() -> None:
+    async def scenario(world: World) -> None:
+        await _start(world)
+        await world.kill(NAME)
+        await _publish(world, *ACKNOWLEDGED["fills"])
+        assert await _rows(world) == {}
+        await _start(world)
+        assert await _rows(world) == {"fills": 1}
+
+    _run(scenario)
+
+
+def test_poison_is_counted_by_reason_and_stops_nothing() -> None:
+    async def scenario(world: World) -> None:
+        persister = await _start(world)
+        world.bus.keep(Stored("exec.v1.paper.fill.sim.btc", "huracan.execution.v1.Fill", 0, b"\xff"), b"1")
+        world.bus.keep(Stored("exec.v1.paper.fill.sim.btc", "huracan.gone.v1.Gone", 0, b""), b"2")
+        await _publish(world, subjects.execution("paper", "fill", BTC), ExecutionReport())
+        await _publish(world, *ACKNOWLEDGED["fills"])
+        await asyncio.sleep(0.001)
+        assert persister.counts == {
+            "poison.undecodable": 1,
+            "poison.unknown_schema": 1,
+            "poison.unexpected_kind": 1,
+            "fills": 1,
+        }
+        await world.kill(NAME)
+        await _start(world)
+        assert sum(count for name, count in world.counts[NAME].items() if name.startswith("poison")) == 3
+
+    _run(scenario)
+
+
+def test_a_step_is_acknowledged_after_the_executor_has_and_all_before_it_is_saved() -> None:
+    async def scenario(world: World) -> None:
+        await _start(world)
+        inbox = world.ports("gateway").bus.inbox()
+        inbox.subscribe(subjects.ops(NAME, "step"))
+        await _publish(world, *ACKNOWLEDGED["fills"])
+        done = step_acknowledged("executor", BTC, 7)
+        await world.ports("executor").bus.publish(subjects.ops("executor", "step"), done)
+        delivery = await anext(inbox)
+        assert delivery.decode() == StepAcknowledged(service=NAME, instrument=BTC, step=7)
+        assert await _rows(world) == {"fills": 1}
+
+    _run(scenario)
+
+
+def test_nothing_else_is_kept() -> None:
+    async def scenario(world: World) -> None:
+        await _start(world)
+        await _publish(world, "sig.v1.signal.core.06.sim.btc", Decision(decision_id=_id(9)))
+        await _publish(world, subjects.features("micro", DEFINITION), FeatureWindow(instrument=DEFINITION))
+        await asyncio.sleep(0.001)
+        assert await _rows(world) == {}
+
+    _run(scenario)
+
+
+def test_starting_over_a_bad_connection_it_reads_nothing_until_it_has_announced_itself() -> None:
+    transport = Losing(NAME)
+
+    async def scenario(world: World) -> None:
+        await _start(world)
+        await _publish(world, *ACKNOWLEDGED["fills"])
+        await asyncio.sleep(0.2)
+        assert await _rows(world) == {}
+        transport.losing = False
+        await asyncio.sleep(2)
+        assert await _rows(world) == {"fills": 1}
+
+    _run(scenario, transport)
