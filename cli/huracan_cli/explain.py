@@ -227,6 +227,7 @@ def _window(run: Path, opened: WindowOpened) -> FeatureWindow:
         best_bid=opened.best_bid,
         best_ask=opened.best_ask,
         expected_contexts=list(opened.expected_contexts),
+        frames_digest=opened.frames_digest,
     )
 
 

@@ -21,9 +21,6 @@ def test_golden_ids() -> None:
     assert ids.decision_id("core", INSTRUMENT, 1, STEP) == DECISION
     opinion = ids.opinion_id("flow", INSTRUMENT, 1, STEP, bytes(range(32)), bytes(32))
     assert opinion.hex() == "bc1d9ae7a9ea8084b8b17ba7cb3e125b"
-        ids.opinion_id("flow", INSTRUMENT, 1, STEP, bytes(range(32)), bytes(32)).hex()
-        == "bc1d9ae7a9ea8084b8b17ba7cb3e125b"
-    )
     assert ids.order_id("paper", DECISION) == ORDER
     assert ids.client_order_id(ORDER) == "hef260075ad7468b1385c2584776782d3"
     assert ids.fill_id(ORDER, 1).hex() == "6bedc18f579522cb9fe32c2495742848"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -58,15 +59,24 @@ def test_the_same_recording_gives_the_same_summary(whole: Outcome, market: Path,
     assert replay(Replay(recording=packed, history=history)).summary == whole.summary
 
 
-def test_one_altered_frame_changes_the_digest(whole: Outcome, market: Path, history: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "was", "now"),
+    [
+        ("trade", r'"q":"\d', '"q":"9'),
+        ("bookTicker", r'"B":"\d', '"B":"8'),
+        ("depthUpdate", r'"T":\d', '"T":2'),
+    ],
+)
+def test_one_altered_frame_changes_the_digest(
+    kind: str, was: str, now: str, whole: Outcome, market: Path, history: Path, tmp_path: Path
+) -> None:
     lines = market.read_text().splitlines()
-    number = next(index for index in range(len(lines) // 2, len(lines)) if '"e":"trade"' in lines[index])
-    lines[number] = (
-        lines[number].replace('"m":true', '"m":?').replace('"m":false', '"m":true').replace('"m":?', '"m":false')
-    )
-    altered = tmp_path / market.name
-    altered.write_text("\n".join(lines) + "\n")
-    outcome = replay(Replay(recording=altered, history=history))
+    number = next(index for index in range(len(lines) // 2, len(lines)) if f'"e":"{kind}"' in lines[index])
+    lines[number], altered = re.subn(was, now, lines[number], count=1)
+    assert altered == 1
+    damaged = tmp_path / market.name
+    damaged.write_text("\n".join(lines) + "\n")
+    outcome = replay(Replay(recording=damaged, history=history))
     assert outcome.summary.rejected == {}
     assert outcome.summary.decisions_digest != whole.summary.decisions_digest
 

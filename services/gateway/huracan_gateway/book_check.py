@@ -55,6 +55,11 @@ class BookCheck:
         self._waiting.clear()
 
     @property
+    def last_quote(self) -> Quote | None:
+        """Return the newest quote, or None."""
+        return self._quotes[-1] if self._quotes else None
+
+    @property
     def ratio(self) -> float | None:
         """Return the share of updates that match, or None before the first comparison."""
         return self.matched / self.compared if self.compared else None

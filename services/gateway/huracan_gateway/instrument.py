@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from huracan.clock import MINUTE_NS, STEP_NS, step_close, step_of, step_open
 from huracan.contracts.context import ContextRef
@@ -34,6 +35,8 @@ FEATURE_DEPTH = 5
 """Levels a side that features read."""
 _TRADE, _QUOTE = TickKind.TICK_KIND_TRADE, TickKind.TICK_KIND_QUOTE
 _DEPTH, _SNAPSHOT = TickKind.TICK_KIND_DEPTH, TickKind.TICK_KIND_SNAPSHOT
+_NONE: list[Level] = [(0, 0)]
+"""The one row of a snapshot without levels: being its first, it clears the book."""
 BAR_INTERVALS = {"bar_1m": MINUTE_NS, "bar_15m": 15 * MINUTE_NS}
 
 
@@ -48,16 +51,12 @@ class Bars:
         self._epoch = epoch
         self._state = BarState()
         self._windows = WindowBuffer(BAR)
-        self._last_step: int | None = None
 
     def push(self, bar: Bar, last_ingest_seq: int = 0, last_frame_ns: int = 0) -> FeatureWindow | None:
         """Take a closed bar and return the window that ends with it; None for a partial bar, which enters no window."""
         if bar.partial:
             return None
         step = bar.open_ns // self.interval_ns
-        if self._last_step is not None and step != self._last_step + 1:
-            self._state = BarState()
-        self._last_step = step
         self._windows.push(step, self._state.push(bar), last_ingest_seq, last_ingest_seq)
         return feature_window(
             instrument=self._definition,
@@ -107,6 +106,7 @@ class Instrument:
         self._epoch = epoch
         self._batch_rows = batch_rows
         self._batch = 0
+        self._watermark_ns = 0
         self._columns = TickColumns()
         self._micro = MicroState(
             float(definition.price_increment), float(definition.size_increment) * float(definition.multiplier)
@@ -115,6 +115,7 @@ class Instrument:
         self._first_ingest_seq = 1
         self._last_trade_id: int | None = None
         self._last_quote_id = 0
+        self._frames_digest = bytes(32)
 
     def observe_from(self, ns: int) -> None:
         """Bars that open at or after this receive time are whole."""
@@ -123,6 +124,7 @@ class Instrument:
 
     def take(self, event: Event, *, recv_ns: int, ingest_seq: int) -> None:
         """Take one event; raise Rejected, with nothing changed, when it contradicts what came before or itself."""
+        synced = self.book.synced
         match event:
             case Quote():
                 self._quote(event, recv_ns, ingest_seq)
@@ -136,9 +138,14 @@ class Instrument:
         self.last_ingest_seq = ingest_seq
         if self.next_step is None and self.book.synced:
             self.next_step = step_of(recv_ns)
-            self._micro.close(step_open(self.next_step))  # what came before belongs to no step
+            if not synced:
+                self._micro.close(step_open(self.next_step))  # what came before belongs to no step
         if len(self._columns) >= self._batch_rows:
             self.flush(recv_ns)
+
+    def bind(self, recv_ns: int, raw: bytes) -> None:
+        """Chain a frame that was taken into the digest that later windows carry."""
+        self._frames_digest = sha256(self._frames_digest + recv_ns.to_bytes(8, "big") + raw).digest()
 
     def _quote(self, quote: Quote, recv_ns: int, ingest_seq: int) -> None:
         if min(quote.bid, quote.ask, quote.bid_size, quote.ask_size) <= 0:
@@ -191,6 +198,10 @@ class Instrument:
         known = self.book.synced and snapshot.last_update_id < self.book.final
         if known:
             raise Rejected(Reason.OUT_OF_ORDER, f"lastUpdateId was {snapshot.last_update_id}, behind {self.book.final}")
+        best_bid = max((price for price, size in snapshot.bids if size), default=0)
+        best_ask = min((price for price, size in snapshot.asks if size), default=best_bid + 1)
+        if best_bid >= best_ask:
+            raise Rejected(Reason.CROSSED, f"best bid was {best_bid}, best ask {best_ask}, in price increments")
         self.counts["snapshots"] += 1
         for update in self.book.snapshot(snapshot.last_update_id, snapshot.bids, snapshot.asks):
             try:
@@ -203,7 +214,8 @@ class Instrument:
             self._whole_book(snapshot.event_ns, recv_ns, ingest_seq)
 
     def _whole_book(self, event_ns: int, recv_ns: int, ingest_seq: int) -> None:
-        self._rows(ingest_seq, event_ns, recv_ns, self.book.final, _SNAPSHOT, 0, *self.book.book.levels())
+        bids, asks = self.book.book.levels()
+        self._rows(ingest_seq, event_ns, recv_ns, self.book.final, _SNAPSHOT, 0, bids if bids or asks else _NONE, asks)
 
     def _updated(self, recv_ns: int, ingest_seq: int) -> None:
         bid, ask = self.book.book.best_bid(), self.book.book.best_ask()
@@ -227,11 +239,11 @@ class Instrument:
         ingest_seq: int,
         action: str = "book dropped",
     ) -> None:
-        """Let every reader of the log lose the book too: a snapshot without levels clears it."""
+        """Let every reader of the log lose the book too."""
         self._gap(stream, expected, was, recv_ns, ingest_seq, action)
         self._micro.lost_book()
         self.check.lost()
-        self._rows(ingest_seq, recv_ns, recv_ns, 0, _SNAPSHOT, 0, [(0, 0)], [])
+        self._rows(ingest_seq, recv_ns, recv_ns, 0, _SNAPSHOT, 0, _NONE, [])
 
     def _gap(self, stream: str, expected: int, was: int, recv_ns: int, ingest_seq: int, action: str) -> None:
         self.counts[f"gaps.{stream}"] += 1
@@ -274,6 +286,7 @@ class Instrument:
     def flush(self, watermark_ns: int) -> None:
         """Make a batch of the rows so far; every frame received before the watermark is in it or an earlier one."""
         self._batch += 1
+        self._watermark_ns = max(self._watermark_ns, watermark_ns)
         self.counts["rows_logged"] += len(self._columns)
         self.batches.append(
             tick_batch(
@@ -281,7 +294,7 @@ class Instrument:
                 epoch=self._epoch,
                 batch=self._batch,
                 columns=self._columns,
-                watermark_ns=watermark_ns,
+                watermark_ns=self._watermark_ns,
             )
         )
         self._columns = TickColumns()
@@ -332,6 +345,7 @@ class Instrument:
             best_bid=bid[0] if bid else 0,
             best_ask=ask[0] if ask else 0,
             expected_contexts=contexts,
+            frames_digest=self._frames_digest,
         )
 
     def _closed_bars(self, close_ns: int) -> list[tuple[str, FeatureWindow]]:

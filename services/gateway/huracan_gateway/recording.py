@@ -10,12 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
+from huracan.clock import NANOSECONDS
 from huracan.contracts.market import InstrumentDefinition
 from huracan.errors import BadInput
 from huracan_gateway.binance_usdm import data as venue
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import implied_increment
 
+_EARLIEST_NS, _LATEST_NS = 1_483_228_800 * NANOSECONDS, 4_102_444_800 * NANOSECONDS
+"""2017 to 2100: a receive time in another unit is not one in nanoseconds."""
 HEAD_LINES = 20_000
 """Lines searched for the symbol and the snapshot: a minute of a busy instrument."""
 
@@ -35,14 +38,12 @@ def read_lines(path: Path) -> Iterator[Line]:
     A gzip file that breaks off yields what can be read, then one line rejected as `truncated_gzip`.
     """
     with _open(path) as stream:
-        tail = b""
         try:
-            for tail in stream:
-                if tail.strip():
-                    yield _line(tail.rstrip(b"\r\n"))
-                tail = b""
+            for text in stream:
+                if text.strip():
+                    yield _line(text.rstrip(b"\r\n"))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            yield Line(0, tail, Rejected(Reason.TRUNCATED_GZIP, f"{path.name}: {error}"))
+            yield Line(0, b"", Rejected(Reason.TRUNCATED_GZIP, f"{path.name}: {error}"))
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -66,7 +67,7 @@ def _line(text: bytes) -> Line:
     recv_ns = int(head)
     if recv_ns < 0:
         return Line(recv_ns, raw, Rejected(Reason.NEGATIVE_TIME, f"receive time was {recv_ns}"))
-    if recv_ns >= 2**63:
+    if not _EARLIEST_NS <= recv_ns <= _LATEST_NS:
         return Line(0, raw, Rejected(Reason.IMPOSSIBLE_TIME, f"receive time was {recv_ns}"))
     return Line(recv_ns, raw)
 

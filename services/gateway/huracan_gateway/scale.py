@@ -40,23 +40,31 @@ class Scale:
         if not (whole and digits.isascii() and digits.isdigit()):
             negative = text[:1] == "-" and text[1:2].isdigit()
             raise Rejected(Reason.NOT_POSITIVE if negative else Reason.NOT_A_NUMBER, f"{field} was {text[:40]!r}")
+        if len(whole) > _MAX_DIGITS:
+            raise self._too_long(text, field)
         kept, rest = fraction[: self._decimals], fraction[self._decimals :]
         number = int(whole + kept.ljust(self._decimals, "0"))
         value, remainder = divmod(number, self._unit)
         if remainder or rest.strip("0"):
             raise Rejected(Reason.OFF_INCREMENT, f"{field} was {text[:40]}, not a multiple of {self.increment}")
-        if len(whole) > _MAX_DIGITS:
-            raise Rejected(Reason.NOT_A_NUMBER, f"{field} was {text[:40]}, beyond what can be kept exactly")
+        if value >= 2**63:
+            raise self._too_long(text, field)
         return value
+
+    def _too_long(self, text: str, field: str) -> Rejected:
+        return Rejected(Reason.NOT_A_NUMBER, f"{field} was {text[:40]}, beyond what can be kept exactly")
 
 
 def implied_increment(texts: Iterable[str]) -> Decimal:
-    """Return the greatest increment of which all these decimal texts are multiples; at least one is not zero.
+    """Return the greatest increment of which all these decimal texts are multiples.
 
-    A venue's REST book lists many neighbouring prices, so their common divisor is the increment itself.
+    A venue's REST book lists many neighbouring prices, so their common divisor is the increment itself. Raises
+    ValueError or ArithmeticError for text that is no finite number, and when no number differs from zero.
     """
     values = [Decimal(text) for text in texts]
     exponents = [value.as_tuple().exponent for value in values]
     decimals = max(-exponent for exponent in exponents if isinstance(exponent, int))
     common = math.gcd(*(int(value.scaleb(decimals)) for value in values))
+    if not common:
+        raise ValueError("all numbers were zero")
     return Decimal(common).scaleb(-decimals)

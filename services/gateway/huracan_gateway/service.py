@@ -12,6 +12,7 @@ from huracan.contracts.context import Context, ContextRef, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import NewsItem, TickBatch, instrument_key
 from huracan.contracts.ops import ServiceChanged, StepAcknowledged, dead_letter
+from huracan.errors import PoisonMessage
 from huracan.ids import derived_id
 from huracan.market.history import load_history
 from huracan.market.news import load_news
@@ -19,6 +20,7 @@ from huracan.ports import Ports
 from huracan.ticklog.writer import LogWriter
 from huracan_gateway.binance_usdm.data import Decoder
 from huracan_gateway.config import GatewayConfig
+from huracan_gateway.events import Event
 from huracan_gateway.feed import Feed
 from huracan_gateway.instrument import Instrument
 from huracan_gateway.recording import Line
@@ -51,7 +53,10 @@ class Gateway:
         self._news: deque[NewsItem] = deque()
         self._epoch = 1
         self._last_recv_ns = -1
+        self._step = 0
+        self._closing = asyncio.Lock()
         self._acknowledged: dict[str, int] = {}
+        self._announced: dict[str, ServiceChanged] = {}
         self._running: set[str] = set()
         self._progress = asyncio.Event()
 
@@ -65,22 +70,33 @@ class Gateway:
             background = [tasks.create_task(self._listen()), tasks.create_task(self._writer.run())]
             if not self._config.lockstep_services:
                 background.append(tasks.create_task(self._close_on_the_clock(self.instrument)))
+            await self._claim(self.instrument)
             await self._wait_for_services()
             await self._play(self.instrument)
             await self._writer.drained()
             for task in background:
                 task.cancel()
 
+    async def _claim(self, instrument: Instrument) -> None:
+        """Take the epoch with an empty batch: whoever starts after any message of this epoch finds it in the log."""
+        instrument.flush(0)
+        await self._hand_on(instrument)
+        await self._writer.drained()
+
     async def _play(self, instrument: Instrument) -> None:
         await self._feed.request_snapshot()
         while (line := await self._feed.next_line()) is not None:
-            if self._last_recv_ns < 0 and line.rejected is None:
-                await self._begin(instrument, line.recv_ns)
-            if self._config.lockstep_services and line.rejected is None and line.recv_ns >= self._last_recv_ns:
+            kind, frame = self._read(line)
+            if not isinstance(frame, Rejected):
+                if self._last_recv_ns < 0:
+                    await self._begin(instrument, line.recv_ns)
+                self._last_recv_ns = line.recv_ns
                 await self._close_through(instrument, line.recv_ns)
             self.counts["frames_in"] += 1
+            if kind is not None:
+                self.counts[f"frames.{kind}"] += 1
             try:
-                self._take(instrument, line)
+                self._take(instrument, line, frame)
             except Rejected as rejected:
                 await self._refuse(line, rejected)
             await self._hand_on(instrument)
@@ -111,22 +127,31 @@ class Gateway:
                     if windows and windows[-1] is not None:
                         await self._publish_bars(bars.name, windows[-1])
 
-    def _take(self, instrument: Instrument, line: Line) -> None:
-        if line.rejected is not None:
-            raise line.rejected
-        if line.recv_ns < self._last_recv_ns:
-            was = f"receive time was {line.recv_ns} after {self._last_recv_ns}"
-            raise Rejected(Reason.RECEIVE_TIME_BACKWARDS, was)
-        self._last_recv_ns = line.recv_ns
-        kind, event = self._decoder.decode(line.raw)
-        self.counts[f"frames.{kind}"] += 1
-        self._check_time(event.event_ns, line.recv_ns)
-        instrument.take(event, recv_ns=line.recv_ns, ingest_seq=self.counts["frames_in"])
+    def _read(self, line: Line) -> tuple[str | None, Event | Rejected]:
+        """Return the kind of a line and what it says, or why it is refused: only one that is not tells the time."""
+        kind = None
+        try:
+            if line.rejected is not None:
+                raise line.rejected
+            if line.recv_ns < self._last_recv_ns:
+                was = f"receive time was {line.recv_ns} after {self._last_recv_ns}"
+                raise Rejected(Reason.RECEIVE_TIME_BACKWARDS, was)
+            kind, event = self._decoder.decode(line.raw)
+            self._check_time(event.event_ns, line.recv_ns)
+        except Rejected as rejected:
+            return kind, rejected
+        return kind, event
+
+    def _take(self, instrument: Instrument, line: Line, frame: Event | Rejected) -> None:
+        if isinstance(frame, Rejected):
+            raise frame
+        instrument.take(frame, recv_ns=line.recv_ns, ingest_seq=self.counts["frames_in"])
+        instrument.bind(line.recv_ns, line.raw)
         self.counts["ticks_logged"] += 1
 
     def _check_time(self, event_ns: int, recv_ns: int) -> None:
         """Refuse an event time that no clock difference seen so far explains."""
-        if self.counts["ticks_logged"]:
+        if self.skew.known:
             apart_s = abs(recv_ns - event_ns - self.skew.skew_ns()) / NANOSECONDS
             if apart_s > self._config.max_event_age_s:
                 raise Rejected(Reason.IMPOSSIBLE_TIME, f"E was {apart_s:.0f} s from ours after skew correction")
@@ -169,12 +194,13 @@ class Gateway:
 
     async def _close_through(self, instrument: Instrument, now_ns: int) -> None:
         """Close every step that ends at or before a receive time, empty ones included, until the feed is silent."""
-        while instrument.next_step is not None and step_close(instrument.next_step) <= now_ns:
-            close_ns = step_close(instrument.next_step)
-            if close_ns - instrument.last_frame_ns > self._config.inactive_after_ms * MILLISECOND_NS:
-                instrument.rest()
-                return
-            await self._close_step(instrument, instrument.next_step)
+        async with self._closing:  # steps are published in order, whoever closes them: a frame or the clock
+            while instrument.next_step is not None and step_close(instrument.next_step) <= now_ns:
+                close_ns = step_close(instrument.next_step)
+                if close_ns - instrument.last_frame_ns > self._config.inactive_after_ms * MILLISECOND_NS:
+                    instrument.rest()
+                    return
+                await self._close_step(instrument, instrument.next_step)
 
     async def _close_step(self, instrument: Instrument, step: int) -> None:
         if self._config.lockstep_services:
@@ -187,6 +213,7 @@ class Gateway:
         for name, window in closed.bars:
             await self._publish_bars(name, window)
         self.counts["windows"] += 1
+        self._step = step
         subject = subjects.features(subjects.MICRO, self._definition)
         await self._ports.bus.publish(subject, closed.window, epoch=self._epoch)
         await self._wait_for_all(step)
@@ -222,7 +249,10 @@ class Gateway:
         inbox.latest("ops.v1.*.service")
         try:
             async for delivery in inbox:
-                self._heard(delivery.decode())
+                try:
+                    self._heard(delivery.decode())
+                except PoisonMessage as poison:
+                    self.counts[f"poison.{poison.reason}"] += 1
                 delivery.ack()
         finally:
             inbox.close()
@@ -231,13 +261,28 @@ class Gateway:
         match message:
             case Context():
                 versions = self._contexts.setdefault(context_name(message.ref), deque(maxlen=VERSIONS_KEPT))
-                if not versions or message.ref.version > versions[-1].ref.version:
+                newest = versions[-1] if versions else None
+                if newest is None or (message.epoch >= newest.epoch and message.ref.version > newest.ref.version):
                     versions.append(message)
-            case StepAcknowledged():
-                self._acknowledged[message.service] = max(message.step, self._acknowledged.get(message.service, 0))
+            case StepAcknowledged() if message.instrument == self._definition.id:
+                self._done(message.service, message.step)
             case ServiceChanged():
-                (self._running.add if message.running else self._running.discard)(message.service)
+                self._changed(message)
         self._progress.set()
+
+    def _done(self, service: str, step: int) -> None:
+        self._acknowledged[service] = max(step, self._acknowledged.get(service, 0))
+
+    def _changed(self, change: ServiceChanged) -> None:
+        known = self._announced.get(change.service)
+        if known is not None and (change.at_ns < known.at_ns or change == known):
+            return
+        self._announced[change.service] = change
+        if change.running:
+            self._running.add(change.service)
+            self._done(change.service, self._step)  # it began to listen after the window of this step
+        else:
+            self._running.discard(change.service)
 
     async def _wait_for_services(self) -> None:
         """In a replay, return once every service listens."""

@@ -30,6 +30,11 @@ class SkewEstimator:
         while minima[0][0] < recv_ns - WINDOW_NS:
             minima.popleft()
 
+    @property
+    def known(self) -> bool:
+        """Return whether there was a frame to estimate from."""
+        return bool(self._minima)
+
     def skew_ns(self) -> int:
         """Return the estimate; 0 before the first frame."""
         return self._minima[0][1] if self._minima else 0

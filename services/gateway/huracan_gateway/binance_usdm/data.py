@@ -82,6 +82,8 @@ _FRAME = msgspec.json.Decoder(Frame)
 _DEPTH = msgspec.json.Decoder(_Depth)
 _QUOTE = msgspec.json.Decoder(_Quote)
 _TRADE = msgspec.json.Decoder(_Trade)
+_DAMAGED = (msgspec.DecodeError, ValueError, RecursionError)
+"""What damaged JSON raises: bad syntax; no UTF-8, or an integer of thousands of digits; nesting without end."""
 _OTHERS = {"channel": "hyperliquid", "topic": "bybit", "arg": "okx", "jsonrpc": "deribit", "table": "bitmex"}
 
 
@@ -169,16 +171,20 @@ class Decoder:
 
 def _event_ns(event_ms: int) -> int:
     if event_ms < 0:
-        raise Rejected(Reason.NEGATIVE_TIME, f"E was {event_ms}")
+        raise Rejected(Reason.NEGATIVE_TIME, "E was negative")
     if not _EARLIEST_MS <= event_ms <= _LATEST_MS:
-        raise Rejected(Reason.IMPOSSIBLE_TIME, f"E was {event_ms} ms")
+        raise Rejected(Reason.IMPOSSIBLE_TIME, f"E was {_short(event_ms)} ms")
     return event_ms * MILLISECOND_NS
 
 
 def _id(value: int, field: str) -> int:
     if not 0 <= value < 2**63:
-        raise Rejected(Reason.BAD_FIELD, f"{field} was {value}")
+        raise Rejected(Reason.BAD_FIELD, f"{field} was {_short(value)}")
     return value
+
+
+def _short(value: int) -> str:
+    return str(value) if abs(value) < 2**64 else "beyond 64 bits"
 
 
 def parse(raw: bytes) -> Frame:
@@ -187,7 +193,7 @@ def parse(raw: bytes) -> Frame:
         frame = _FRAME.decode(raw)
     except msgspec.ValidationError as error:
         raise _foreign(raw) or Rejected(Reason.BAD_FIELD, str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _DAMAGED as error:
         raise Rejected(Reason.BAD_JSON, f"{error}; began with {raw[:60]!r}") from None
     if frame.stream is None and frame.lastUpdateId is None:
         raise _foreign(raw) or Rejected(
@@ -201,7 +207,7 @@ def _typed(decoder: msgspec.json.Decoder[T], data: bytes, raw: bytes) -> T:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
         raise _foreign(raw) or Rejected(Reason.BAD_FIELD, str(error)) from None
-    except UnicodeDecodeError as error:
+    except _DAMAGED as error:
         raise Rejected(Reason.BAD_JSON, str(error)) from None
 
 
@@ -214,7 +220,7 @@ def foreign_venue(raw: bytes) -> str | None:
     """Return the venue that a frame looks to be from when it is not this one, or None."""
     try:
         frame = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _DAMAGED:
         return None
     if not isinstance(frame, dict):
         return None
@@ -242,11 +248,14 @@ def _is_spot(data: dict[str, object]) -> bool:
 
 
 def symbol_of(raw: bytes) -> str | None:
-    """Return the venue symbol that a stream frame is about, or None."""
+    """Return the venue symbol that a stream frame is about, or None; raise Rejected as `parse` does."""
     frame = parse(raw)
     if frame.stream is None or not bytes(frame.data):
         return None
-    data = msgspec.json.decode(frame.data)
+    try:
+        data = msgspec.json.decode(frame.data)
+    except _DAMAGED:
+        return None
     symbol = data.get("s") if isinstance(data, dict) else None
     return symbol if isinstance(symbol, str) else None
 

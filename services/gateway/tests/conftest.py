@@ -1,0 +1,6 @@
+"""Settings of the gateway's tests."""
+
+from hypothesis import settings
+
+settings.register_profile("huracan", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("huracan")
