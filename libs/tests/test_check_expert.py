@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import pytest
 
-from huracan.contracts.context import context, mood_state
-from huracan.contracts.opinion import AbstainReason, abstention
-from huracan.expert.check import LawBroken, check_expert, sample_matrices
-from huracan.expert.port import Expert, Forecast
-from huracan.expert.respond import respond
+from huracan.contracts.context import Context, context, mood_state
+from huracan.contracts.features import FeatureWindow
+from huracan.contracts.opinion import AbstainReason, Opinion, abstention
+from huracan.expert.check import Answer, LawBroken, Matrix, check_expert, sample_matrices
+from huracan.expert.port import Expert, Forecast, Responder
+from huracan.expert.respond import Versions, respond
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Lawful:
     context_kinds: tuple[str, ...] = ("mood",)
     without_context: AbstainReason = AbstainReason.ABSTAIN_REASON_NO_INPUT
 
-    def forecast(self, window, contexts):
+    def forecast(self, window: Matrix, contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         last = window[-1, 0]
         if np.isnan(last):
             return AbstainReason.ABSTAIN_REASON_NO_INPUT
@@ -57,7 +59,7 @@ class Lawful:
 class Counts(Lawful):
     asked = 0
 
-    def forecast(self, window, contexts):
+    def forecast(self, window: Matrix, contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         self.asked += 1
         tilt = 0.01 / self.asked
         return Forecast(p_down=0.25 - tilt, p_flat=0.5, p_up=0.25 + tilt)
@@ -68,7 +70,7 @@ class RemembersTheLast(Lawful):
 
     seen = (b"", b"")
 
-    def forecast(self, window, contexts):
+    def forecast(self, window: Matrix, contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         now = window.tobytes()
         if now != self.seen[0]:
             self.seen = (now, self.seen[0])
@@ -83,10 +85,10 @@ class LosesAPart(Lawful):
         super().__init__()
         self.tilt = 0.1
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "tilt": 0.2}
 
-    def forecast(self, window, contexts):
+    def forecast(self, window: Matrix, contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         return Forecast(p_down=0.25 - self.tilt, p_flat=0.5, p_up=0.25 + self.tilt)
 
 
@@ -97,14 +99,14 @@ class CannotTravel(Lawful):
 
 
 class ChangesTheMood(Lawful):
-    def forecast(self, window, contexts):
+    def forecast(self, window: Matrix, contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         answer = super().forecast(window, contexts)
         contexts["mood"].mood.headlines += 1
         return answer
 
 
 class ChangesTheWindow(Lawful):
-    def forecast(self, window, contexts):
+    def forecast(self, window: Matrix, contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         answer = super().forecast(window, contexts)
         if window.flags.writeable:
             window[0, 0] = 7
@@ -112,34 +114,35 @@ class ChangesTheWindow(Lawful):
 
 
 class TakesTheMood(Lawful):
-    def forecast(self, window, contexts):
+    def forecast(self, window: Matrix, contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         answer = super().forecast(window, contexts)
-        contexts.pop("mood")
+        cast("dict[str, Context]", contexts).pop("mood")
         return answer
 
 
-def _saying(answer: Callable[[np.ndarray], object]) -> Lawful:
+def _saying(answer: Callable[[Matrix], Forecast | AbstainReason]) -> Lawful:
     class Saying(Lawful):
-        def forecast(self, window, contexts):
+        def forecast(self, window: Matrix, contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
             return answer(window)
 
     return Saying()
 
 
-def _raises_on_missing(window):
+def _raises_on_missing(window: Matrix) -> Forecast:
     if np.isnan(window).any():
         raise ValueError("cannot convert NaN")
     return Forecast(p_down=0, p_flat=1, p_up=0)
 
 
-def _raises_on_extremes(window):
-    return Forecast(p_down=0, p_flat=1, p_up=0 * int(np.abs(window[0, 0])) ** 0) if window.max() < 9 else 1 // 0
+def _raises_on_extremes(window: Matrix) -> Forecast:
+    p_flat = 1 if window.max() < 9 else 1 // 0
+    return Forecast(p_down=0, p_flat=p_flat, p_up=0 * int(np.abs(window[0, 0])) ** 0)
 
 
 NO_INPUT = AbstainReason.ABSTAIN_REASON_NO_INPUT
 HALF = Forecast(p_down=0.5, p_flat=0.0, p_up=0.5)
 
-BROKEN = {
+BROKEN: dict[str, list[Lawful]] = {
     "declares itself": [
         Lawful(name=""),
         Lawful(engine_digest=b"short"),
@@ -169,26 +172,26 @@ BROKEN = {
 }
 
 
-def test_a_lawful_expert_passes():
+def test_a_lawful_expert_passes() -> None:
     check_expert(Expert(Lawful()), Columns(), [MOOD], other=Expert(Lawful(engine_digest=b"\4" * 32)))
 
 
 @pytest.mark.parametrize(
     ("law", "responder"), [(law, responder) for law, responders in BROKEN.items() for responder in responders]
 )
-def test_an_unlawful_expert_is_caught_by_the_law_it_breaks(law, responder):
+def test_an_unlawful_expert_is_caught_by_the_law_it_breaks(law: str, responder: Lawful) -> None:
     with pytest.raises(LawBroken) as broken:
         check_expert(Expert(responder), Columns(), [MOOD])
     assert broken.value.law == law
 
 
-def test_two_configurations_with_one_digest_are_caught():
+def test_two_configurations_with_one_digest_are_caught() -> None:
     with pytest.raises(LawBroken) as broken:
         check_expert(Expert(Lawful()), Columns(), [MOOD], other=Expert(Lawful(name="other")))
     assert broken.value.law == "digest follows config"
 
 
-def _staleness_first(responder, window, versions):
+def _staleness_first(responder: Responder, window: FeatureWindow, versions: Versions) -> Opinion:
     if window.valid_rows < window.rows:
         return abstention(
             window,
@@ -201,7 +204,7 @@ def _staleness_first(responder, window, versions):
     return respond(responder, window, versions)
 
 
-def _uses_what_it_finds(responder, window, versions):
+def _uses_what_it_finds(responder: Responder, window: FeatureWindow, versions: Versions) -> Opinion:
     """Take any version of the context, expired or not, for the one that the window names."""
     fresh = {(ref.kind, ref.key, ref.version): MOOD for ref in window.expected_contexts}
     for found in fresh.values():
@@ -209,19 +212,19 @@ def _uses_what_it_finds(responder, window, versions):
     return respond(responder, window, fresh)
 
 
-def _names_no_contexts(responder, window, versions):
+def _names_no_contexts(responder: Responder, window: FeatureWindow, versions: Versions) -> Opinion:
     answer = respond(responder, window, versions)
     del answer.contexts[:]
     return answer
 
 
-def _lives_longer(responder, window, versions):
+def _lives_longer(responder: Responder, window: FeatureWindow, versions: Versions) -> Opinion:
     answer = respond(responder, window, versions)
     answer.valid_until_ns += 1
     return answer
 
 
-def _sure_of_itself(responder, window, versions):
+def _sure_of_itself(responder: Responder, window: FeatureWindow, versions: Versions) -> Opinion:
     answer = respond(responder, window, versions)
     answer.confidence = 0.0 if answer.abstained else 0.99
     return answer
@@ -237,13 +240,13 @@ def _sure_of_itself(responder, window, versions):
         ("gives probabilities", _sure_of_itself),
     ],
 )
-def test_an_unlawful_host_is_caught_by_the_law_it_breaks(law, answer):
+def test_an_unlawful_host_is_caught_by_the_law_it_breaks(law: str, answer: Answer) -> None:
     with pytest.raises(LawBroken) as broken:
         check_expert(Expert(Lawful()), Columns(), [MOOD], answer=answer)
     assert broken.value.law == law
 
 
-def test_the_samples_hold_missing_extreme_and_ordinary_values_and_never_change():
+def test_the_samples_hold_missing_extreme_and_ordinary_values_and_never_change() -> None:
     samples = sample_matrices(3)
     again = sample_matrices(3)
     assert all(np.array_equal(samples[name], again[name], equal_nan=True) for name in samples)

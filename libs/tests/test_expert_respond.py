@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from huracan.clock import STEP_NS
 from huracan.contracts.codec import digest
@@ -47,7 +50,7 @@ class Says:
     horizon_ns: int = 10**9
     validity_ns: int = 300_000_000
 
-    def forecast(self, window, contexts):
+    def forecast(self, window: NDArray[np.float32], contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         self.asked = window, contexts
         return self.answer
 
@@ -93,7 +96,7 @@ def _window(*contexts: Context, **changes: object) -> FeatureWindow:
     return window
 
 
-def test_a_forecast_becomes_an_opinion_with_its_lineage():
+def test_a_forecast_becomes_an_opinion_with_its_lineage() -> None:
     mood = _mood()
     window, responder = _window(mood), Says()
     answer = respond(responder, window, _at_hand(mood))
@@ -110,12 +113,12 @@ def test_a_forecast_becomes_an_opinion_with_its_lineage():
     assert contexts == {"mood": mood}
 
 
-def test_an_expected_move_is_passed_on_even_when_it_is_zero():
+def test_an_expected_move_is_passed_on_even_when_it_is_zero() -> None:
     answer = respond(Says(Forecast(p_down=0, p_flat=1, p_up=0, expected_move_bps=0.0), ()), _window(), {})
     assert answer.HasField("expected_move_bps")
 
 
-def test_a_responders_own_reason_becomes_an_abstention():
+def test_a_responders_own_reason_becomes_an_abstention() -> None:
     mood = _mood()
     answer = respond(Says(AbstainReason.ABSTAIN_REASON_NO_INPUT), _window(mood), _at_hand(mood))
     assert answer.abstained
@@ -124,7 +127,7 @@ def test_a_responders_own_reason_becomes_an_abstention():
     assert answer.confidence == 0
 
 
-FLAWS = {
+FLAWS: dict[str, dict[str, object]] = {
     "FEATURE_SET_MISMATCH": {"feature_set_digest": FOREIGN},
     "BOOK_UNSYNCED": {"book_synced": False},
     "STALE": {"last_frame_ns": CLOSE_NS - STALE_AFTER_NS - 1},
@@ -133,7 +136,7 @@ FLAWS = {
 
 
 @pytest.mark.parametrize("reason", FLAWS)
-def test_each_flaw_of_a_window_is_its_reason_and_goes_before_all_later_ones(reason):
+def test_each_flaw_of_a_window_is_its_reason_and_goes_before_all_later_ones(reason: str) -> None:
     mood, responder = _mood(), Says()
     assert reason_name(respond(responder, _window(mood, **FLAWS[reason]), _at_hand(mood)).reason) == reason
     later = list(FLAWS)[list(FLAWS).index(reason) :]
@@ -142,36 +145,37 @@ def test_each_flaw_of_a_window_is_its_reason_and_goes_before_all_later_ones(reas
     assert not hasattr(responder, "asked")
 
 
-def test_a_frame_exactly_half_a_second_old_is_not_stale():
+def test_a_frame_exactly_half_a_second_old_is_not_stale() -> None:
     window = _window(last_frame_ns=CLOSE_NS - STALE_AFTER_NS)
     assert not respond(Says(context_kinds=()), window, {}).abstained
 
 
 @pytest.mark.parametrize("reason", ["WARMING", "NO_INPUT"])
-def test_before_the_first_version_of_a_context_the_responder_says_which_reason(reason):
-    responder = Says(without_context=AbstainReason.Value(f"ABSTAIN_REASON_{reason}"))
+def test_before_the_first_version_of_a_context_the_responder_says_which_reason(reason: str) -> None:
+    value = cast("AbstainReason", AbstainReason.Value(f"ABSTAIN_REASON_{reason}"))  # the stub says int
+    responder = Says(without_context=value)
     assert reason_name(respond(responder, _window(), _at_hand(_mood())).reason) == reason
 
 
-def test_a_named_version_that_is_not_at_hand_is_missing_even_if_another_is():
+def test_a_named_version_that_is_not_at_hand_is_missing_even_if_another_is() -> None:
     answer = respond(Says(), _window(_mood(version=2)), _at_hand(_mood(version=1)))
     assert reason_name(answer.reason) == "CONTEXT_MISSING"
     assert answer.contexts[0].version == 2
 
 
-def test_a_context_may_be_used_until_its_end_and_not_longer():
+def test_a_context_may_be_used_until_its_end_and_not_longer() -> None:
     still, over = _mood(), _mood(valid_until_ns=CLOSE_NS - 1)
     assert not respond(Says(), _window(still), _at_hand(still)).abstained
     assert reason_name(respond(Says(), _window(over), _at_hand(over)).reason) == "CONTEXT_EXPIRED"
 
 
-def test_a_missing_context_goes_before_an_expired_one():
+def test_a_missing_context_goes_before_an_expired_one() -> None:
     old, other = _mood(valid_until_ns=0), _mood(kind="regime")
     responder = Says(context_kinds=("mood", "regime"))
     assert reason_name(respond(responder, _window(old, other), _at_hand(old)).reason) == "CONTEXT_MISSING"
 
 
-def test_contexts_of_other_kinds_are_neither_read_nor_named():
+def test_contexts_of_other_kinds_are_neither_read_nor_named() -> None:
     mood, other = _mood(), _mood(kind="regime", valid_until_ns=0)
     responder = Says()
     answer = respond(responder, _window(other, mood), _at_hand(mood))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from huracan.market.news import load_news
 AT_NS = 1_702_968_041_000_000_000
 AT_ISO = "2023-12-19 06:40:41"
 
+Write = Callable[[str, str | bytes], Path]
+
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Write:
     def _write(name: str, text: str | bytes) -> Path:
         path = tmp_path / name
         data = text.encode() if isinstance(text, str) else text
@@ -37,7 +40,7 @@ def _only(items: list[NewsItem]) -> NewsItem:
 
 
 @pytest.mark.parametrize("name", ["feed.csv", "feed.csv.gz"])
-def test_a_csv_is_read_with_all_its_fields(write, name):
+def test_a_csv_is_read_with_all_its_fields(write: Write, name: str) -> None:
     path = write(name, f'Date,sentiment,source,title,symbols\n{AT_ISO},x,Desk,"Coin  up, again",btc eth\n')
     item = _only(load_news(path))
     assert (item.published_ns, item.source, item.title) == (AT_NS, "Desk", "Coin up, again")
@@ -46,7 +49,7 @@ def test_a_csv_is_read_with_all_its_fields(write, name):
 
 
 @pytest.mark.parametrize("name", ["feed.jsonl", "feed.jsonl.gz", "feed.ndjson"])
-def test_json_lines_are_read_with_all_their_fields(write, name):
+def test_json_lines_are_read_with_all_their_fields(write: Write, name: str) -> None:
     row = {"published_at": AT_NS // 10**6, "headline": "Up", "source": "Desk", "underlyings": ["BTC", "btc"]}
     item = _only(load_news(write(name, json.dumps(row) + "\n\n")))
     assert (item.published_ns, item.source, item.title) == (AT_NS, "Desk", "Up")
@@ -66,21 +69,21 @@ def test_json_lines_are_read_with_all_their_fields(write, name):
         ("1702968041000000001", AT_NS + 1),
     ],
 )
-def test_times_are_read_exactly_in_any_usual_unit(write, time, published_ns):
+def test_times_are_read_exactly_in_any_usual_unit(write: Write, time: str, published_ns: int) -> None:
     assert _only(load_news(write("n.csv", f"time,title\n{time},Up\n"))).published_ns == published_ns
 
 
-def test_headlines_come_oldest_first_whatever_the_order_of_the_file(write):
+def test_headlines_come_oldest_first_whatever_the_order_of_the_file(write: Write) -> None:
     items = load_news(write("n.csv", "time,title\n1702968043,c\n1702968041,a\n1702968043,d\n1702968042,b\n"))
     assert [item.title for item in items] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("symbols", ["", "all", "BTC;ALL"])
-def test_a_headline_about_all_names_no_underlying(write, symbols):
+def test_a_headline_about_all_names_no_underlying(write: Write, symbols: str) -> None:
     assert list(_only(load_news(write("n.csv", f"time,title,symbols\n{AT_ISO},Up,{symbols}\n"))).underlyings) == []
 
 
-def test_without_a_source_the_file_is_the_source(write):
+def test_without_a_source_the_file_is_the_source(write: Write) -> None:
     assert _only(load_news(write("desk_notes.csv.gz", f"time,title\n{AT_ISO},Up\n"))).source == "desk_notes"
 
 
@@ -122,13 +125,15 @@ def test_without_a_source_the_file_is_the_source(write):
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_its_place_and_reason(write, name, text, says):
+def test_what_cannot_be_used_is_refused_with_its_place_and_reason(
+    write: Write, name: str, text: str | bytes, says: str
+) -> None:
     with pytest.raises(BadInput) as refused:
         load_news(write(name, text))
     assert says in str(refused.value)
 
 
-def test_a_missing_or_broken_file_is_refused(tmp_path):
+def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
     broken = tmp_path / "n.csv.gz"
     broken.write_bytes(gzip.compress(b"time,title\n")[:-6])
     for path in (tmp_path / "none.csv", broken):
@@ -138,7 +143,9 @@ def test_a_missing_or_broken_file_is_refused(tmp_path):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.binary(max_size=200), kind=st.sampled_from([".csv", ".jsonl", ".csv.gz"]), head=st.booleans())
-def test_no_file_however_damaged_raises_anything_but_bad_input(tmp_path, data, kind, head):
+def test_no_file_however_damaged_raises_anything_but_bad_input(
+    tmp_path: Path, data: bytes, kind: str, head: bool
+) -> None:
     path = tmp_path / f"news{kind}"
     path.write_bytes((b"time,title\n" if head else b"") + data)
     with suppress(BadInput):
@@ -147,7 +154,7 @@ def test_no_file_however_damaged_raises_anything_but_bad_input(tmp_path, data, k
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(time=st.one_of(st.text(max_size=30), st.integers(), st.floats(), st.none(), st.datetimes().map(str)))
-def test_no_time_however_odd_raises_anything_but_bad_input(tmp_path, time):
+def test_no_time_however_odd_raises_anything_but_bad_input(tmp_path: Path, time: str | float | None) -> None:
     path = tmp_path / "news.jsonl"
     path.write_text(json.dumps({"time": time, "title": "Up"}))
     with suppress(BadInput):

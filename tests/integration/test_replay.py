@@ -155,23 +155,29 @@ def test_headlines_are_heard_at_their_time(whole: Outcome, market: Path, history
     assert later.summary == whole.summary
 
 
+class DeadlyFeed(RecordingFeed):
+    """A recording in the middle of which a service dies, and is announced dead."""
+
+    def __init__(self, path: Path, victim: str) -> None:
+        super().__init__(path)
+        self.world: World | None = None
+        self._victim = victim
+        self._given = 0
+
+    async def next_line(self) -> Line | None:
+        self._given += 1
+        if self._given == 1_500 and self.world is not None:
+            await self.world.kill(self._victim)
+            await self.world.announce_death(self._victim)
+        return await super().next_line()
+
+
 def test_a_killed_expert_is_a_counted_abstention(market: Path, history: Path) -> None:
-    class DeadlyFeed(RecordingFeed):
-        given = 0
-
-        async def next_line(self) -> Line | None:
-            self.given += 1
-            if self.given == 1_500:
-                await world.kill("flow")
-                await world.announce_death("flow")
-            return await super().next_line()
-
-    feed = DeadlyFeed(market)
+    feed = DeadlyFeed(market, "flow")
     inputs = Inputs(definition=feed.definition, first_recv_ns=feed.head.first_recv_ns, history=history)
 
     async def main(clock: VirtualClock) -> tuple[list[Decision], list[Opinion]]:
-        nonlocal world
-        world = World(clock, seed=0)
+        world = feed.world = World(clock, seed=0)
         for name, factory in factories(inputs).items():
             world.start(name, factory)
         world.start("gateway", gateway(inputs, feed, lockstep=True))
@@ -180,8 +186,6 @@ def test_a_killed_expert_is_a_counted_abstention(market: Path, history: Path) ->
         await world.stop()
         return decisions, opinions
 
-    world: World
-    world = None  # type: ignore[assignment]
     decisions, opinions = run_virtual(main, start_ns=feed.head.first_recv_ns)
     answers = Counter(row.expert for row in opinions)
     silent = [row for row in decisions if not row.votes[1].opinion_id]

@@ -10,16 +10,16 @@ from hmmlearn.hmm import GaussianHMM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huracan_regime.filter import forward_filter
+from huracan_regime.filter import Array, forward_filter
 
 
-def _problem(seed: int, steps: int, states: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _problem(seed: int, steps: int, states: int) -> tuple[Array, Array, Array]:
     rng = np.random.default_rng(seed)
     emission = rng.normal(0, 3, (steps, states))
     return emission, rng.dirichlet(np.ones(states), states), rng.dirichlet(np.ones(states))
 
 
-def _by_enumeration(emission: np.ndarray, transition: np.ndarray, start: np.ndarray) -> np.ndarray:
+def _by_enumeration(emission: Array, transition: Array, start: Array) -> Array:
     steps, states = emission.shape
     shares = np.zeros(states)
     for path in product(range(states), repeat=steps):
@@ -27,11 +27,12 @@ def _by_enumeration(emission: np.ndarray, transition: np.ndarray, start: np.ndar
         for t in range(1, steps):
             density *= transition[path[t - 1], path[t]] * np.exp(emission[t, path[t]])
         shares[path[-1]] += density
-    return shares / shares.sum()
+    posterior: Array = shares / shares.sum()
+    return posterior
 
 
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 4))
-def test_it_is_what_counting_every_path_gives(seed, steps, states):
+def test_it_is_what_counting_every_path_gives(seed: int, steps: int, states: int) -> None:
     problem = _problem(seed, steps, states)
     filtered = forward_filter(*problem)
     for t in range(steps):
@@ -39,7 +40,7 @@ def test_it_is_what_counting_every_path_gives(seed, steps, states):
         np.testing.assert_allclose(filtered[t], wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_its_last_row_is_hmmlearns_last_row_and_the_rows_before_are_not_smoothed():
+def test_its_last_row_is_hmmlearns_last_row_and_the_rows_before_are_not_smoothed() -> None:
     rng = np.random.default_rng(3)
     hmm = GaussianHMM(n_components=4, covariance_type="diag")
     hmm.startprob_, hmm.transmat_ = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(4), 4)
@@ -55,7 +56,7 @@ def test_its_last_row_is_hmmlearns_last_row_and_the_rows_before_are_not_smoothed
 
 
 @given(st.integers(0, 10**6), st.integers(1, 63))
-def test_what_comes_later_changes_nothing(seed, known):
+def test_what_comes_later_changes_nothing(seed: int, known: int) -> None:
     emission, transition, start = _problem(seed, 64, 4)
     changed = emission.copy()
     changed[known:] = -7
@@ -65,14 +66,14 @@ def test_what_comes_later_changes_nothing(seed, known):
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e6])
-def test_every_row_is_a_distribution_however_unlikely_the_observations(scale):
+def test_every_row_is_a_distribution_however_unlikely_the_observations(scale: float) -> None:
     emission, transition, start = _problem(1, 64, 4)
     filtered = forward_filter(emission * scale - 1e5, transition, start)
     assert np.isfinite(filtered).all()
     np.testing.assert_allclose(filtered.sum(axis=1), 1)
 
 
-def test_an_impossible_state_stays_impossible():
+def test_an_impossible_state_stays_impossible() -> None:
     transition = np.array([[1.0, 0.0], [0.5, 0.5]])
     filtered = forward_filter(np.zeros((5, 2)), transition, np.array([1.0, 0.0]))
     np.testing.assert_array_equal(filtered, np.tile([1.0, 0.0], (5, 1)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,10 +39,10 @@ def _news(polarity: float, at_ns: int, *underlyings: str, source: str = "desk") 
 
 
 def _builder(**config: object) -> MoodContextBuilder:
-    return MoodContextBuilder(MoodConfig(**config), _said)
+    return MoodContextBuilder(MoodConfig.model_validate(config), _said)
 
 
-def _only(drafts: object) -> ContextDraft:
+def _only(drafts: Iterable[ContextDraft]) -> ContextDraft:
     (draft,) = drafts
     return draft
 
@@ -66,17 +68,19 @@ def _context(polarity: float, weight: float, headlines: int = 1) -> Context:
 
 
 def _forecast(polarity: float, weight: float, **config: object) -> Forecast:
-    answer = MoodResponder(SentimentConfig(**config)).forecast(WINDOW, {"mood": _context(polarity, weight)})
+    answer = MoodResponder(SentimentConfig.model_validate(config)).forecast(
+        WINDOW, {"mood": _context(polarity, weight)}
+    )
     assert isinstance(answer, Forecast)
     return answer
 
 
-def test_the_sentiment_expert_keeps_the_laws():
+def test_the_sentiment_expert_keeps_the_laws() -> None:
     other = expert(SentimentConfig(flat_share=0.5))
     check_expert(expert(), MICRO, [_context(0.5, 2)], other=other)
 
 
-def test_a_headline_becomes_a_mood_dated_by_the_headline():
+def test_a_headline_becomes_a_mood_dated_by_the_headline() -> None:
     builder, news = _builder(), _news(0.5, T0, "BTC")
     draft = _only(builder.observe(news))
     assert (draft.kind, draft.key, draft.as_of_ns) == ("mood", "BTC", T0)
@@ -85,7 +89,7 @@ def test_a_headline_becomes_a_mood_dated_by_the_headline():
     assert _state(draft) == mood_state(polarity=0.5, weight=1, headlines=1, last_news_id=news.news_id)
 
 
-def test_a_headline_one_half_life_old_counts_half():
+def test_a_headline_one_half_life_old_counts_half() -> None:
     builder = _builder(half_life_s=3600)
     builder.observe(_news(1, T0))
     state = _state(_only(builder.observe(_news(-1, T0 + HOUR))))
@@ -94,21 +98,21 @@ def test_a_headline_one_half_life_old_counts_half():
     assert state.headlines == 2
 
 
-def test_a_headline_seen_before_counts_once():
+def test_a_headline_seen_before_counts_once() -> None:
     builder, news = _builder(), _news(0.5, T0)
     assert builder.observe(news)
     assert builder.observe(news) == []
     assert _state(_only(builder.observe(_news(0.5, T0 + 1)))).headlines == 2
 
 
-def test_the_same_words_from_another_source_are_another_headline():
+def test_the_same_words_from_another_source_are_another_headline() -> None:
     builder = _builder()
     builder.observe(_news(0.5, T0, source="a"))
     assert _state(_only(builder.observe(_news(0.5, T0, source="b")))).headlines == 2
 
 
 @given(st.permutations(range(6)), st.lists(st.integers(0, 200_000), min_size=6, max_size=6))
-def test_a_mood_depends_on_the_headlines_not_on_their_order(order, seconds):
+def test_a_mood_depends_on_the_headlines_not_on_their_order(order: list[int], seconds: list[int]) -> None:
     news = [_news(i / 6, T0 + seconds[i] * NANOSECONDS, source=str(i)) for i in range(6)]
 
     def last(items: list[NewsItem]) -> bytes:
@@ -119,14 +123,14 @@ def test_a_mood_depends_on_the_headlines_not_on_their_order(order, seconds):
     assert last([news[i] for i in order]) == last(sorted(news, key=lambda item: item.published_ns))
 
 
-def test_headlines_that_name_none_count_for_every_underlying_and_others_for_theirs():
+def test_headlines_that_name_none_count_for_every_underlying_and_others_for_theirs() -> None:
     builder = _builder(underlyings=("BTC", "ETH"))
     assert [draft.key for draft in builder.observe(_news(1, T0))] == ["BTC", "ETH"]
     assert [draft.key for draft in builder.observe(_news(1, T0 + 1, "eth"))] == ["ETH"]
     assert [draft.key for draft in builder.observe(_news(1, T0 + 2, "DOGE"))] == []
 
 
-def test_a_headline_older_than_the_memory_changes_nothing_and_memory_is_bounded():
+def test_a_headline_older_than_the_memory_changes_nothing_and_memory_is_bounded() -> None:
     builder = _builder(memory_s=3600, max_headlines=3)
     builder.observe(_news(1, T0))
     assert builder.observe(_news(1, T0 - HOUR - 1)) == []
@@ -137,11 +141,11 @@ def test_a_headline_older_than_the_memory_changes_nothing_and_memory_is_bounded(
     assert state.headlines == 1
 
 
-def test_messages_that_are_no_headlines_change_nothing():
+def test_messages_that_are_no_headlines_change_nothing() -> None:
     assert _builder().observe(FeatureWindow()) == []
 
 
-def test_the_engine_digest_of_a_mood_follows_its_config():
+def test_the_engine_digest_of_a_mood_follows_its_config() -> None:
     drafts = [_only(_builder(half_life_s=half_life).observe(_news(1, T0))) for half_life in (60, 61)]
     assert drafts[0].engine_digest != drafts[1].engine_digest
 
@@ -157,24 +161,24 @@ def test_the_engine_digest_of_a_mood_follows_its_config():
         ("Conference to be held in Lisbon in May", 0),
     ],
 )
-def test_headlines_of_markets_have_the_polarity_a_trader_gives_them(title, sign):
+def test_headlines_of_markets_have_the_polarity_a_trader_gives_them(title: str, sign: int) -> None:
     assert np.sign(polarity_of_headlines()(title)) == sign
 
 
 @given(st.text(max_size=300))
-def test_any_text_has_a_polarity_between_minus_one_and_one(title):
+def test_any_text_has_a_polarity_between_minus_one_and_one(title: str) -> None:
     assert -1 <= POLARITY(title) <= 1
 
 
 POLARITY = polarity_of_headlines()
 
 
-def test_our_words_are_single_lower_case_words_on_the_scale_of_vader():
+def test_our_words_are_single_lower_case_words_on_the_scale_of_vader() -> None:
     assert all(word == word.lower() and " " not in word for word in WORDS)
     assert all(0 < abs(weight) <= 4 for weight in WORDS.values())
 
 
-def test_a_good_mood_tilts_up_and_a_bad_one_down_around_a_strong_flat_prior():
+def test_a_good_mood_tilts_up_and_a_bad_one_down_around_a_strong_flat_prior() -> None:
     good, bad = _forecast(0.8, 5), _forecast(-0.8, 5)
     assert good.p_up > good.p_down
     assert (good.p_up, good.p_down) == (bad.p_down, bad.p_up)
@@ -182,14 +186,14 @@ def test_a_good_mood_tilts_up_and_a_bad_one_down_around_a_strong_flat_prior():
     assert good.expected_move_bps is None
 
 
-def test_a_mood_of_few_headlines_is_believed_less():
+def test_a_mood_of_few_headlines_is_believed_less() -> None:
     tilts = [answer.p_up - answer.p_down for answer in (_forecast(1, weight) for weight in (0.1, 1, 10, 1e9))]
     assert tilts == sorted(tilts)
     assert tilts[-1] == pytest.approx(0.3)
 
 
 @given(st.floats(-1, 1), st.floats(0, 1e300, exclude_min=True))
-def test_any_mood_gives_probabilities(polarity, weight):
+def test_any_mood_gives_probabilities(polarity: float, weight: float) -> None:
     answer = _forecast(polarity, weight)
     assert min(answer.p_down, answer.p_flat, answer.p_up) >= 0
     assert abs(answer.p_down + answer.p_flat + answer.p_up - 1) < 1e-9
@@ -199,7 +203,7 @@ def test_any_mood_gives_probabilities(polarity, weight):
     ("polarity", "weight", "headlines"),
     [(0.5, 1, 0), (0.5, 0, 1), (float("nan"), 1, 1), (0.5, float("nan"), 1)],
 )
-def test_a_mood_that_rests_on_nothing_is_no_input(polarity, weight, headlines):
+def test_a_mood_that_rests_on_nothing_is_no_input(polarity: float, weight: float, headlines: int) -> None:
     mood = {"mood": _context(polarity, weight, headlines)}
     answer = MoodResponder(SentimentConfig()).forecast(WINDOW, mood)
     assert answer == AbstainReason.ABSTAIN_REASON_NO_INPUT
@@ -215,6 +219,6 @@ def test_a_mood_that_rests_on_nothing_is_no_input(polarity, weight, headlines):
         {"speed": 1},
     ],
 )
-def test_a_configuration_outside_its_range_is_refused(wrong):
+def test_a_configuration_outside_its_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        SentimentConfig(**wrong)
+        SentimentConfig.model_validate(wrong)
