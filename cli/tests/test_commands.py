@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -18,9 +19,11 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 MARKET = SimulatedMarketConfig(seed=5, duration_s=12.0, regime_switch_s=4.0)
 
 
-def huracan(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def huracan(*arguments: str | Path, cwd: Path | None = None, traced: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the command; untraced by coverage it is three times faster."""
     command = [sys.executable, "-m", "huracan_cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if traced or not name.startswith("COV")}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +149,11 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     assert {line.split()[0] for line in lines} == {"make", ".venv/bin/huracan"}
-    demo = huracan("demo", "--out", "out/demo", cwd=tmp_path)  # what `make demo` calls
+    demo = huracan("demo", "--out", "out/demo", cwd=tmp_path, traced=False)  # what `make demo` calls
     assert demo.returncode == 0, demo.stderr
     for line in lines:
         if line.startswith(".venv/bin/huracan "):
-            done = huracan(*shlex.split(line)[1:], cwd=tmp_path)
+            done = huracan(*shlex.split(line)[1:], cwd=tmp_path, traced=False)
             assert done.returncode == 0, (line, done.stderr)
 
 
