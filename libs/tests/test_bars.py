@@ -90,14 +90,36 @@ def test_a_bar_that_opened_before_the_observation_is_partial() -> None:
     assert [bar.partial for bar in bars.close_through(START + 2 * MINUTE)] == [True, False]
 
 
-def test_an_interrupted_feed_makes_the_open_bar_partial() -> None:
+def test_what_an_interruption_hid_is_no_bar_and_the_one_it_ends_in_is_partial() -> None:
     bars = builder()
     bars.trade(START + 1, 10, 1)
     assert not bars.close_through(START + MINUTE)[0].partial
     bars.trade(START + MINUTE + 1, 10, 1)
     bars.observe_from(START + 2 * MINUTE + 5)
     bars.trade(START + 3 * MINUTE, 11, 1)
-    assert [bar.partial for bar in bars.close_through(START + 4 * MINUTE)] == [True, True, False]
+    closed = bars.close_through(START + 4 * MINUTE)
+    assert [(bar.open_ns, bar.partial) for bar in closed] == [(START + 2 * MINUTE, True), (START + 3 * MINUTE, False)]
+
+
+def test_a_year_of_silence_is_not_made_of_bars() -> None:
+    bars = builder()
+    bars.trade(START + 1, 10, 1)
+    bars.close_through(START + MINUTE)
+    later = START + 525_600 * MINUTE
+    bars.observe_from(later)
+    bars.trade(later, 12, 1)
+    assert [prices(bar) for bar in bars.close_through(later + MINUTE)] == [("1.20",) * 4]
+
+
+def test_an_interruption_within_a_bar_makes_it_partial() -> None:
+    bars = builder()
+    bars.trade(START + 1, 10, 1)
+    bars.close_through(START + MINUTE)
+    bars.trade(START + MINUTE + 1, 10, 1)
+    bars.observe_from(START + MINUTE + 7)
+    bars.trade(START + MINUTE + 7, 13, 1)
+    (bar,) = bars.close_through(START + 2 * MINUTE)
+    assert (bar.partial, prices(bar)) == (True, ("1.00", "1.30", "1.00", "1.30"))
 
 
 def test_without_an_observation_every_bar_is_partial() -> None:

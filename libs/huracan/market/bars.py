@@ -36,10 +36,14 @@ class BarBuilder:
     def observe_from(self, ns: int) -> None:
         """Say that every trade received from this time on is seen; open bars that began earlier are partial.
 
-        Call it again with the time at which an interrupted feed resumed. First close the bars that ended
-        before the interruption, or they become partial too.
+        Call it again with the time at which an interrupted feed resumed, after closing the bars that ended before the
+        interruption: what began since and ended unseen is no bar, however long it was.
         """
         self._observed_from_ns = ns
+        index = ns // self._interval_ns
+        if self._closed_to is not None and index > self._closed_to:
+            self._closed_to = index
+            self._open = {start: current for start, current in self._open.items() if start >= index}
 
     def trade(self, recv_ns: int, price: int, size: int) -> None:
         """Take a trade, in increments."""

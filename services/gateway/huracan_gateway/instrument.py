@@ -116,6 +116,7 @@ class Instrument:
         self._last_trade_id: int | None = None
         self._last_quote_id = 0
         self._frames_digest = bytes(32)
+        self._rested = False
 
     def observe_from(self, ns: int) -> None:
         """Bars that open at or after this receive time are whole."""
@@ -138,6 +139,9 @@ class Instrument:
         self.last_ingest_seq = ingest_seq
         if self.next_step is None and self.book.synced:
             self.next_step = step_of(recv_ns)
+            if self._rested:
+                self.observe_from(recv_ns)
+                self._rested = False
             if not synced:
                 self._micro.close(step_open(self.next_step))  # what came before belongs to no step
         if len(self._columns) >= self._batch_rows:
@@ -358,6 +362,6 @@ class Instrument:
         return windows
 
     def rest(self) -> None:
-        """Stop closing steps: nothing came for too long. The next frame begins a new run of steps."""
+        """Stop closing steps: nothing came for too long. The next frame begins a new run of steps, and of bars."""
         self.next_step = None
-        self._windows.reset()
+        self._rested = True

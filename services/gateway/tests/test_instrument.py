@@ -422,6 +422,20 @@ def test_after_a_rest_a_new_run_begins_and_the_window_warms_again() -> None:
     assert feature(closed, "signed_volume") == pytest.approx(-2.0), "the frame that ended the silence counts"
 
 
+def test_after_a_rest_bars_begin_anew() -> None:
+    feed = Feed()
+    feed.instrument.observe_from(START - START % MINUTE_NS)
+    feed.snapshot()
+    feed.trade()
+    list(feed.until(START + 5 * STEP_NS))
+    feed.instrument.rest()
+    feed.trade(later_ns=3 * MINUTE_NS)
+    closed = [bars for entry in feed.until(START + 6 * MINUTE_NS) for bars in entry.bars]
+    opened = [window.bar.open_ns // MINUTE_NS for _, window in closed]
+    assert opened[0] == (START + 3 * MINUTE_NS) // MINUTE_NS + 1, "the bar in which the silence ended is partial"
+    assert opened == list(range(opened[0], opened[-1] + 1))
+
+
 def test_after_a_rest_without_a_book_no_step_closes_until_a_snapshot_came() -> None:
     feed = Feed()
     feed.snapshot()
