@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from google.protobuf.message import Message
@@ -17,6 +18,9 @@ from huracan_cli.composition import Inputs, factories, gateway
 from huracan_cli.summary import Summary, summarise
 from huracan_gateway.feed import RecordingFeed
 from huracan_gateway.recording import Line
+
+REFUSING = (subjects.TICKS_TOPIC, subjects.JOURNAL_TOPIC)
+"""Topics with dead letters: refused frames, and messages that could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +89,11 @@ async def write(world: World, out: Path) -> None:
     """Write the tables, the journals, the feature rows and the dead letters of a run."""
     await write_run(world.store, out)
     write_journals(await _logged(world, subjects.JOURNAL_TOPIC), out)
-    for topic, name in (
-        (subjects.FEATURES_TOPIC, "features"),
-        (subjects.dead_letters(subjects.TICKS_TOPIC), "dead_letters"),
-    ):
-        by_key = await _logged(world, topic)
-        write_messages([message for messages in by_key.values() for message in messages], out / f"{name}.parquet")
+    rows = await _logged(world, subjects.FEATURES_TOPIC)
+    write_messages(list(chain.from_iterable(rows.values())), out / "features.parquet")
+    refused = [await _logged(world, subjects.dead_letters(topic)) for topic in REFUSING]
+    letters = [letter for by_key in refused for letters in by_key.values() for letter in letters]
+    write_messages(letters, out / "dead_letters.parquet")
 
 
 async def _logged(world: World, topic: str) -> dict[str, list[Message]]:

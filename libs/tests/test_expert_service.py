@@ -20,7 +20,7 @@ from huracan.contracts.context import Context, ContextRef, MoodState, mood_state
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
 from huracan.contracts.market import InstrumentType, NewsItem, instrument_definition
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
-from huracan.contracts.ops import ServiceChanged, StepAcknowledged
+from huracan.contracts.ops import DeadLetter, ServiceChanged, StepAcknowledged
 from huracan.expert.port import ContextDraft, Expert, Forecast
 from huracan.expert.service import VERSIONS_KEPT, ExpertService
 from huracan.sim.loop import VirtualClock, run_virtual
@@ -269,7 +269,7 @@ def test_two_of_the_same_expert_share_the_windows() -> None:
     _run(scenario)
 
 
-def test_poison_is_counted_and_stops_nothing() -> None:
+def test_poison_is_counted_and_kept_and_stops_nothing() -> None:
     async def scenario(desk: Desk) -> None:
         service = await desk.start()
         desk.world.bus.keep(Stored("news.v1.wire", "huracan.market.v1.NewsItem", 0, b"\xff"), b"1")
@@ -277,6 +277,13 @@ def test_poison_is_counted_and_stops_nothing() -> None:
         await desk.news(1)
         assert (service.counts["poison.undecodable"], service.counts["poison.unknown_schema"]) == (1, 1)
         assert len(desk.contexts()) == 1
+        letters = await desk.world.log.node("x").read(subjects.dead_letters(subjects.JOURNAL_TOPIC), NAME, 0)
+        assert [
+            (letter.raw, letter.schema) for record in letters if isinstance(letter := record.message, DeadLetter)
+        ] == [
+            (b"\xff", "huracan.market.v1.NewsItem"),
+            (b"", "huracan.gone.v1.Gone"),
+        ]
 
     _run(scenario)
 

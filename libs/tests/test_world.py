@@ -80,10 +80,10 @@ def test_a_killed_service_starts_again_as_it_was_made_and_counts_on() -> None:
         await _send(world, 5)
         world.start("tells")
         await asyncio.sleep(0.01)
-        await _send(world, 2)
+        await _send(world, 3)
         await world.finish("tells")
         assert world.services["tells"] is not before
-        assert world.counts["tells"]["heard"] == 3
+        assert world.counts["tells"]["heard"] == 4
         assert world.starts["tells"] == 2
 
     _run(scenario)

@@ -13,12 +13,12 @@ from huracan.contracts.context import Context, context, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
 from huracan.contracts.ops import step_acknowledged
-from huracan.errors import PoisonMessage
 from huracan.expert.port import ContextDraft, Expert
 from huracan.expert.respond import respond
 from huracan.ids import derived_id
 from huracan.ports import Delivery, Ports
 from huracan.service.announce import announce
+from huracan.service.dead_letters import DeadLetters
 
 VERSIONS_KEPT = 4
 """Versions of a context kept: windows name the newest that is in force, seldom the one before."""
@@ -33,6 +33,7 @@ class ExpertService:
         self._expert = expert
         self._ports = ports
         self._outbox = Outbox(ports)
+        self._dead_letters = DeadLetters(ports, self.name, self.counts)
         self._backoff = Backoff(ports.clock, ports.rng, f"contexts.{self.name}")
         self._versions: dict[tuple[str, str, int], Context] = {}
         self._newest: dict[tuple[str, str], Context] = {}
@@ -56,11 +57,8 @@ class ExpertService:
             inbox.close()
 
     async def _handle(self, delivery: Delivery) -> None:
-        try:
-            message = delivery.decode()
-        except PoisonMessage as error:
-            self.counts[f"poison.{error.reason}"] += 1
-            delivery.ack()
+        message = await self._dead_letters.read(delivery)
+        if message is None:
             return
         if isinstance(message, Context):
             self._learn(message)

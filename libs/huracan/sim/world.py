@@ -29,8 +29,7 @@ class World:
         self.store = MemoryStore()
         self.services: dict[str, Service] = {}
         """The living, or last, incarnation of each service."""
-        self.counts: dict[str, Counter[str]] = {}
-        """What each service counted over all its incarnations."""
+        self._counted: dict[str, Counter[str]] = {}
         self.starts: Counter[str] = Counter()
         self._clock = clock
         self._seed = seed
@@ -53,10 +52,16 @@ class World:
         self._factories[name] = factory or self._factories[name]
         self.starts[name] += 1
         service = self._factories[name](self.ports(name))
+        if name in self.services:
+            self._counted[name] = self.counts[name]
         self.services[name] = service
-        self.counts[name] = service.counts = self.counts.get(name, service.counts)
         task = self._tasks[name] = asyncio.create_task(service.run(), name=name)
         return task
+
+    @property
+    def counts(self) -> dict[str, Counter[str]]:
+        """Return what each service counted over all its incarnations."""
+        return {name: self._counted.get(name, Counter()) + service.counts for name, service in self.services.items()}
 
     async def kill(self, name: str) -> None:
         """Stop a service in the middle of whatever it does."""

@@ -10,7 +10,6 @@ from decimal import Decimal
 import structlog
 
 from huracan.bus import subjects
-from huracan.bus.outbox import Backoff
 from huracan.clock import MILLISECOND_NS
 from huracan.contracts import ops
 from huracan.contracts.decision import Decision, Direction
@@ -19,9 +18,10 @@ from huracan.contracts.execution import order as first_revision
 from huracan.contracts.journal import EpochStarted, JournalEntry, Payload, RiskStateChanged
 from huracan.contracts.market import InstrumentDefinition, InstrumentId, TickBatch, instrument_key
 from huracan.errors import Fatal, PoisonMessage, Recoverable
-from huracan.ids import derived_id, order_id
+from huracan.ids import order_id
 from huracan.ports import Delivery, Ports
 from huracan.service.announce import announce
+from huracan.service.dead_letters import DeadLetters
 from huracan_executor.account import ACCEPTED, EXPIRED, TRANSITIONS, AccountFold, IllegalReport
 from huracan_executor.config import ExecutorConfig
 from huracan_executor.feed import Feed
@@ -56,8 +56,8 @@ class Executor:
         self._ports = ports
         self._journal = AccountJournal(config, ports, self.account)
         self._link = venue_link or PaperLink(config.venue, ports, account=config.account)
-        self._backoff = Backoff(ports.clock, ports.rng, "dead_letters")
         self._feeds: dict[str, Feed] = {}
+        self._dead_letters = DeadLetters(ports, SERVICE, self.counts)
         self._lock = asyncio.Lock()
         self._handled: dict[str, tuple[int, bytes]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -116,26 +116,9 @@ class Executor:
         try:
             decision = _decision(delivery)
         except PoisonMessage as error:
-            self.counts["poison"] += 1
-            await self._bury(delivery, error)
-            delivery.ack()
+            await self._dead_letters.bury(delivery, error)
             return
         await self._feed(decision.instrument).decisions.put((decision, delivery))
-
-    async def _bury(self, delivery: Delivery, error: PoisonMessage) -> None:
-        schema, raw = delivery.raw
-        letter = ops.dead_letter(
-            raw=raw,
-            source=delivery.subject,
-            schema=schema,
-            reason=error.reason,
-            detail=error.detail,
-            attempt=1,
-            at_ns=self._ports.clock.now_ns(),
-        )
-        topic, key = subjects.dead_letters(subjects.JOURNAL_TOPIC), subjects.account_key(self.config.account)
-        record_id = derived_id("dead-letter", delivery.subject, schema, raw)
-        await self._backoff.until_done(lambda: self._ports.log.append(topic, key, letter, record_id=record_id))
 
     async def _decide_in_turn(self, feed: Feed) -> None:
         while True:

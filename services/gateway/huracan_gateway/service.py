@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 
+from google.protobuf.message import Message
+
 from huracan.bus import subjects
 from huracan.bus.outbox import Outbox
 from huracan.clock import MILLISECOND_NS, NANOSECONDS, STEP_NS, step_close, step_open
@@ -12,11 +14,11 @@ from huracan.contracts.context import Context, ContextRef, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import NewsItem, TickBatch, instrument_key
 from huracan.contracts.ops import ServiceChanged, StepAcknowledged, dead_letter
-from huracan.errors import PoisonMessage
 from huracan.ids import derived_id
 from huracan.market.history import load_history
 from huracan.market.news import load_news
 from huracan.ports import Ports
+from huracan.service.dead_letters import DeadLetters
 from huracan.ticklog.writer import LogWriter
 from huracan_gateway.binance_usdm.data import Decoder
 from huracan_gateway.config import GatewayConfig
@@ -49,6 +51,7 @@ class Gateway:
         self._decoder = Decoder(feed.definition)
         self._writer = LogWriter(ports, NAME)
         self._outbox = Outbox(ports)
+        self._dead_letters = DeadLetters(ports, NAME, self.counts)
         self._contexts: dict[tuple[str, str], deque[Context]] = {}
         self._news: deque[NewsItem] = deque()
         self._epoch = 1
@@ -249,15 +252,14 @@ class Gateway:
         inbox.latest("ops.v1.*.service")
         try:
             async for delivery in inbox:
-                try:
-                    self._heard(delivery.decode())
-                except PoisonMessage as poison:
-                    self.counts[f"poison.{poison.reason}"] += 1
-                delivery.ack()
+                message = await self._dead_letters.read(delivery)
+                if message is not None:
+                    self._heard(message)
+                    delivery.ack()
         finally:
             inbox.close()
 
-    def _heard(self, message: object) -> None:
+    def _heard(self, message: Message) -> None:
         match message:
             case Context():
                 versions = self._contexts.setdefault(context_name(message.ref), deque(maxlen=VERSIONS_KEPT))

@@ -24,10 +24,10 @@ from huracan.contracts.journal import (
 from huracan.contracts.market import instrument_key
 from huracan.contracts.opinion import Opinion
 from huracan.contracts.ops import ServiceChanged, step_acknowledged
-from huracan.errors import PoisonMessage
 from huracan.ids import derived_id
 from huracan.ports import Delivery, Ports
 from huracan.service.announce import announce
+from huracan.service.dead_letters import DeadLetters
 from huracan_orchestrator.config import DeadlineConfig, GateConfig
 from huracan_orchestrator.fold import Fold, WindowKey
 
@@ -54,6 +54,7 @@ class Orchestrator:
         self._key = subjects.journal_key(shard)
         self._outbox = Outbox(ports, name=NAME)
         self._backoff = Backoff(ports.clock, ports.rng, f"journal.{NAME}")
+        self._dead_letters = DeadLetters(ports, NAME, self.counts)
         self._writing = asyncio.Lock()
         self._epoch = 0
         self._written = 0
@@ -98,11 +99,8 @@ class Orchestrator:
         await self._outbox.flush()
 
     async def _handle(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
-        try:
-            message = delivery.decode()
-        except PoisonMessage as error:
-            self.counts[f"poison.{error.reason}"] += 1
-            delivery.ack()
+        message = await self._dead_letters.read(delivery)
+        if message is None:
             return
         match message:
             case FeatureWindow():

@@ -12,6 +12,7 @@ from huracan.contracts.ops import StepAcknowledged, step_acknowledged
 from huracan.errors import PoisonMessage
 from huracan.ports import Delivery, Ports
 from huracan.service.announce import announce
+from huracan.service.dead_letters import DeadLetters
 from huracan.store.tables import TABLE_OF
 
 NAME = "persister"
@@ -28,6 +29,7 @@ class Persister:
         self.name = NAME
         self.counts: Counter[str] = Counter()
         self._ports = ports
+        self._dead_letters = DeadLetters(ports, NAME, self.counts)
 
     async def run(self) -> None:
         """Save until cancelled."""
@@ -45,20 +47,18 @@ class Persister:
             inbox.close()
 
     async def _handle(self, delivery: Delivery) -> None:
-        try:
-            message = delivery.decode()
-        except PoisonMessage as error:
-            self.counts[f"poison.{error.reason}"] += 1
-            delivery.ack()
+        message = await self._dead_letters.read(delivery)
+        if message is None:
             return
         if isinstance(message, StepAcknowledged):
             await self._follow(message)
             return
         kept = _kept(message)
-        if type(kept) in TABLE_OF:
-            await self._save(kept)
-        else:
-            self.counts["poison.unexpected_kind"] += 1
+        if type(kept) not in TABLE_OF:
+            detail = f"{delivery.subject} carried {delivery.raw[0]}, which has no table"
+            await self._dead_letters.bury(delivery, PoisonMessage("unexpected_kind", detail))
+            return
+        await self._save(kept)
         delivery.ack()
 
     async def _save(self, message: Message) -> None:
