@@ -10,6 +10,7 @@ from typing import Annotated
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.tree import Tree
@@ -84,7 +85,7 @@ def demo_command(
     report = write_report(summary, out)
     _show(summary, out, as_json=as_json)
     if not as_json:
-        console.print(f"report: {report}")
+        console.print(f"report: {escape(str(report))}")
 
 
 def _simulate(out: Path, seed: int) -> tuple[Path, Path]:
@@ -113,7 +114,7 @@ def _run(request: Replay, *, quiet: bool) -> Summary:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=problems, disable=quiet or not problems.is_terminal) as progress:
-        task = progress.add_task(request.recording.name, total=None)
+        task = progress.add_task(escape(request.recording.name), total=None)
         summary = replay(request, lambda frames: progress.update(task, completed=frames)).summary
         progress.update(task, completed=summary.frames_in, total=summary.frames_in)
     if request.out is not None:
@@ -127,9 +128,9 @@ def _show(summary: Summary, out: Path, *, as_json: bool) -> None:
         return
     table = Table("what", "value", title=f"{summary.instrument}{' (SIMULATED)' if summary.simulated else ''}")
     for name, value in summary.model_dump().items():
-        table.add_row(name, json.dumps(value) if isinstance(value, dict) else str(value))
+        table.add_row(name, json.dumps(value) if isinstance(value, dict) else escape(str(value)))
     console.print(table)
-    console.print(f"written: {out}")
+    console.print(f"written: {escape(str(out))}")
 
 
 @app.command("explain", epilog="Example: huracan explain last --run out/demo   |   huracan explain 3fa9c1")
@@ -164,7 +165,7 @@ def _tree(told: Explanation) -> Tree:
     tree.add(f"frames {told.ingest_seq[0]} to {told.ingest_seq[1]} of gateway epoch {told.gateway_epoch}")
     orders = tree.add("orders" if told.orders else "no order")
     for order in told.orders:
-        orders.add(order)
+        orders.add(escape(order))
     tree.add(f"config {told.config_digest[:12]}, feature set {told.feature_set_digest[:12]}")
     tree.add(f"folded again from {told.journal_entries} journal entries: {proof}")
     return tree
@@ -175,5 +176,5 @@ def entry_point() -> None:
     try:
         app()
     except HuracanError as error:
-        problems.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
+        problems.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise SystemExit(2) from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
+from huracan.clock import MILLISECOND_NS
 from huracan.contracts.decision import Decision
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
@@ -18,6 +19,7 @@ from huracan_cli.composition import Inputs, factories, gateway
 from huracan_cli.summary import Summary, summarise
 from huracan_gateway.feed import RecordingFeed
 from huracan_gateway.recording import Line
+from huracan_gateway.service import Gateway
 
 REFUSING = (subjects.TICKS_TOPIC, subjects.JOURNAL_TOPIC)
 """Topics with dead letters: refused frames, and messages that could not be read."""
@@ -76,6 +78,7 @@ def replay(request: Replay, progress: Callable[[int], None] = lambda _: None) ->
             world.start(name, factory)
         world.start("gateway", gateway(inputs, feed, lockstep=True))
         await world.finish("gateway")
+        await _settle(world, clock)
         summary = await summarise(world, request.recording)
         await world.stop()
         if request.out is not None:
@@ -83,6 +86,17 @@ def replay(request: Replay, progress: Callable[[int], None] = lambda _: None) ->
         return Outcome(summary, await world.store.load(Decision))
 
     return run_virtual(main, start_ns=feed.head.first_recv_ns)
+
+
+async def _settle(world: World, clock: VirtualClock) -> None:
+    """Let the last frames be dealt with: reports that were due before the end are heard, booked and kept.
+
+    Virtual time goes on only when nothing is left to do, so a moment later all is done.
+    """
+    gateway = world.services["gateway"]
+    assert isinstance(gateway, Gateway)
+    assert gateway.instrument is not None
+    await clock.sleep_until(gateway.instrument.last_frame_ns + MILLISECOND_NS)
 
 
 async def write(world: World, out: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
 from huracan_cli.summary import Summary
+from huracan_executor.config import ExecutorConfig
+from huracan_orchestrator.config import GateConfig
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 MARKET = SimulatedMarketConfig(seed=5, duration_s=12.0, regime_switch_s=4.0)
@@ -122,6 +124,11 @@ def test_demo_on_a_recording_with_history(recording: Path, tmp_path: Path) -> No
         (["explain", "abc", "--run", "nowhere"], r"nowhere/decisions.parquet was not found"),
         (["explain", "zz", "--run", "{run}"], r"decision id was 'zz': 0 decisions"),
         (["explain", "", "--run", "{run}"], r"decision id was '': \d+ decisions"),
+        (["explain", "zz[/b]", "--run", "{run}"], r"decision id was 'zz\[/b\]': 0 decisions"),
+        (["replay", "{markup}"], r"no frame of binance_usdm.*\[/closing\] hello"),
+        (["replay", "{directory}"], r"cannot be read: it is no regular file"),
+        (["replay", "/dev/null"], r"cannot be read: it is no regular file"),
+        (["replay", "{market}", "--history", "{directory}"], r"is no file"),
     ],
 )
 def test_what_people_get_wrong_ends_in_one_sentence(
@@ -129,7 +136,10 @@ def test_what_people_get_wrong_ends_in_one_sentence(
 ) -> None:
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "garbage").write_bytes(b"garbage\n")
-    places = {"empty": tmp_path / "empty", "garbage": tmp_path / "garbage", "market": recording, "run": run}
+    (tmp_path / "markup").write_bytes(b"[/closing] hello\n")
+    (tmp_path / "directory").mkdir()
+    strange = {"markup": tmp_path / "markup", "directory": tmp_path / "directory"}
+    places = strange | {"empty": tmp_path / "empty", "garbage": tmp_path / "garbage", "market": recording, "run": run}
     done = huracan(*(part.format_map(places) for part in arguments), cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -162,3 +172,10 @@ def test_the_targets_of_the_readme_exist() -> None:
     makefile = (README.parent / "Makefile").read_text()
     assert named
     assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in named)
+
+
+def test_gate_and_executor_agree_on_the_largest_position() -> None:
+    gate, executor = GateConfig(), ExecutorConfig()
+    assert gate.max_position_base == executor.max_position_base
+    assert gate.max_position_notional == executor.max_position_notional
+    assert gate.strategy == executor.strategy

@@ -6,7 +6,6 @@ import hashlib
 import zlib
 
 SHARDS = 64
-PARTITIONS = 12
 
 
 def derived_id(*parts: str | int | bytes) -> bytes:
@@ -57,8 +56,3 @@ def news_id(source: str, published_ns: int, title: str) -> bytes:
 def shard_of(underlying: str) -> int:
     """Return the shard of an underlying: CRC-32 of its upper-case name modulo 64."""
     return zlib.crc32(underlying.upper().encode()) % SHARDS
-
-
-def partition_of(shard: int) -> int:
-    """Return the partition of the tick log that holds a shard."""
-    return shard % PARTITIONS

@@ -130,7 +130,7 @@ def test_a_responders_own_reason_becomes_an_abstention() -> None:
 FLAWS: dict[str, dict[str, object]] = {
     "FEATURE_SET_MISMATCH": {"feature_set_digest": FOREIGN},
     "BOOK_UNSYNCED": {"book_synced": False},
-    "STALE": {"last_frame_ns": CLOSE_NS - STALE_AFTER_NS - 1},
+    "STALE": {"last_frame_ns": CLOSE_NS - STALE_AFTER_NS},
     "WARMING": {"valid_rows": WINDOW_ROWS - 1},
 }
 
@@ -146,7 +146,7 @@ def test_each_flaw_of_a_window_is_its_reason_and_goes_before_all_later_ones(reas
 
 
 def test_a_frame_exactly_half_a_second_old_is_not_stale() -> None:
-    window = _window(last_frame_ns=CLOSE_NS - STALE_AFTER_NS)
+    window = _window(last_frame_ns=CLOSE_NS - STALE_AFTER_NS + 1)
     assert not respond(Says(context_kinds=()), window, {}).abstained
 
 

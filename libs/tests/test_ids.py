@@ -85,9 +85,3 @@ def test_venues_accept_a_client_order_id() -> None:
 def test_golden_shards(underlying: str, shard: int) -> None:
     assert ids.shard_of(underlying) == zlib.crc32(underlying.encode()) % 64 == shard
     assert ids.shard_of(underlying.lower()) == shard
-
-
-def test_every_shard_has_one_partition_and_every_partition_five_or_six_shards() -> None:
-    partitions = [ids.partition_of(shard) for shard in range(ids.SHARDS)]
-    assert partitions == [shard % 12 for shard in range(64)]
-    assert {partitions.count(partition) for partition in range(12)} == {5, 6}

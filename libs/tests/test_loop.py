@@ -124,3 +124,14 @@ def test_every_nanosecond_is_in_one_step(ns: int) -> None:
     step = step_of(ns)
     assert step_open(step) <= ns < step_close(step) == step_open(step + 1)
     assert step_close(step) - step_open(step) == STEP_NS == 100_000_000
+
+
+@pytest.mark.parametrize("days", [1, 49, 100, 10_000])
+def test_virtual_time_goes_on_however_long_it_is(days: int) -> None:
+    async def main(clock: VirtualClock) -> int:
+        target_ns = clock.now_ns() + days * 86_400 * NANOSECONDS + 1
+        await clock.sleep_until(target_ns)
+        await asyncio.gather(*(clock.sleep_until(target_ns + 100 * later) for later in range(5)))
+        return clock.now_ns() - target_ns
+
+    assert 400 <= run_virtual(main, start_ns=START_NS) <= 1_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from decimal import Decimal
 
 import pytest
 
@@ -12,9 +14,12 @@ from huracan.contracts.execution import ExecutionReport, Fill, Order
 from huracan.contracts.journal import EpochStarted, JournalEntry
 from huracan.errors import Recoverable
 from huracan.ids import derived_id
-from huracan_cli.chaos.lossy_link import LossyLink
+from huracan.ports import Delivery
 from huracan_cli.chaos.run import run_chaos
 from huracan_executor.account import AccountFold
+from huracan_executor.market import Market
+from huracan_executor.planner import Intent
+from huracan_executor.service import Executor
 from huracan_orchestrator.fold import Fold
 from huracan_orchestrator.service import Orchestrator
 from huracan_persister.service import Persister
@@ -29,19 +34,22 @@ def _turns_red(expected: str) -> None:
 
 
 def test_planted_bug_an_unanswered_order_is_sent_again_under_a_new_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    submit = LossyLink.submit
+    order = Executor._order
 
-    async def blindly(self: LossyLink, order: Order, sent_ns: int) -> None:
-        try:
-            await submit(self, order, sent_ns)
-        except Recoverable:
+    async def blindly(
+        self: Executor, decision: Decision, intent: Intent, market: Market, mids: dict[str, Decimal]
+    ) -> None:
+        unknown = self.counts["submit.unknown"]
+        await order(self, decision, intent, market, mids)
+        if self.counts["submit.unknown"] > unknown:
             again = Order()
-            again.CopyFrom(order)
-            again.order_id = derived_id("again", order.order_id)
+            again.CopyFrom(self.account.open_orders()[-1])
+            again.order_id = derived_id("again", again.order_id)
             again.client_order_id = "h" + again.order_id.hex()
-            await submit(self, again, sent_ns)
+            with contextlib.suppress(Recoverable):
+                await self._link.submit(again, intent.at_ns)
 
-    monkeypatch.setattr(LossyLink, "submit", blindly)
+    monkeypatch.setattr(Executor, "_order", blindly)
     _turns_red("gave two orders")
 
 
@@ -97,11 +105,12 @@ def test_planted_bug_a_new_writer_forgets_open_windows(monkeypatch: pytest.Monke
 
 
 def test_planted_bug_the_persister_acknowledges_before_it_saves(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = 0
+    handle = Persister._handle
 
-    async def sometimes(self: Persister, messages: Sequence[object]) -> None:
-        nonlocal seen
-        seen += 1
+    async def early(self: Persister, delivery: Delivery) -> None:
+        delivery.ack()
+        await asyncio.sleep(0.05)
+        await handle(self, delivery)
 
-    monkeypatch.setattr(Persister, "_save", sometimes)
+    monkeypatch.setattr(Persister, "_handle", early)
     _turns_red("were not kept")

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from huracan.clock import NANOSECONDS
 from huracan.contracts import codec
 from huracan.contracts.decision import Decision
+from huracan.contracts.execution import Fill
 from huracan.contracts.opinion import Opinion
 from huracan.errors import BadInput
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
-from huracan.store.parquet import read_messages
+from huracan.store.parquet import read_messages, read_table
 from huracan_cli.composition import Inputs, factories, gateway
 from huracan_cli.explain import explain
 from huracan_cli.replay import Outcome, Replay, replay
@@ -220,6 +221,52 @@ def test_damaged_lines_are_counted_under_their_reason_and_kept(market: Path, tmp
     letters = read_messages(out / "dead_letters.parquet", DeadLetter)
     assert Counter(letter.reason for letter in letters) == Counter(summary.rejected)
     assert b"garbage" in {letter.raw for letter in letters}
+
+
+@pytest.mark.parametrize("stray", ["1823081403000000000", "1500000000000000000"])
+def test_a_refused_first_line_tells_no_time(
+    stray: str, whole: Outcome, market: Path, history: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / market.name
+    path.write_text(f'{stray} {{"stream":"simusdt@foo","data":{{}}}}\n' + market.read_text())
+    outcome = replay(Replay(recording=path, history=history))
+    assert outcome.summary.rejected == {"unknown_stream": 1}
+    assert outcome.summary.decisions == whole.summary.decisions
+
+
+def test_a_jump_of_a_year_ends_one_run_of_steps_and_begins_another(market: Path, tmp_path: Path) -> None:
+    lines = market.read_text().splitlines()
+    shifted = []
+    for line in lines:
+        recv_ns, raw = line.split(" ", 1)
+        raw = re.sub(r'"([ET])":(\d+)', lambda found: f'"{found[1]}":{int(found[2]) + 31_536_000_000}', raw)
+        raw = re.sub(r'"(U|u|pu|lastUpdateId|t)":(\d+)', lambda found: f'"{found[1]}":{int(found[2]) + 10**9}', raw)
+        shifted.append(f"{int(recv_ns) + 31_536_000 * NANOSECONDS} {raw}")
+    path = tmp_path / "year.jsonl"
+    path.write_text("\n".join(lines + shifted) + "\n")
+    summary = replay(Replay(recording=path)).summary
+    assert summary.rejected == {}
+    assert summary.bars < 5
+    assert 350 < summary.windows < 500
+    assert summary.frames_in == 2 * len(lines)
+
+
+def test_fills_that_were_due_before_the_end_are_booked(market: Path, tmp_path: Path) -> None:
+    """An order arrives 10 ms after its step and is reported after 20: a cut 60 ms later has its fill."""
+    whole_run, out = tmp_path / "whole", tmp_path / "cut"
+    whole_run.mkdir()
+    out.mkdir()
+    replay(Replay(recording=market, out=whole_run))
+    last = read_table(whole_run, Fill)[-1]
+    lines = [
+        line for line in market.read_text().splitlines() if int(line.split(" ", 1)[0]) <= last.received_ns + 40_000_000
+    ]
+    cut = tmp_path / "cut.jsonl"
+    cut.write_text("\n".join(lines) + "\n")
+    replay(Replay(recording=cut, out=out))
+    due = [fill for fill in read_table(whole_run, Fill) if fill.received_ns <= int(lines[-1].split(" ", 1)[0])]
+    assert read_table(out, Fill) == due
+    assert last in due
 
 
 def test_explain_refuses_a_run_whose_journal_was_cut(market: Path, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from huracan.rng import SeededRng
 from huracan.service.announce import Service
 from huracan.sim.faults import Fault, FaultKind, FaultyTransport, plan
 from huracan.sim.loop import VirtualClock, run_virtual
-from huracan.sim.market import SimulatedMarket, SimulatedMarketConfig, write_history
+from huracan.sim.market import LOT_SIZE, TICK_SIZE, SimulatedMarket, SimulatedMarketConfig, write_history
 from huracan.sim.world import Factory, World
 from huracan_cli.chaos.lossy_link import LossyLink
 from huracan_cli.chaos.matching import Accepted, match
@@ -84,7 +83,7 @@ class Exchange:
     def __init__(self, market: SimulatedMarket, clock: VirtualClock) -> None:
         self.market = market
         self.clock = clock
-        self.definition = definition(SIMULATED_SYMBOL, Decimal("0.10"), Decimal("0.001"))
+        self.definition = definition(SIMULATED_SYMBOL, TICK_SIZE, LOT_SIZE)
         self._connection: ExchangeFeed | None = None
 
     def connect(self) -> ExchangeFeed:

@@ -138,7 +138,7 @@ class Case:
             valid_rows=WINDOW_ROWS - 1 if "WARMING" in flaws else WINDOW_ROWS,
             first_ingest_seq=1,
             last_ingest_seq=2,
-            last_frame_ns=close_ns - STALE_AFTER_NS - 1 if "STALE" in flaws else close_ns,
+            last_frame_ns=close_ns - STALE_AFTER_NS if "STALE" in flaws else close_ns,
             book_synced="BOOK_UNSYNCED" not in flaws,
             expected_contexts=[context.ref for context in self.contexts.values()] if named else [],
         )

@@ -11,7 +11,7 @@ from huracan.contracts.opinion import AbstainReason, Opinion, abstention, opinio
 from huracan.expert.port import Forecast, Responder
 
 STALE_AFTER_NS = 500 * MILLISECOND_NS
-"""A window whose newest frame is older than this at its close is not answered."""
+"""A window whose newest frame is this old at its close is not answered."""
 
 Versions = Mapping[tuple[str, str, int], Context]
 """Contexts by kind, key and version."""
@@ -54,7 +54,7 @@ def _blocked(responder: Responder, window: FeatureWindow) -> AbstainReason | Non
         return AbstainReason.ABSTAIN_REASON_FEATURE_SET_MISMATCH
     if not window.book_synced:
         return AbstainReason.ABSTAIN_REASON_BOOK_UNSYNCED
-    if window.close_ns - window.last_frame_ns > STALE_AFTER_NS:
+    if window.close_ns - window.last_frame_ns >= STALE_AFTER_NS:
         return AbstainReason.ABSTAIN_REASON_STALE
     if window.valid_rows < window.rows:
         return AbstainReason.ABSTAIN_REASON_WARMING

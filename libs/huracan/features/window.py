@@ -58,11 +58,6 @@ class WindowBuffer:
         return self._first_step
 
     @property
-    def last_step(self) -> int:
-        """Return the newest step; 0 if there is none."""
-        return self._last_step
-
-    @property
     def first_ingest_seq(self) -> int:
         """Return the first frame that the filled rows rest on; 0 if none came in them."""
         return next((first for first, _ in self._ranges if first), 0)

@@ -69,7 +69,7 @@ def load_history(
 
 def _read(path: Path) -> pa.Table:
     if not path.is_file():
-        raise BadInput(f"{path}: there is no such file")
+        raise BadInput(f"{path}: there is no such file" if not path.exists() else f"{path}: is no file")
     if path.stat().st_size == 0:
         raise BadInput(f"{path} is empty")
     name = path.name.lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -47,6 +48,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _jump(self, seconds: float) -> None:
         self._elapsed_s += seconds
+        # after 48 days a double has no room for half nanoseconds: a timer that is due within its last bit is due
+        self._clock_resolution = max(0.5 / NANOSECONDS, math.ulp(self._elapsed_s))
 
     def time(self) -> float:
         """Return the virtual seconds since the loop was made."""
@@ -65,9 +68,8 @@ class VirtualClock:
 
     async def sleep_until(self, ns: int) -> None:
         """Return at this virtual time, at once if it is past."""
-        delay = (ns - self.now_ns()) / NANOSECONDS
-        if delay > 0:
-            await asyncio.sleep(delay)
+        while (left_ns := ns - self.now_ns()) > 0:  # noqa: ASYNC110 - more than once only where doubles are coarse
+            await asyncio.sleep(max(left_ns / NANOSECONDS, math.ulp(self._loop.time())))
 
 
 def run_virtual(main: Callable[[VirtualClock], Coroutine[Any, Any, T]], *, start_ns: int) -> T:

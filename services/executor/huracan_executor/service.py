@@ -47,7 +47,6 @@ class Executor:
 
     def __init__(self, config: ExecutorConfig, ports: Ports, venue_link: VenueLink | None = None) -> None:
         self.name = SERVICE
-        self.name = SERVICE
         self.config = config
         self.counts: Counter[str] = Counter()
         """What was done, refused and ignored, by name."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from huracan.bus import subjects
 from huracan.clock import MINUTE_NS, STEP_NS, step_close, step_of, step_open
 from huracan.contracts.context import ContextRef
 from huracan.contracts.features import FeatureRow, FeatureWindow, feature_row, feature_window
@@ -37,7 +38,7 @@ _TRADE, _QUOTE = TickKind.TICK_KIND_TRADE, TickKind.TICK_KIND_QUOTE
 _DEPTH, _SNAPSHOT = TickKind.TICK_KIND_DEPTH, TickKind.TICK_KIND_SNAPSHOT
 _NONE: list[Level] = [(0, 0)]
 """The one row of a snapshot without levels: being its first, it clears the book."""
-BAR_INTERVALS = {"bar_1m": MINUTE_NS, "bar_15m": 15 * MINUTE_NS}
+BAR_INTERVALS = {subjects.BAR_1M: MINUTE_NS, subjects.BAR_15M: 15 * MINUTE_NS}
 
 
 class Bars:

@@ -14,6 +14,7 @@ from huracan.clock import NANOSECONDS
 from huracan.contracts.market import InstrumentDefinition
 from huracan.errors import BadInput
 from huracan_gateway.binance_usdm import data as venue
+from huracan_gateway.binance_usdm.data import Decoder
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import implied_increment
 
@@ -47,6 +48,8 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def _open(path: Path) -> IO[bytes]:
+    if path.exists() and not path.is_file():
+        raise BadInput(f"recording {path} cannot be read: it is no regular file, and it is read more than once")
     try:
         with path.open("rb") as start:
             packed = start.read(2) == b"\x1f\x8b"
@@ -86,7 +89,7 @@ def read_head(path: Path) -> Head:
     The increments are those of its first order book snapshot, which lists hundreds of neighbouring prices. Raises
     BadInput, in one sentence, for a recording of another venue or one without a snapshot.
     """
-    symbol, snapshot, first_recv_ns, foreign, refused = None, None, 0, None, None
+    symbol, snapshot, foreign, refused = None, None, None, None
     for line in islice(read_lines(path), HEAD_LINES):
         if line.rejected:
             refused = refused or line.rejected
@@ -98,7 +101,6 @@ def read_head(path: Path) -> Head:
             refused = refused or error
             foreign = foreign or venue.foreign_venue(line.raw)
             continue
-        first_recv_ns = first_recv_ns or line.recv_ns
         if named is None and frame.lastUpdateId is not None:
             snapshot = snapshot or frame
         elif named and not venue.foreign_venue(line.raw):
@@ -107,7 +109,20 @@ def read_head(path: Path) -> Head:
             foreign = foreign or venue.foreign_venue(line.raw)
         if symbol and snapshot:
             break
-    return Head(_definition(path, symbol, snapshot, foreign, refused), first_recv_ns)
+    definition = _definition(path, symbol, snapshot, foreign, refused)
+    return Head(definition, _first_recv_ns(path, definition))
+
+
+def _first_recv_ns(path: Path, definition: InstrumentDefinition) -> int:
+    """Return the receive time of the first line that can be read; a refused one tells no time."""
+    decoder = Decoder(definition)
+    for line in read_lines(path):
+        try:
+            if line.rejected is None and decoder.decode(line.raw):
+                return line.recv_ns
+        except Rejected:
+            continue
+    raise BadInput(f"recording {path} has no line that can be read")
 
 
 def _definition(

@@ -1,4 +1,4 @@
-"""Settings of the gateway's tests."""
+"""Settings of every test."""
 
 from hypothesis import settings
 
