@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from huracan.contracts.decision import Decision, Direction, Vote, direction_name
 from huracan.contracts.execution import Fill, Order, OrderReason, OrderState
 from huracan.contracts.features import WINDOW_ROWS, FeatureRow, FeatureWindow, feature_window
 from huracan.contracts.journal import JournalEntry, WindowOpened
-from huracan.contracts.market import instrument_key
+from huracan.contracts.market import InstrumentDefinition, instrument_key
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.errors import BadInput
 from huracan.expert.port import Expert
@@ -70,6 +71,8 @@ class Explanation(BaseModel):
     ingest_seq: tuple[int, int]
     """First and last frame of the window, in the order of the gateway's epoch."""
     gateway_epoch: int
+    regime: dict[str, float]
+    """Probability of each regime, where the regime expert had a context."""
     contexts: list[str]
     """Context versions used, as kind/key/version."""
     votes: list[ExplainedVote]
@@ -116,9 +119,10 @@ def explain(run: Path, decision_id: str) -> Explanation:
         p_up=decision.p_up,
         ingest_seq=(decision.first_ingest_seq, decision.last_ingest_seq),
         gateway_epoch=decision.gateway_epoch,
+        regime={share.regime: share.probability for share in decision.regime_shares},
         contexts=[f"{ref.kind}/{ref.key}/{ref.version}" for ref in decision.contexts],
         votes=_votes(run, decision, folded.opened, opinions),
-        orders=_orders(run, decision),
+        orders=_orders(run, decision, folded.opened.instrument),
         config_digest=decision.config_digest.hex(),
         feature_set_digest=decision.feature_set_digest.hex(),
         journal_entries=folded.entries,
@@ -231,15 +235,16 @@ def _window(run: Path, opened: WindowOpened) -> FeatureWindow:
     )
 
 
-def _orders(run: Path, decision: Decision) -> list[str]:
+def _orders(run: Path, decision: Decision, instrument: InstrumentDefinition) -> list[str]:
+    """Return what came of the decision: client order id, state, filled of wanted, and each fill as size @ price."""
+    lot, tick = Decimal(instrument.size_increment), Decimal(instrument.price_increment)
     fills = [row for row in read_table(run, Fill) if row.decision_id == decision.decision_id]
     told = []
     for row in read_table(run, Order):
         if row.decision_id == decision.decision_id:
             state = OrderState.Name(row.state).removeprefix("ORDER_STATE_")
-            reason = f" {OrderReason.Name(row.reason).removeprefix('ORDER_REASON_')}" if row.reason else ""
-            parts = [f"{fill.quantity}@{fill.price}" for fill in fills if fill.order_id == row.order_id]
-            told.append(
-                f"{row.client_order_id} {state}{reason} {row.filled_quantity}/{row.quantity} {' '.join(parts)}".rstrip()
-            )
+            reason = OrderReason.Name(row.reason).removeprefix("ORDER_REASON_") if row.reason else ""
+            parts = [f"{fill.quantity * lot} @ {fill.price * tick}" for fill in fills if fill.order_id == row.order_id]
+            done = f"{row.filled_quantity * lot} of {row.quantity * lot}"
+            told.append(" ".join(filter(None, (row.client_order_id, state, reason, done, *parts))))
     return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -152,7 +153,8 @@ def explain_command(
 def _tree(told: Explanation) -> Tree:
     proof = "the same bytes" if told.same_bytes else "DIFFERENT BYTES"
     tree = Tree(f"[bold]{told.direction}[/bold] {told.instrument} step {told.step}, decision {told.decision_id}")
-    tree.add(f"size {told.size} x {told.size_increment}, confidence {told.confidence:.4f}")
+    size = told.size * Decimal(told.size_increment)
+    tree.add(f"target {size} ({told.size} x {told.size_increment}), confidence {told.confidence:.4f}")
     if told.reason:
         tree.add(f"abstained: {told.reason}")
     tree.add(f"pooled p_down {told.p_down:.4f}, p_flat {told.p_flat:.4f}, p_up {told.p_up:.4f}")
@@ -161,6 +163,8 @@ def _tree(told: Explanation) -> Tree:
     for vote in told.votes:
         said = vote.reason or f"{vote.p_down:.4f} / {vote.p_flat:.4f} / {vote.p_up:.4f}"
         votes.add(f"{vote.expert}: {said}, weight {vote.weight:.3f}, engine {vote.engine_digest[:12]}, {vote.proof}")
+    if told.regime:
+        tree.add("regime: " + ", ".join(f"{name} {share:.3f}" for name, share in told.regime.items()))
     tree.add(f"contexts: {', '.join(told.contexts) or 'none'}")
     tree.add(f"frames {told.ingest_seq[0]} to {told.ingest_seq[1]} of gateway epoch {told.gateway_epoch}")
     orders = tree.add("orders" if told.orders else "no order")
