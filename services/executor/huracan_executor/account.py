@@ -136,10 +136,6 @@ class AccountFold:
         """Return all fills in the order in which they were learned."""
         return list(self._fills.values())
 
-    def instruments(self) -> list[str]:
-        """Return the keys of all instruments that orders were made for, sorted."""
-        return sorted({instrument_key(order.instrument) for order in self._orders.values()})
-
     def newest_valid_until(self, instrument: str) -> int:
         """Return the latest `valid_until_ns` of an instrument's orders: which decision was acted on last."""
         return self._newest.get(instrument, 0)

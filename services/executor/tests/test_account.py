@@ -461,7 +461,6 @@ def test_open_orders_count_at_what_is_left_of_them() -> None:
     assert fold.gross_without("sim.eth-usdt-perp", mids) == 500
     assert fold.gross_without("sim.btc-usdt-perp", mids) == 10
     assert fold.newest_valid_until("sim.btc-usdt-perp") == 502
-    assert fold.instruments() == ["sim.btc-usdt-perp", "sim.eth-usdt-perp"]
 
 
 def test_only_orders_that_left_take_from_the_rate() -> None:
