@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,30 +41,37 @@ class Inputs:
     news: Path | None = None
 
 
-def experts(inputs: Inputs) -> dict[str, Expert]:
-    """Return the three experts by name."""
-    regime = RegimeConfig()
-    files = {instrument_key(inputs.definition.id): inputs.history} if inputs.history else {}
-    history = history_from_files(files, regime.model, before_ns=inputs.first_recv_ns)
-    mood = MoodConfig(underlyings=(inputs.definition.underlying,))
-    return {
-        "regime": huracan_regime.expert.expert(regime, history),
-        "flow": huracan_flow.expert.expert(),
-        "sentiment": huracan_sentiment.expert.expert(SentimentConfig(mood=mood)),
+def expert(name: str, inputs: Inputs) -> Expert:
+    """Return one expert; raise KeyError for a name that is none of EXPERTS."""
+    underlying = inputs.definition.underlying
+    made: dict[str, Callable[[], Expert]] = {
+        "regime": lambda: _regime(inputs),
+        "flow": huracan_flow.expert.expert,
+        "sentiment": lambda: huracan_sentiment.expert.expert(
+            SentimentConfig(mood=MoodConfig(underlyings=(underlying,)))
+        ),
     }
+    return made[name]()
+
+
+def _regime(inputs: Inputs) -> Expert:
+    config = RegimeConfig()
+    files = {instrument_key(inputs.definition.id): inputs.history} if inputs.history else {}
+    history = history_from_files(files, config.model, before_ns=inputs.first_recv_ns)
+    return huracan_regime.expert.expert(config, history)
 
 
 def factories(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[str, Factory]:
     """Return how each service but the gateway is made; without deadlines for a replay."""
 
-    def expert(name: str) -> Factory:
-        return lambda ports: ExpertService(experts(inputs)[name], ports)
+    def answering(name: str) -> Factory:
+        return lambda ports: ExpertService(expert(name, inputs), ports)
 
     def orchestrator(ports: Ports) -> Orchestrator:
         return Orchestrator(GateConfig(experts=EXPERTS), ports, shard=inputs.definition.shard, deadlines=deadlines)
 
     return {
-        **{name: expert(name) for name in EXPERTS},
+        **{name: answering(name) for name in EXPERTS},
         "orchestrator": orchestrator,
         "executor": lambda ports: Executor(ExecutorConfig(), ports),
         "persister": Persister,

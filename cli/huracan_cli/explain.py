@@ -24,7 +24,7 @@ from huracan.errors import BadInput
 from huracan.expert.port import Expert
 from huracan.expert.respond import respond
 from huracan.store.parquet import read_journal, read_messages, read_table
-from huracan_cli.composition import Inputs, experts
+from huracan_cli.composition import EXPERTS, Inputs, expert
 from huracan_orchestrator.fold import Fold
 
 LAST = "last"
@@ -162,7 +162,8 @@ def _votes(
             vote.expert: "the window could not be rebuilt from the feature rows of the run" for vote in decision.votes
         }
     else:
-        asked = experts(Inputs(definition=opened.instrument, first_recv_ns=0))
+        inputs = Inputs(definition=opened.instrument, first_recv_ns=0)
+        asked = {name: expert(name, inputs) for name in EXPERTS}
         contexts = read_table(run, Context)
         proofs = {vote.expert: _ask_again(asked, vote, window, contexts, opinions) for vote in decision.votes}
     return [_vote(vote, opinions.get(vote.opinion_id, Opinion()), proofs[vote.expert]) for vote in decision.votes]

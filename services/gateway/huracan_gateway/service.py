@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from pathlib import Path
 
 from google.protobuf.message import Message
 
@@ -116,19 +117,21 @@ class Gateway:
             self._news.extend(item for item in items if item.published_ns >= horizon_ns)
             self.counts["news.too_old"] += len(items) - len(self._news)
         if self._config.history is not None:
-            for bars in instrument.bars:
-                if bars.name == subjects.BAR_15M:
-                    history = load_history(
-                        self._config.history,
-                        instrument=self._definition.id,
-                        interval_ns=bars.interval_ns,
-                        before_ns=first_recv_ns,
-                        last=HISTORY_BARS,
-                    )
-                    windows = [bars.push(bar, last_frame_ns=first_recv_ns) for bar in history]
-                    self.counts["history_bars"] = len(windows)
-                    if windows and windows[-1] is not None:
-                        await self._publish_bars(bars.name, windows[-1])
+            await self._warm(instrument, self._config.history, first_recv_ns)
+
+    async def _warm(self, instrument: Instrument, path: Path, first_recv_ns: int) -> None:
+        bars = next(bars for bars in instrument.bars if bars.name == subjects.BAR_15M)
+        history = load_history(
+            path,
+            instrument=self._definition.id,
+            interval_ns=bars.interval_ns,
+            before_ns=first_recv_ns,
+            last=HISTORY_BARS,
+        )
+        windows = [bars.push(bar, last_frame_ns=first_recv_ns) for bar in history]
+        self.counts["history_bars"] = len(windows)
+        if windows and windows[-1] is not None:
+            await self._publish_bars(bars.name, windows[-1])
 
     def _read(self, line: Line) -> tuple[str | None, Event | Rejected]:
         """Return the kind of a line and what it says, or why it is refused: only one that is not tells the time."""
