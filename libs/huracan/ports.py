@@ -55,7 +55,10 @@ class Inbox(Protocol):
     def __aiter__(self) -> AsyncIterator[Delivery]: ...
 
     async def __anext__(self) -> Delivery:
-        """Wait for the next message."""
+        """Wait for the next message; end once the bus is drained and nothing is left here."""
+
+    async def take(self, limit: int) -> Sequence[Delivery]:
+        """Wait for a message and return all that are here, at most `limit`; none once the bus is drained."""
 
     def close(self) -> None:
         """Stop receiving."""
@@ -73,12 +76,16 @@ class Bus(Protocol):
     def inbox(self) -> Inbox:
         """Return a new, empty inbox."""
 
+    async def drain(self) -> None:
+        """Stop the intake: nothing new reaches an inbox, and each ends once it is empty. Publishing goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record of a log."""
 
     offset: int
+    """Its place in the topic: it rises along a key, with gaps where other keys lie between."""
     message: Message
 
 
@@ -95,7 +102,7 @@ class TickLog(Protocol):
         """Return the newest record, or None when there is none."""
 
     async def wait(self, topic: str, key: str, offset: int) -> None:
-        """Return once there is a record at this offset."""
+        """Return once there is a record at this offset or after it."""
 
 
 class Clock(Protocol):
@@ -134,3 +141,5 @@ class Ports:
     clock: Clock
     store: Store
     rng: Rng
+    lockstep: bool = True
+    """Whether every service says that it is done with a step: a replay waits for it, a live market does not."""

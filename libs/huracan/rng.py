@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 
 
@@ -11,6 +12,11 @@ class SeededRng:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
+
+    @classmethod
+    def fresh(cls) -> SeededRng:
+        """Return one whose streams nobody had before: for live processes."""
+        return cls(int.from_bytes(os.urandom(16), "big"))
 
     def stream(self, name: str) -> random.Random:
         """Return a new generator that depends on the seed and the name only."""

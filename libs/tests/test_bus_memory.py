@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huracan.bus import memory
+from huracan.bus import memory, queue
 from huracan.bus.memory import HUB, MAX_UNACKNOWLEDGED, REDELIVER_AFTER_S, MemoryBus, MemoryInbox
 from huracan.bus.request import ACK_TIMEOUT_S
 from huracan.bus.transport import PERFECT, Transport
@@ -271,7 +271,7 @@ def test_a_group_does_not_share_with_a_member_that_is_gone() -> None:
 
 
 def test_a_full_inbox_drops_the_oldest_best_effort_message_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "INBOX_BOUND", 3)
+    monkeypatch.setattr(queue, "BOUND", 3)
 
     async def scenario(bus: MemoryBus) -> None:
         inbox = bus.node("reader").inbox()

@@ -53,6 +53,9 @@ class _Bus:
     def inbox(self) -> MemoryInbox:
         return MemoryBus().node("unused").inbox()
 
+    async def drain(self) -> None:
+        raise AssertionError("an outbox never drains the bus")
+
 
 def _ports(bus: _Bus, clock: VirtualClock) -> Ports:
     return Ports(bus=bus, log=MemoryLog().node("x"), clock=clock, store=MemoryStore(), rng=SeededRng(1))
@@ -162,7 +165,7 @@ def test_an_error_that_trying_again_cannot_help_passes_through_and_keeps_the_mes
 
 def test_waits_double_up_to_the_cap_and_start_short_again_after_success() -> None:
     async def scenario(clock: VirtualClock) -> None:
-        backoff = Backoff(clock, SeededRng(3), "test")
+        backoff = Backoff(SeededRng(3), "test")
         for failure in range(12):
             before = clock.now_ns()
             await backoff.wait()

@@ -116,3 +116,58 @@ def test_a_pattern_matches_as_a_regular_expression_model_says(wanted: list[str],
     if rest:
         model += (r"\." if wanted else "") + ".+"
     assert subjects.matches(pattern, ".".join(given)) == (re.fullmatch(model, ".".join(given)) is not None)
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_a_token_is_read_back(text: str) -> None:
+    assert subjects.text(subjects.token(text)) == text
+
+
+topics = st.sampled_from([subjects.TICKS_TOPIC, subjects.FEATURES_TOPIC, subjects.JOURNAL_TOPIC]).flatmap(
+    lambda topic: st.sampled_from([topic, subjects.dead_letters(topic)])
+)
+keys = st.lists(st.text(alphabet="aZ0-_=*> é", min_size=1, max_size=4), min_size=1, max_size=3).map(".".join)
+
+
+@given(topics, topics, keys)
+def test_a_record_is_under_its_own_topic_alone_and_gives_back_its_key(topic: str, other: str, key: str) -> None:
+    subject = subjects.log(topic, key)
+    subjects.check_subject(subject)
+    assert subjects.log_key(topic, subject) == key
+    assert subjects.matches(subjects.log_pattern(other), subject) == (topic == other)
+
+
+@given(topics, keys, keys)
+def test_different_keys_are_different_subjects(topic: str, one: str, two: str) -> None:
+    assert (subjects.log(topic, one) == subjects.log(topic, two)) == (one == two)
+
+
+@pytest.mark.parametrize(
+    ("topic", "key", "subject"),
+    [
+        ("huracan.ticks.v1", "sim.btc", "log.v1.ticks.sim.btc"),
+        ("huracan.ticks.v1.dlq", "gateway", "log.v1.ticks_dlq.gateway"),
+        ("huracan.journal.v1", "account.Paper", "log.v1.journal.account.=50=aper"),
+    ],
+)
+def test_golden_subjects_of_the_log(topic: str, key: str, subject: str) -> None:
+    assert subjects.log(topic, key) == subject
+
+
+@pytest.mark.parametrize("key", ["", ".", "a.", ".a", "a..b"])
+def test_a_key_with_an_empty_part_is_refused(key: str) -> None:
+    with pytest.raises(BadInput, match="token was empty"):
+        subjects.log(subjects.TICKS_TOPIC, key)
+
+
+@pytest.mark.parametrize("subject", ["a.*", ">", "a.>", "*"])
+def test_nothing_is_published_on_a_pattern(subject: str) -> None:
+    subjects.check(subject)
+    with pytest.raises(BadInput, match="are for subscribing"):
+        subjects.check_subject(subject)
+
+
+@pytest.mark.parametrize("subject", ["", "a..b", "a b", "a\r\nPUB b 0"])
+def test_nothing_is_published_on_a_malformed_subject(subject: str) -> None:
+    with pytest.raises(BadInput, match="subject was"):
+        subjects.check_subject(subject)

@@ -1,4 +1,4 @@
-"""The log in memory: append once, read in order, wait for what is not there yet."""
+"""What is the memory log's own: offsets that are counted, faults between nodes, virtual time, the queue in front."""
 
 from __future__ import annotations
 
@@ -59,53 +59,16 @@ async def _numbers(log: NodeLog, offset: int = 0, key: str = KEY) -> list[tuple[
     return [(record.offset, record.message.trades) for record in records if isinstance(record.message, Bar)]
 
 
-def test_a_record_is_appended_once_under_its_id_and_keeps_its_offset() -> None:
+def test_each_topic_has_its_own_offsets_and_each_key_its_own_ids() -> None:
     async def scenario(log: NodeLog, clock: VirtualClock) -> None:
-        assert [await _append(log, number) for number in (7, 8, 7, 9, 8)] == [0, 1, 0, 2, 1]
-        assert await _numbers(log) == [(0, 7), (1, 8), (2, 9)]
-
-    _run(scenario)
-
-
-def test_each_topic_and_key_has_its_own_offsets_and_ids() -> None:
-    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
-        assert await _append(log, 1) == await _append(log, 1, key="other") == await _append(log, 1, topic="t") == 0
+        assert await _append(log, 1) == await _append(log, 1, topic="t") == 0
+        assert await _append(log, 1, key="other") == 1
+        assert await _append(log, 2) == 2
+        assert await _numbers(log, 1) == [(2, 2)]
 
     log = _run(scenario)
     assert log.keys(TOPIC) == ["other", KEY]
     assert log.keys("none") == []
-
-
-def test_reading_from_an_offset_gives_what_is_there_now_and_no_error_past_the_end() -> None:
-    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
-        for number in range(4):
-            await _append(log, number)
-        assert await _numbers(log, 2) == [(2, 2), (3, 3)]
-        assert await _numbers(log, 4) == await _numbers(log, 9) == await _numbers(log, key="none") == []
-
-    _run(scenario)
-
-
-def test_the_last_record_is_the_newest_or_none() -> None:
-    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
-        assert await log.last(TOPIC, KEY) is None
-        await _append(log, 1)
-        await _append(log, 2)
-        last = await log.last(TOPIC, KEY)
-        assert last is not None
-        assert (last.offset, last.message) == (1, Bar(trades=2))
-
-    _run(scenario)
-
-
-def test_what_is_logged_does_not_change_with_the_message_it_came_from() -> None:
-    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
-        message = Bar(trades=1)
-        await log.append(TOPIC, KEY, message, record_id=b"1")
-        message.trades = 2
-        assert await _numbers(log) == [(0, 1)]
-
-    _run(scenario)
 
 
 def test_readers_wait_for_their_own_offset() -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
+from huracan.bus.queue import DeliveryQueue
 from huracan.bus.request import request
 from huracan.bus.transport import PERFECT, Transport
 from huracan.contracts import codec
 
 HUB = "bus"
 """Name of the bus itself as a node."""
-INBOX_BOUND = 65_536
-"""Best-effort messages an inbox holds; past it the oldest go and are counted in `dropped`: the freshest wins."""
 MAX_UNACKNOWLEDGED = 1_024
 """Messages of the acknowledged path under way to one consumer; past it the rest wait in the stream."""
 REDELIVER_AFTER_S = 0.2
@@ -131,12 +130,8 @@ class MemoryInbox:
     def __init__(self, bus: MemoryBus, node: str) -> None:
         self.node = node
         self.closed = False
-        self.dropped = 0
         self._bus = bus
-        self._queue: deque[MemoryDelivery] = deque()
-        self._stored: deque[bool] = deque()
-        self._best_effort = 0
-        self._arrived = asyncio.Event()
+        self._queue: DeliveryQueue[MemoryDelivery] = DeliveryQueue()
 
     def subscribe(self, pattern: str, *, group: str = "") -> None:
         """Receive what is published from now on; members of a group share the messages."""
@@ -167,31 +162,35 @@ class MemoryInbox:
         self._bus.followers.append((consumer, self))
         return consumer
 
+    @property
+    def dropped(self) -> int:
+        """Return how many best-effort messages went because the inbox was full."""
+        return self._queue.dropped
+
     def put(self, delivery: MemoryDelivery, *, stored: bool = False) -> None:
-        """Append a message; when the inbox is full of best-effort messages the oldest of them goes."""
-        if self.closed:
-            return
-        if not stored and self._best_effort >= INBOX_BOUND:
-            oldest = self._stored.index(False)
-            del self._queue[oldest], self._stored[oldest]
-            self._best_effort -= 1
-            self.dropped += 1
-        self._queue.append(delivery)
-        self._stored.append(stored)
-        self._best_effort += not stored
-        self._arrived.set()
+        """Append a message, unless closed."""
+        if not self.closed:
+            self._queue.put(delivery, stored=stored)
 
     def __aiter__(self) -> AsyncIterator[MemoryDelivery]:
-        """Iterate over messages as they come; never ends by itself."""
+        """Iterate over messages as they come, until drained."""
         return self
 
     async def __anext__(self) -> MemoryDelivery:
-        """Wait for the next message."""
-        while not self._queue:
-            self._arrived.clear()
-            await self._arrived.wait()
-        self._best_effort -= not self._stored.popleft()
-        return self._queue.popleft()
+        """Wait for the next message; end once drained."""
+        taken = await self._queue.take(1)
+        if not taken:
+            raise StopAsyncIteration
+        return taken[0]
+
+    async def take(self, limit: int) -> list[MemoryDelivery]:
+        """Wait for a message and return all that are here, at most `limit`; none once drained."""
+        return await self._queue.take(limit)
+
+    def drain(self) -> None:
+        """Stop receiving; what is here can still be taken."""
+        self.close()
+        self._queue.end()
 
     def close(self) -> None:
         """Stop receiving."""
@@ -278,6 +277,11 @@ class NodeBus:
         inbox = MemoryInbox(self._bus, self._name)
         self._bus.inboxes.append(inbox)
         return inbox
+
+    async def drain(self) -> None:
+        """End every inbox of this node once it is empty."""
+        for inbox in [inbox for inbox in self._bus.inboxes if inbox.node == self._name]:
+            inbox.drain()
 
 
 def _stored(subject: str, message: Message, epoch: int) -> Stored:

@@ -10,9 +10,8 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from huracan.clock import MILLISECOND_NS
 from huracan.errors import Recoverable
-from huracan.ports import Clock, Ports, Rng
+from huracan.ports import Ports, Rng
 
 T = TypeVar("T")
 
@@ -25,11 +24,13 @@ LONGEST_WAIT_MS = 1_000
 
 
 class Backoff:
-    """Wait longer after each failure in a row: doubled from 5 ms, capped at 1 s, upper half jittered."""
+    """Wait longer after each failure in a row: doubled from 5 ms, capped at 1 s, upper half jittered.
 
-    def __init__(self, clock: Clock, rng: Rng, name: str) -> None:
+    It waits on the event loop, not on the Clock port: the machine is away, whatever time the market has.
+    """
+
+    def __init__(self, rng: Rng, name: str) -> None:
         self.failures = 0
-        self._clock = clock
         self._random = rng.stream(f"backoff.{name}")
 
     def reset(self) -> None:
@@ -38,10 +39,9 @@ class Backoff:
 
     async def wait(self) -> None:
         """Count a failure and wait for its turn."""
-        longest_ns = min(FIRST_WAIT_MS << min(self.failures, 32), LONGEST_WAIT_MS) * MILLISECOND_NS
+        longest_ms = min(FIRST_WAIT_MS << min(self.failures, 32), LONGEST_WAIT_MS)
         self.failures += 1
-        wait_ns = self._random.randint(longest_ns // 2, longest_ns)
-        await self._clock.sleep_until(self._clock.now_ns() + wait_ns)
+        await asyncio.sleep(self._random.uniform(longest_ms / 2, longest_ms) / 1_000)
 
     async def until_done(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what an idempotent attempt returns, tried again after every Recoverable."""
@@ -73,10 +73,11 @@ class Outbox:
 
     def __init__(self, ports: Ports, *, name: str = "outbox", bound: int = OUTBOX_BOUND) -> None:
         self._bus = ports.bus
-        self._backoff = Backoff(ports.clock, ports.rng, name)
+        self._backoff = Backoff(ports.rng, name)
         self._bound = bound
         self._waiting: deque[_Waiting] = deque()
         self._publishing = asyncio.Lock()
+        self._put = asyncio.Event()
         self.published = 0
         """Messages acknowledged since the start."""
 
@@ -94,6 +95,14 @@ class Outbox:
         while len(self._waiting) >= self._bound:
             await self._publish_head()
         self._waiting.append(_Waiting(subject, message, message_id, epoch))
+        self._put.set()
+
+    async def run(self) -> None:
+        """Publish what is put as it comes, until cancelled; what then waits, waits on."""
+        while True:
+            self._put.clear()
+            await self.flush()
+            await self._put.wait()
 
     async def flush(self) -> None:
         """Return once all that was put is acknowledged; an error that is not Recoverable passes through."""

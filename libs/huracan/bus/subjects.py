@@ -17,6 +17,7 @@ BAR_1M = "bar_1m"
 BAR_15M = "bar_15m"
 
 _SAFE = re.compile(r"[a-z0-9_-]")
+_ESCAPED = re.compile(r"=([0-9a-f]+)=")
 _TOKEN = re.compile(r"[A-Za-z0-9_=-]+|\*|>")
 
 
@@ -29,6 +30,11 @@ def token(text: str) -> str:
     if not text:
         raise BadInput("subject token was empty")
     return "".join(char if _SAFE.match(char) else f"={ord(char):02x}=" for char in text)
+
+
+def text(escaped: str) -> str:
+    """Return the text that `token` escaped."""
+    return _ESCAPED.sub(lambda code: chr(int(code[1], 16)), escaped)
 
 
 def shard_token(shard: int) -> str:
@@ -95,6 +101,14 @@ def check(pattern: str) -> None:
 
 
 @lru_cache(maxsize=65_536)
+def check_subject(subject: str) -> None:
+    """Raise BadInput when a subject cannot be published on: malformed, or with a wildcard."""
+    check(subject)
+    if "*" in subject or ">" in subject:
+        raise BadInput(f"subject was {subject!r}: '*' and '>' are for subscribing")
+
+
+@lru_cache(maxsize=65_536)
 def matches(pattern: str, subject: str) -> bool:
     """Return whether a subject falls under a pattern: `*` stands for one token, a last `>` for one or more."""
     wanted, given = pattern.split("."), subject.split(".")
@@ -129,3 +143,24 @@ def venue_key(account: str) -> str:
 def dead_letters(topic: str) -> str:
     """Return the topic that keeps what a topic refused."""
     return f"{topic}.dlq"
+
+
+def log(topic: str, key: str) -> str:
+    """Return the subject under which a stream keeps the records of a topic and key."""
+    return f"{_log_prefix(topic)}.{'.'.join(token(part) for part in key.split('.'))}"
+
+
+def log_pattern(topic: str) -> str:
+    """Return the pattern of all records of a topic."""
+    return f"{_log_prefix(topic)}.>"
+
+
+def log_key(topic: str, subject: str) -> str:
+    """Return the key of a record from its subject."""
+    return ".".join(text(part) for part in subject.removeprefix(f"{_log_prefix(topic)}.").split("."))
+
+
+def _log_prefix(topic: str) -> str:
+    """huracan.ticks.v1.dlq becomes log.v1.ticks_dlq: topics that begin alike must not share subjects."""
+    _, name, version, *rest = topic.split(".")
+    return f"log.{version}.{'_'.join([name, *rest])}"

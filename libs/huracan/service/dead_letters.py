@@ -21,7 +21,7 @@ class DeadLetters:
         self._ports = ports
         self._service = service
         self._counts = counts
-        self._backoff = Backoff(ports.clock, ports.rng, f"dead-letters.{service}")
+        self._backoff = Backoff(ports.rng, f"dead-letters.{service}")
 
     async def read(self, delivery: Delivery) -> Message | None:
         """Return what a delivery says; None, with the delivery buried, when that cannot be read."""

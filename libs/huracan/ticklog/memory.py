@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +21,7 @@ LOG = "log"
 
 @dataclass(slots=True)
 class _Sequence:
-    records: list[tuple[str, bytes]] = field(default_factory=list)
+    records: list[tuple[int, str, bytes]] = field(default_factory=list)
     offsets: dict[bytes, int] = field(default_factory=dict)
     grown: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -30,6 +32,7 @@ class MemoryLog:
     def __init__(self, transport: Transport = PERFECT) -> None:
         self.transport = transport
         self._sequences: dict[tuple[str, str], _Sequence] = {}
+        self._ends: Counter[str] = Counter()
 
     def node(self, name: str) -> NodeLog:
         """Return the log as one node sees it."""
@@ -49,8 +52,9 @@ class MemoryLog:
         known = sequence.offsets.get(record_id)
         if known is not None:
             return known
-        offset = sequence.offsets[record_id] = len(sequence.records)
-        sequence.records.append((schema, data))
+        offset = sequence.offsets[record_id] = self._ends[topic]
+        self._ends[topic] += 1
+        sequence.records.append((offset, schema, data))
         sequence.grown.set()
         return offset
 
@@ -71,17 +75,22 @@ class NodeLog:
 
     async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]:
         """Return the records from an offset on that are there now."""
-        records = self._log.sequence(topic, key).records[offset:]
-        return [Record(offset + index, codec.decode(*record)) for index, record in enumerate(records)]
+        records = self._log.sequence(topic, key).records
+        first = bisect_left(records, offset, key=lambda record: record[0])
+        return [Record(at, codec.decode(schema, data)) for at, schema, data in records[first:]]
 
     async def last(self, topic: str, key: str) -> Record | None:
         """Return the newest record, or None."""
         records = self._log.sequence(topic, key).records
-        return Record(len(records) - 1, codec.decode(*records[-1])) if records else None
+        return Record(records[-1][0], codec.decode(*records[-1][1:])) if records else None
+
+    async def keys(self, topic: str) -> list[str]:
+        """Return the keys of a topic that have records, sorted."""
+        return self._log.keys(topic)
 
     async def wait(self, topic: str, key: str, offset: int) -> None:
-        """Return once there is a record at this offset."""
+        """Return once there is a record at this offset or after it."""
         sequence = self._log.sequence(topic, key)
-        while len(sequence.records) <= offset:
+        while not sequence.records or sequence.records[-1][0] < offset:
             sequence.grown.clear()
             await sequence.grown.wait()

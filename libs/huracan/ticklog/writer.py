@@ -18,7 +18,7 @@ class LogWriter:
 
     def __init__(self, ports: Ports, name: str) -> None:
         self._ports = ports
-        self._backoff = Backoff(ports.clock, ports.rng, f"log.{name}")
+        self._backoff = Backoff(ports.rng, f"log.{name}")
         self._queue: asyncio.Queue[tuple[str, str, Message, bytes]] = asyncio.Queue(BOUND)
 
     async def put(self, topic: str, key: str, message: Message, *, record_id: bytes) -> None:
