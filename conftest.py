@@ -1,6 +1,75 @@
-"""Settings of every test."""
+"""Settings of every test, and the real servers that tests share: one of each per worker, on free ports."""
 
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
 from hypothesis import settings
+
+from huracan.embedded.nats import NatsServer, NatsUser
+from huracan.embedded.ports import free_port
+from huracan.embedded.postgres import PostgresServer
+from huracan.embedded.supervisor import running
 
 settings.register_profile("huracan", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("huracan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningServer:
+    """A server that runs: how to reach it with every right."""
+
+    url: str
+    pid: int
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """Give a directory that every user can pass through, as PostgreSQL under root needs it."""
+    directory = Path(tempfile.mkdtemp(prefix="huracan-tests-"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def nats_server(server_directory: Path) -> Iterator[RunningServer]:
+    """Run a NATS server whose only user may do everything; its name and password are in the URL."""
+    server = NatsServer(directory=server_directory / "nats", port=free_port(), monitor_port=free_port())
+    password = secrets.token_urlsafe(16)
+    program = server.prepare([NatsUser(name="admin", password=password, publish=(">",), subscribe=(">",))])
+    with running(program) as pid:
+        yield RunningServer(url=server.url.replace("nats://", f"nats://admin:{password}@"), pid=pid)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_directory: Path) -> Iterator[RunningServer]:
+    """Run a PostgreSQL server; the URL is that of its first database, as its owner."""
+    server = PostgresServer(directory=server_directory / "postgres", port=free_port())
+    with running(server.prepare()) as pid:
+        yield RunningServer(url=server.url, pid=pid)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: RunningServer) -> Iterator[str]:
+    """Give the URL of a new, empty database, dropped afterwards."""
+    name = f"test_{secrets.token_hex(8)}"
+    asyncio.run(_execute(postgres_server.url, f"create database {name}"))
+    yield f"{postgres_server.url.rpartition('/')[0]}/{name}"
+    asyncio.run(_execute(postgres_server.url, f"drop database {name} with (force)"))
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url, timeout=30)
+    try:
+        await connection.execute(statement, timeout=60)
+    finally:
+        await connection.close()

@@ -1,0 +1,1 @@
+"""Servers and programs that Huracan starts by itself on one machine, and keeps running."""
