@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,8 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf.message import Message
-from hypothesis import given
-from hypothesis import strategies as st
 
 from huracan.contracts.codec import encode
 from huracan.contracts.context import Context, ContextRef
@@ -22,9 +22,12 @@ from huracan.contracts.journal import JournalEntry, WindowOpened
 from huracan.contracts.market import Bar, InstrumentId
 from huracan.contracts.opinion import AbstainReason, Opinion
 from huracan.errors import BadInput
-from huracan.store import parquet
+from huracan.ports import Store
+from huracan.store import parquet, postgres
 from huracan.store.memory import MemoryStore
-from huracan.store.tables import TABLE_OF, TABLES
+from huracan.store.migrate import migrate, migrations_directory
+from huracan.store.postgres import PostgresStore
+from huracan.store.tables import MESSAGE, TABLE_OF, TABLES
 
 M = TypeVar("M", bound=Message)
 
@@ -71,13 +74,34 @@ def _of_each_kind() -> list[Message]:
     ]
 
 
-def _saved(*messages: Message) -> tuple[MemoryStore, int]:
-    store = MemoryStore()
-    return store, asyncio.run(store.save(messages))
+@dataclass
+class Kept:
+    """A store in an event loop of its own."""
+
+    store: Store
+    loop: asyncio.Runner
+
+    def save(self, *messages: Message) -> int:
+        return self.loop.run(self.store.save(messages))
+
+    def load(self, kind: type[M]) -> list[M]:
+        return self.loop.run(self.store.load(kind))
 
 
-def _loaded(store: MemoryStore, kind: type[M]) -> list[M]:
-    return asyncio.run(store.load(kind))
+@pytest.fixture(params=["memory", "postgres", "postgres copying"])
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
+    """Give every store of which the port's promises hold, empty."""
+    if request.param == "postgres copying":
+        monkeypatch.setattr(postgres, "COPIED_FROM", 1)
+    with asyncio.Runner() as loop:
+        if request.param == "memory":
+            yield Kept(MemoryStore(), loop)
+            return
+        url = request.getfixturevalue("postgres_url")
+        loop.run(migrate(url, migrations_directory()))
+        store = PostgresStore(url)
+        yield Kept(store, loop)
+        loop.run(store.close())
 
 
 def test_there_is_a_table_for_each_kind_of_this_list() -> None:
@@ -87,11 +111,10 @@ def test_there_is_a_table_for_each_kind_of_this_list() -> None:
 
 
 @pytest.mark.parametrize("message", _of_each_kind(), ids=lambda message: TABLE_OF[type(message)].name)
-def test_the_same_message_twice_is_kept_once(message: Message) -> None:
-    store, new = _saved(message, message)
-    assert new == 1
-    assert asyncio.run(store.save([message])) == 0
-    assert _loaded(store, type(message)) == [message]
+def test_the_same_message_twice_is_kept_once(kept: Kept, message: Message) -> None:
+    assert kept.save(message, message) == 1
+    assert kept.save(message) == 0
+    assert kept.load(type(message)) == [message]
 
 
 OTHER = [
@@ -111,76 +134,116 @@ OTHER = [
 ]
 
 
-@pytest.mark.parametrize("message", OTHER, ids=range(len(OTHER)))
-def test_each_part_of_an_id_makes_another_row(message: Message) -> None:
-    _, new = _saved(*_of_each_kind(), message)
-    assert new == len(TABLES) + 1
+def test_each_part_of_an_id_makes_another_row(kept: Kept) -> None:
+    assert kept.save(*_of_each_kind()) == len(TABLES)
+    for message in OTHER:
+        assert kept.save(message) == 1
+        assert message in kept.load(type(message))
 
 
+@pytest.mark.parametrize("one_by_one", [False, True], ids=["in one batch", "one by one"])
 @pytest.mark.parametrize("revisions", [(1, 2, 3), (3, 2, 1), (2, 3, 1, 3)])
-def test_of_an_order_the_latest_revision_stays_whatever_the_arrival(revisions: tuple[int, ...]) -> None:
-    store, new = _saved(*(_order(1, revision) for revision in revisions))
+def test_of_an_order_the_latest_revision_stays_whatever_the_arrival(
+    kept: Kept, revisions: tuple[int, ...], one_by_one: bool
+) -> None:
+    orders = [_order(1, revision) for revision in revisions]
+    new = sum(kept.save(order) for order in orders) if one_by_one else kept.save(*orders)
     assert new == 1
-    assert _loaded(store, Order) == [_order(1, 3)]
+    assert kept.load(Order) == [_order(1, 3)]
 
 
-def test_of_anything_else_the_first_stays() -> None:
+@pytest.mark.parametrize("one_by_one", [False, True], ids=["in one batch", "one by one"])
+def test_of_anything_else_the_first_stays(kept: Kept, one_by_one: bool) -> None:
     first, second = _decision(1), _decision(1)
     second.size = 5
-    store, _ = _saved(first, second)
-    assert _loaded(store, Decision) == [first]
+    new = sum(kept.save(message) for message in (first, second)) if one_by_one else kept.save(first, second)
+    assert new == 1
+    assert kept.load(Decision) == [first]
 
 
-def test_a_kind_without_a_table_is_refused() -> None:
+def test_of_two_orders_with_one_revision_the_first_stays(kept: Kept) -> None:
+    first, second = _order(1, 1), _order(1, 1)
+    second.quantity = 5
+    kept.save(first, second)
+    kept.save(second)
+    assert kept.load(Order) == [first]
+
+
+def test_a_batch_of_every_kind_with_repeats_is_counted_by_its_new_keys(kept: Kept) -> None:
+    assert kept.save(*_of_each_kind(), *OTHER, *_of_each_kind()) == len(TABLES) + len(OTHER)
+    assert kept.save(*OTHER, _decision(9)) == 1
+
+
+def test_thousands_of_messages_are_saved_at_once(kept: Kept) -> None:
+    decisions = [_decision(number, step=number) for number in range(5_000)]
+    assert kept.save(*decisions) == 5_000
+    assert kept.save(*decisions, _decision(5_000, step=5_000)) == 1
+    assert kept.load(Decision) == [*decisions, _decision(5_000, step=5_000)]
+
+
+def test_nothing_to_save_is_nothing_new(kept: Kept) -> None:
+    assert kept.save() == 0
+    assert kept.load(Decision) == []
+
+
+def test_a_kind_without_a_table_is_refused(kept: Kept) -> None:
     with pytest.raises(KeyError):
-        _saved(WindowOpened())
+        kept.save(WindowOpened())
+    with pytest.raises(KeyError):
+        kept.load(WindowOpened)
 
 
-def test_what_is_kept_and_returned_are_copies() -> None:
+def test_what_is_kept_and_returned_are_copies(kept: Kept) -> None:
     decision = _decision(1)
-    store, _ = _saved(decision)
+    kept.save(decision)
     decision.size = 5
-    _loaded(store, Decision)[0].size = 6
-    assert _loaded(store, Decision) == [_decision(1)]
+    kept.load(Decision)[0].size = 6
+    assert kept.load(Decision) == [_decision(1)]
 
 
-def _steps(decisions: Sequence[Decision]) -> list[tuple[str, int, str]]:
-    return [(decision.instrument.symbol, decision.step, decision.strategy) for decision in decisions]
+def test_the_bytes_of_a_message_come_back(kept: Kept) -> None:
+    messages = [*_of_each_kind(), *OTHER]
+    kept.save(*messages)
+    for table in TABLES:
+        wanted = sorted((message for message in messages if type(message) is table.kind), key=table.order)
+        assert [encode(message) for message in kept.load(table.kind)] == [encode(message) for message in wanted]
 
 
-@given(st.permutations([(instrument, step, name) for instrument in (BTC, ETH) for step in (2, 10) for name in "ab"]))
-def test_decisions_are_listed_by_instrument_step_and_strategy(order: list[tuple[InstrumentId, int, str]]) -> None:
-    decisions = [
-        _decision(number, instrument=instrument, step=step, strategy=name)
-        for number, (instrument, step, name) in enumerate(order)
-    ]
-    store, _ = _saved(*decisions)
-    listed = _steps(_loaded(store, Decision))
+def _steps(decisions: Sequence[Decision]) -> list[tuple[str, int, str, bytes]]:
+    return [(row.instrument.symbol, row.step, row.strategy, row.decision_id) for row in decisions]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_decisions_are_listed_by_instrument_step_strategy_and_id(kept: Kept, seed: int) -> None:
+    parts = [(instrument, step, name) for instrument in (BTC, ETH) for step in (2, 10, 10) for name in "ab"]
+    random.Random(seed).shuffle(parts)
+    for number, (instrument, step, name) in enumerate(parts):
+        kept.save(_decision(number, instrument=instrument, step=step, strategy=name))
+    listed = _steps(kept.load(Decision))
     assert listed == sorted(listed)
-    assert len(listed) == 8
+    assert len(listed) == len(parts)
 
 
-def test_orders_are_listed_by_account_and_time() -> None:
-    orders = [_order(1, 1, created_ns=9), _order(3, 1, created_ns=5), _order(2, 1, created_ns=5, account="z")]
-    store, _ = _saved(*orders)
-    assert [order.order_id for order in _loaded(store, Order)] == [_id(3), _id(1), _id(2)]
+def test_orders_are_listed_by_account_and_time(kept: Kept) -> None:
+    kept.save(_order(1, 1, created_ns=9), _order(3, 1, created_ns=5), _order(2, 1, created_ns=5, account="z"))
+    assert [order.order_id for order in kept.load(Order)] == [_id(3), _id(1), _id(2)]
 
 
 # On disk.
 
 
 def _written(directory: Path, *messages: Message) -> dict[str, int]:
-    store, _ = _saved(*messages)
+    store = MemoryStore()
+    asyncio.run(store.save(messages))
     return asyncio.run(parquet.write_run(store, directory))
 
 
 def test_a_run_comes_back_from_disk_to_the_byte(tmp_path: Path) -> None:
     messages = [*_of_each_kind(), *OTHER]
-    store, _ = _saved(*messages)
     counts = _written(tmp_path, *messages)
     assert sum(counts.values()) == len(messages)
     for table in TABLES:
-        wanted = _loaded(store, table.kind)
+        wanted = sorted((message for message in messages if type(message) is table.kind), key=table.order)
         read = parquet.read_table(tmp_path, table.kind)
         assert [encode(message) for message in read] == [encode(message) for message in wanted]
         assert counts[table.name] == len(read) > 0
@@ -191,7 +254,7 @@ def test_an_empty_run_has_every_file_with_its_columns_and_no_rows(tmp_path: Path
     for table in TABLES:
         assert parquet.read_table(tmp_path, table.kind) == []
         names = pq.read_schema(tmp_path / f"{table.name}.parquet").names
-        assert names == [*table.columns(table.kind()), parquet.MESSAGE]
+        assert names == [*table.columns(table.kind()), MESSAGE]
 
 
 def test_people_read_names_not_numbers(tmp_path: Path) -> None:
@@ -262,9 +325,9 @@ def _damage(name: str, path: Path) -> None:
         case "another file":
             pq.write_table(pa.table({"price": [1.0]}), path)
         case "another column":
-            pq.write_table(pa.table({parquet.MESSAGE: [1, 2]}), path)
+            pq.write_table(pa.table({MESSAGE: [1, 2]}), path)
         case "another message":
-            pq.write_table(pa.table({parquet.MESSAGE: [b"\xff\xff"]}), path)
+            pq.write_table(pa.table({MESSAGE: [b"\xff\xff"]}), path)
 
 
 @pytest.mark.parametrize(

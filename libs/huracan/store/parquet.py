@@ -14,15 +14,13 @@ from huracan.contracts import codec
 from huracan.contracts.journal import JournalEntry
 from huracan.errors import BadInput
 from huracan.ports import Store
-from huracan.store.tables import TABLE_OF, TABLES
+from huracan.store.tables import MESSAGE, TABLE_OF, TABLES
 
 M = TypeVar("M", bound=Message)
 
 JOURNALS = "journal.parquet"
 KEY = "key"
 """Column with the key of the journal."""
-MESSAGE = "message"
-"""Column with the deterministic bytes of the message."""
 
 
 async def write_run(store: Store, directory: Path) -> dict[str, int]:
@@ -61,11 +59,19 @@ def write_journals(journals: Mapping[str, Sequence[Message]], directory: Path) -
     _write(rows or [{KEY: "", MESSAGE: b""}], directory / JOURNALS, keep=len(rows))
 
 
-def read_journal(directory: Path, key: str) -> list[JournalEntry]:
-    """Return the entries of one journal of a run in their order."""
+def read_journals(directory: Path) -> dict[str, list[JournalEntry]]:
+    """Return the entries of every journal of a run, by its key, each in its order."""
     path = directory / JOURNALS
     names, messages = _columns(path, [KEY, MESSAGE])
-    return _parsed(path, JournalEntry, [message for name, message in zip(names, messages, strict=True) if name == key])
+    journals: dict[str, list[JournalEntry]] = {}
+    for name, entry in zip(names, _parsed(path, JournalEntry, messages), strict=True):
+        journals.setdefault(name, []).append(entry)
+    return journals
+
+
+def read_journal(directory: Path, key: str) -> list[JournalEntry]:
+    """Return the entries of one journal of a run in their order, none when there is no such journal."""
+    return read_journals(directory).get(key, [])
 
 
 def read_messages(path: Path, kind: type[M]) -> list[M]:

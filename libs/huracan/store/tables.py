@@ -1,10 +1,10 @@
-"""What is kept: for each kind of message its table, its unique id, its order, and its columns for people and SQL."""
+"""What is kept: for each kind of message its table, its columns for people and SQL, its unique id and its order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
@@ -17,204 +17,272 @@ from huracan.contracts.opinion import Opinion, reason_name
 M = TypeVar("M", bound=Message)
 Value = str | int | float | bool | bytes | None
 
+TEXT = "text"
+BIGINT = "bigint"
+"""Counts, increments and nanoseconds."""
+DOUBLE = "double precision"
+BOOLEAN = "boolean"
+NUMERIC = "numeric"
+"""Exact decimals: text in messages and files, numbers in SQL, where empty text is null."""
+
+MESSAGE = "message"
+"""Column with the deterministic bytes of the message, after all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[M]):
+    """One column and what a message has for it."""
+
+    name: str
+    type: str
+    """Type in SQL."""
+    value: Callable[[M], Value]
+    nullable: bool = False
+    key: bool = False
+    """Whether it is part of the unique id: the same message twice is one row."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[M]):
     """How one kind of message is kept."""
 
     name: str
+    sql: str
+    """Name in SQL with its schema."""
     kind: type[M]
-    key: Callable[[M], tuple[Any, ...]]
-    """Unique id: the same message twice is one row."""
     order: Callable[[M], tuple[Any, ...]]
-    """Sort key of a listing."""
-    columns: Callable[[M], dict[str, Value]]
-    revision: Callable[[M], int] = lambda _: 0
-    """Of two messages with one key the one with the higher revision stays."""
+    """Sort key of a listing; different rows differ in it."""
+    fields: tuple[Column[M], ...]
+    revised_by: str = ""
+    """Field and column of which the higher value stays; without one the first message stays."""
+
+    def key(self, message: M) -> tuple[Value, ...]:
+        """Return the unique id of a message."""
+        return tuple(column.value(message) for column in self.fields if column.key)
+
+    def revision(self, message: M) -> int:
+        """Return which of two messages with one key stays: the higher, or of equals the first."""
+        return int(getattr(message, self.revised_by)) if self.revised_by else 0
+
+    def columns(self, message: M) -> dict[str, Value]:
+        """Return what people read of a message, by column."""
+        return {column.name: column.value(message) for column in self.fields}
 
 
 def _side(side: Side) -> str:
     return Side.Name(side).removeprefix("SIDE_")
 
 
-def _decision(row: Decision) -> dict[str, Value]:
-    return {
-        "decision_id": row.decision_id.hex(),
-        "strategy": row.strategy,
-        "venue": row.instrument.venue,
-        "symbol": row.instrument.symbol,
-        "epoch": row.epoch,
-        "step": row.step,
-        "close_ns": row.close_ns,
-        "direction": direction_name(row.direction),
-        "confidence": row.confidence,
-        "size": row.size,
-        "abstained": row.abstained,
-        "reason": reason_name(row.reason) if row.abstained else None,
-        "valid_until_ns": row.valid_until_ns,
-        "p_down": row.p_down,
-        "p_flat": row.p_flat,
-        "p_up": row.p_up,
-        "disagreement": row.disagreement,
-        "first_ingest_seq": row.first_ingest_seq,
-        "last_ingest_seq": row.last_ingest_seq,
-    }
+_DECISION: tuple[Column[Decision], ...] = (
+    Column("decision_id", TEXT, lambda row: row.decision_id.hex(), key=True),
+    Column("strategy", TEXT, lambda row: row.strategy),
+    Column("venue", TEXT, lambda row: row.instrument.venue),
+    Column("symbol", TEXT, lambda row: row.instrument.symbol),
+    Column("epoch", BIGINT, lambda row: row.epoch),
+    Column("step", BIGINT, lambda row: row.step),
+    Column("close_ns", BIGINT, lambda row: row.close_ns),
+    Column("direction", TEXT, lambda row: direction_name(row.direction)),
+    Column("confidence", DOUBLE, lambda row: row.confidence),
+    Column("size", BIGINT, lambda row: row.size),
+    Column("abstained", BOOLEAN, lambda row: row.abstained),
+    Column("reason", TEXT, lambda row: reason_name(row.reason) if row.abstained else None, nullable=True),
+    Column("valid_until_ns", BIGINT, lambda row: row.valid_until_ns),
+    Column("p_down", DOUBLE, lambda row: row.p_down),
+    Column("p_flat", DOUBLE, lambda row: row.p_flat),
+    Column("p_up", DOUBLE, lambda row: row.p_up),
+    Column("disagreement", DOUBLE, lambda row: row.disagreement),
+    Column("first_ingest_seq", BIGINT, lambda row: row.first_ingest_seq),
+    Column("last_ingest_seq", BIGINT, lambda row: row.last_ingest_seq),
+)
 
+_OPINION: tuple[Column[Opinion], ...] = (
+    Column("opinion_id", TEXT, lambda row: row.opinion_id.hex(), key=True),
+    Column("expert", TEXT, lambda row: row.expert),
+    Column("venue", TEXT, lambda row: row.instrument.venue),
+    Column("symbol", TEXT, lambda row: row.instrument.symbol),
+    Column("epoch", BIGINT, lambda row: row.epoch),
+    Column("step", BIGINT, lambda row: row.step),
+    Column("close_ns", BIGINT, lambda row: row.close_ns),
+    Column("p_down", DOUBLE, lambda row: row.p_down),
+    Column("p_flat", DOUBLE, lambda row: row.p_flat),
+    Column("p_up", DOUBLE, lambda row: row.p_up),
+    Column("confidence", DOUBLE, lambda row: row.confidence),
+    Column(
+        "expected_move_bps",
+        DOUBLE,
+        lambda row: row.expected_move_bps if row.HasField("expected_move_bps") else None,
+        nullable=True,
+    ),
+    Column("abstained", BOOLEAN, lambda row: row.abstained),
+    Column("reason", TEXT, lambda row: reason_name(row.reason) if row.abstained else None, nullable=True),
+    Column("valid_until_ns", BIGINT, lambda row: row.valid_until_ns),
+    Column("engine_digest", TEXT, lambda row: row.engine_digest.hex()),
+)
 
-def _opinion(row: Opinion) -> dict[str, Value]:
-    return {
-        "opinion_id": row.opinion_id.hex(),
-        "expert": row.expert,
-        "venue": row.instrument.venue,
-        "symbol": row.instrument.symbol,
-        "epoch": row.epoch,
-        "step": row.step,
-        "close_ns": row.close_ns,
-        "p_down": row.p_down,
-        "p_flat": row.p_flat,
-        "p_up": row.p_up,
-        "confidence": row.confidence,
-        "expected_move_bps": row.expected_move_bps if row.HasField("expected_move_bps") else None,
-        "abstained": row.abstained,
-        "reason": reason_name(row.reason) if row.abstained else None,
-        "valid_until_ns": row.valid_until_ns,
-        "engine_digest": row.engine_digest.hex(),
-    }
+_CONTEXT: tuple[Column[Context], ...] = (
+    Column("kind", TEXT, lambda row: row.ref.kind, key=True),
+    Column("key", TEXT, lambda row: row.ref.key, key=True),
+    Column("version", BIGINT, lambda row: row.ref.version, key=True),
+    Column("epoch", BIGINT, lambda row: row.epoch),
+    Column("as_of_ns", BIGINT, lambda row: row.as_of_ns),
+    Column("effective_from_ns", BIGINT, lambda row: row.effective_from_ns),
+    Column("valid_until_ns", BIGINT, lambda row: row.valid_until_ns),
+    Column("payload_digest", TEXT, lambda row: row.payload_digest.hex()),
+    Column("engine_digest", TEXT, lambda row: row.engine_digest.hex()),
+)
 
+_ORDER: tuple[Column[Order], ...] = (
+    Column("order_id", TEXT, lambda row: row.order_id.hex(), key=True),
+    Column("client_order_id", TEXT, lambda row: row.client_order_id),
+    Column("decision_id", TEXT, lambda row: row.decision_id.hex()),
+    Column("account", TEXT, lambda row: row.account),
+    Column("venue", TEXT, lambda row: row.instrument.venue),
+    Column("symbol", TEXT, lambda row: row.instrument.symbol),
+    Column("side", TEXT, lambda row: _side(row.side)),
+    Column("quantity", BIGINT, lambda row: row.quantity),
+    Column("limit_price", BIGINT, lambda row: row.limit_price),
+    Column("state", TEXT, lambda row: OrderState.Name(row.state).removeprefix("ORDER_STATE_")),
+    Column(
+        "reason",
+        TEXT,
+        lambda row: OrderReason.Name(row.reason).removeprefix("ORDER_REASON_") if row.reason else None,
+        nullable=True,
+    ),
+    Column("filled_quantity", BIGINT, lambda row: row.filled_quantity),
+    Column("created_ns", BIGINT, lambda row: row.created_ns),
+    Column("updated_ns", BIGINT, lambda row: row.updated_ns),
+    Column("valid_until_ns", BIGINT, lambda row: row.valid_until_ns),
+    Column("revision", BIGINT, lambda row: row.revision),
+)
 
-def _context(row: Context) -> dict[str, Value]:
-    return {
-        "kind": row.ref.kind,
-        "key": row.ref.key,
-        "version": row.ref.version,
-        "epoch": row.epoch,
-        "as_of_ns": row.as_of_ns,
-        "effective_from_ns": row.effective_from_ns,
-        "valid_until_ns": row.valid_until_ns,
-        "payload_digest": row.payload_digest.hex(),
-        "engine_digest": row.engine_digest.hex(),
-    }
+_FILL: tuple[Column[Fill], ...] = (
+    Column("fill_id", TEXT, lambda row: row.fill_id.hex(), key=True),
+    Column("order_id", TEXT, lambda row: row.order_id.hex()),
+    Column("decision_id", TEXT, lambda row: row.decision_id.hex()),
+    Column("account", TEXT, lambda row: row.account),
+    Column("venue", TEXT, lambda row: row.instrument.venue),
+    Column("symbol", TEXT, lambda row: row.instrument.symbol),
+    Column("side", TEXT, lambda row: _side(row.side)),
+    Column("quantity", BIGINT, lambda row: row.quantity),
+    Column("price", BIGINT, lambda row: row.price),
+    Column("fee", NUMERIC, lambda row: row.fee, nullable=True),
+    Column("matched_ns", BIGINT, lambda row: row.matched_ns),
+    Column("received_ns", BIGINT, lambda row: row.received_ns),
+)
 
+_ACCOUNT: tuple[Column[AccountState], ...] = (
+    Column("account", TEXT, lambda row: row.account, key=True),
+    Column("epoch", BIGINT, lambda row: row.epoch, key=True),
+    Column("as_of_ns", BIGINT, lambda row: row.as_of_ns, key=True),
+    Column("cash", NUMERIC, lambda row: row.cash, nullable=True),
+    Column("fees", NUMERIC, lambda row: row.fees, nullable=True),
+    Column("equity", NUMERIC, lambda row: row.equity, nullable=True),
+    Column("peak_equity", NUMERIC, lambda row: row.peak_equity, nullable=True),
+    Column("risk_state", TEXT, lambda row: RiskState.Name(row.risk_state).removeprefix("RISK_STATE_")),
+)
 
-def _order(row: Order) -> dict[str, Value]:
-    return {
-        "order_id": row.order_id.hex(),
-        "client_order_id": row.client_order_id,
-        "decision_id": row.decision_id.hex(),
-        "account": row.account,
-        "venue": row.instrument.venue,
-        "symbol": row.instrument.symbol,
-        "side": _side(row.side),
-        "quantity": row.quantity,
-        "limit_price": row.limit_price,
-        "state": OrderState.Name(row.state).removeprefix("ORDER_STATE_"),
-        "reason": OrderReason.Name(row.reason).removeprefix("ORDER_REASON_") if row.reason else None,
-        "filled_quantity": row.filled_quantity,
-        "created_ns": row.created_ns,
-        "updated_ns": row.updated_ns,
-        "valid_until_ns": row.valid_until_ns,
-        "revision": row.revision,
-    }
-
-
-def _fill(row: Fill) -> dict[str, Value]:
-    return {
-        "fill_id": row.fill_id.hex(),
-        "order_id": row.order_id.hex(),
-        "decision_id": row.decision_id.hex(),
-        "account": row.account,
-        "venue": row.instrument.venue,
-        "symbol": row.instrument.symbol,
-        "side": _side(row.side),
-        "quantity": row.quantity,
-        "price": row.price,
-        "fee": row.fee,
-        "matched_ns": row.matched_ns,
-        "received_ns": row.received_ns,
-    }
-
-
-def _account(row: AccountState) -> dict[str, Value]:
-    return {
-        "account": row.account,
-        "epoch": row.epoch,
-        "as_of_ns": row.as_of_ns,
-        "cash": row.cash,
-        "fees": row.fees,
-        "equity": row.equity,
-        "peak_equity": row.peak_equity,
-        "risk_state": RiskState.Name(row.risk_state).removeprefix("RISK_STATE_"),
-    }
-
-
-def _bar(row: Bar) -> dict[str, Value]:
-    return {
-        "venue": row.instrument.venue,
-        "symbol": row.instrument.symbol,
-        "interval_ns": row.interval_ns,
-        "open_ns": row.open_ns,
-        "open": row.open,
-        "high": row.high,
-        "low": row.low,
-        "close": row.close,
-        "volume": row.volume,
-        "trades": row.trades,
-        "partial": row.partial,
-    }
+_BAR: tuple[Column[Bar], ...] = (
+    Column("venue", TEXT, lambda row: row.instrument.venue, key=True),
+    Column("symbol", TEXT, lambda row: row.instrument.symbol, key=True),
+    Column("interval_ns", BIGINT, lambda row: row.interval_ns, key=True),
+    Column("open_ns", BIGINT, lambda row: row.open_ns, key=True),
+    Column("open", NUMERIC, lambda row: row.open, nullable=True),
+    Column("high", NUMERIC, lambda row: row.high, nullable=True),
+    Column("low", NUMERIC, lambda row: row.low, nullable=True),
+    Column("close", NUMERIC, lambda row: row.close, nullable=True),
+    Column("volume", NUMERIC, lambda row: row.volume, nullable=True),
+    Column("trades", BIGINT, lambda row: row.trades),
+    Column("partial", BOOLEAN, lambda row: row.partial),
+)
 
 
 TABLES: tuple[Table[Any], ...] = (
     Table(
         "decisions",
+        "moe_analysis.decisions",
         Decision,
-        lambda row: (row.decision_id,),
-        lambda row: (instrument_key(row.instrument), row.step, row.strategy),
-        _decision,
+        lambda row: (instrument_key(row.instrument), row.step, row.strategy, row.decision_id),
+        _DECISION,
     ),
     Table(
         "opinions",
+        "moe_analysis.expert_responses",
         Opinion,
-        lambda row: (row.opinion_id,),
-        lambda row: (instrument_key(row.instrument), row.step, row.expert),
-        _opinion,
+        lambda row: (instrument_key(row.instrument), row.step, row.expert, row.opinion_id),
+        _OPINION,
     ),
     Table(
         "contexts",
+        "moe_analysis.contexts",
         Context,
         lambda row: (row.ref.kind, row.ref.key, row.ref.version),
-        lambda row: (row.ref.kind, row.ref.key, row.ref.version),
-        _context,
+        _CONTEXT,
     ),
     Table(
         "orders",
+        "trading.orders",
         Order,
-        lambda row: (row.order_id,),
         lambda row: (row.account, row.created_ns, row.order_id),
-        _order,
-        lambda row: row.revision,
+        _ORDER,
+        revised_by="revision",
     ),
     Table(
         "fills",
+        "trading.fills",
         Fill,
-        lambda row: (row.fill_id,),
         lambda row: (row.account, row.matched_ns, row.fill_id),
-        _fill,
+        _FILL,
     ),
     Table(
         "accounts",
+        "trading.accounts",
         AccountState,
-        lambda row: (row.account, row.epoch, row.as_of_ns),
         lambda row: (row.account, row.as_of_ns, row.epoch),
-        _account,
+        _ACCOUNT,
     ),
     Table(
         "bars",
+        "market_data.underlying_ohlc",
         Bar,
         lambda row: (instrument_key(row.instrument), row.interval_ns, row.open_ns),
-        lambda row: (instrument_key(row.instrument), row.interval_ns, row.open_ns),
-        _bar,
+        _BAR,
     ),
 )
 """Every table that has a writer."""
 
 TABLE_OF: dict[type[Message], Table[Any]] = {table.kind: table for table in TABLES}
+
+
+class Lineage(NamedTuple):
+    """One thing that a decision rests on: an opinion with the weight of its vote, or a context's version."""
+
+    decision_id: str
+    position: int
+    """From 0: the votes in their order, then the contexts in theirs."""
+    kind: str
+    """`opinion` or `context`; what belongs to the other is None."""
+    opinion_id: str | None
+    weight: float | None
+    context_kind: str | None
+    context_key: str | None
+    context_version: int | None
+
+
+LINEAGE_SCHEMA, LINEAGE_TABLE = "moe_analysis", "lineage"
+"""Where SQL keeps lineage, with the fields of `Lineage` as columns."""
+
+
+def lineage(decision: Decision) -> list[Lineage]:
+    """Return what a decision rests on; an expert that never answered has no row."""
+    decision_id = decision.decision_id.hex()
+    votes = [vote for vote in decision.votes if vote.opinion_id]
+    return [
+        *(
+            Lineage(decision_id, position, "opinion", vote.opinion_id.hex(), vote.weight, None, None, None)
+            for position, vote in enumerate(votes)
+        ),
+        *(
+            Lineage(decision_id, position, "context", None, None, ref.kind, ref.key, ref.version)
+            for position, ref in enumerate(decision.contexts, start=len(votes))
+        ),
+    ]

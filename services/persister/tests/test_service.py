@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,10 +19,13 @@ from huracan.contracts.execution import AccountState, ExecutionReport, Fill, Ord
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import Bar, InstrumentDefinition, InstrumentId
 from huracan.contracts.opinion import Opinion
-from huracan.contracts.ops import StepAcknowledged, step_acknowledged
+from huracan.contracts.ops import DeadLetter, StepAcknowledged, step_acknowledged
+from huracan.errors import Fatal, PoisonMessage, Recoverable
 from huracan.ids import derived_id
+from huracan.ports import Record
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
+from huracan.store.memory import MemoryStore
 from huracan.store.tables import TABLES
 from huracan_persister.service import NAME, Persister
 
@@ -68,6 +71,42 @@ class Losing:
         if self.losing and (source, target) == (self.node, HUB):
             self.lost += 1
             return
+        deliver()
+
+
+class Failing(MemoryStore):
+    """Note every save; be away, refuse some messages or fail for good while told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saves: list[list[Message]] = []
+        self.tries = 0
+        self.away = False
+        self.unsaveable: set[bytes] = set()
+        self.broken = False
+
+    async def save(self, messages: Sequence[Message]) -> int:
+        self.tries += 1
+        if self.away:
+            raise Recoverable("the store is away")
+        if self.broken:
+            raise Fatal("the store is broken")
+        if any(encode(message) in self.unsaveable for message in messages):
+            raise PoisonMessage("unsaveable", "it does not fit")
+        self.saves.append(list(messages))
+        return await super().save(messages)
+
+
+@dataclass
+class Noting:
+    """Deliver at once and count what a node acknowledges."""
+
+    node: str
+    faulty: bool = False
+    acknowledged: int = field(default=0)
+
+    def carry(self, source: str, target: str, deliver: Callable[[], None]) -> None:
+        self.acknowledged += (source, target) == (self.node, HUB)
         deliver()
 
 
@@ -263,3 +302,155 @@ def test_starting_over_a_bad_connection_it_reads_nothing_until_it_has_announced_
         assert await _rows(world) == {"fills": 1}
 
     _run(scenario, transport)
+
+
+# Batches.
+
+
+def _failing(world: World) -> Failing:
+    store = world.store = Failing()
+    return store
+
+
+def _fill(number: int) -> Fill:
+    return Fill(fill_id=_id(number))
+
+
+async def _publish_fills(world: World, count: int) -> None:
+    for number in range(count):
+        await _publish(world, subjects.execution("paper", "fill", BTC), _fill(number))
+
+
+def test_what_waits_is_one_save_for_each_table() -> None:
+    async def scenario(world: World) -> None:
+        store = _failing(world)
+        await _publish_fills(world, 500)
+        await _publish(world, *ACKNOWLEDGED["decisions"])
+        await _start(world)
+        assert [len(messages) for messages in store.saves] == [1, 500]
+        assert world.counts[NAME] == {"fills": 500, "decisions": 1}
+
+    _run(scenario)
+
+
+def test_a_repeat_within_a_batch_is_counted_as_one() -> None:
+    async def scenario(world: World) -> None:
+        for message_id in (b"1", b"2"):
+            fill = encode(_fill(1))
+            world.bus.keep(Stored("exec.v1.paper.fill.sim.btc", "huracan.execution.v1.Fill", 0, fill), message_id)
+        persister = await _start(world)
+        assert persister.counts == {"fills": 1, "fills.again": 1}
+
+    _run(scenario)
+
+
+def test_while_the_store_is_away_nothing_is_acknowledged_and_nothing_lost() -> None:
+    transport = Noting(NAME)
+
+    async def scenario(world: World) -> None:
+        store = _failing(world)
+        persister = await _start(world)
+        store.away, before = True, transport.acknowledged
+        await _publish_fills(world, 3)
+        await asyncio.sleep(30)
+        await _publish(world, *ACKNOWLEDGED["decisions"])
+        await asyncio.sleep(30)
+        assert store.tries > 10
+        assert transport.acknowledged == before
+        assert persister.counts == {}
+        store.away = False
+        await asyncio.sleep(2)
+        assert await _rows(world) == {"fills": 3, "decisions": 1}
+        assert transport.acknowledged == before + 4
+        assert persister.counts == {"fills": 3, "decisions": 1}
+
+    _run(scenario, transport)
+
+
+def test_a_kill_while_the_store_is_away_loses_nothing() -> None:
+    async def scenario(world: World) -> None:
+        store = _failing(world)
+        await _start(world)
+        store.away = True
+        await _publish_fills(world, 3)
+        await asyncio.sleep(1)
+        await world.kill(NAME)
+        store.away = False
+        await _start(world)
+        assert await _rows(world) == {"fills": 3}
+
+    _run(scenario)
+
+
+def test_unsaveable_messages_are_buried_and_hold_up_no_other() -> None:
+    transport = Noting(NAME)
+
+    async def scenario(world: World) -> None:
+        store = _failing(world)
+        store.unsaveable = {encode(_fill(number)) for number in (0, 70, 71, 99)}
+        await _publish_fills(world, 100)
+        await _publish(world, *ACKNOWLEDGED["decisions"])
+        persister = await _start(world)
+        assert await _rows(world) == {"fills": 96, "decisions": 1}
+        assert persister.counts == {"poison.unsaveable": 4, "fills": 96, "decisions": 1}
+        letters = await world.ports("desk").log.read(subjects.dead_letters(subjects.JOURNAL_TOPIC), NAME, 0)
+        assert {letter.raw for letter in _letters(letters)} == store.unsaveable
+        assert {(letter.reason, letter.detail) for letter in _letters(letters)} == {("unsaveable", "it does not fit")}
+        await world.kill(NAME)
+        saves = len(store.saves)
+        await _start(world)
+        assert len(store.saves) == saves
+
+    _run(scenario, transport)
+
+
+def _letters(records: Sequence[Record]) -> list[DeadLetter]:
+    return [record.message for record in records if isinstance(record.message, DeadLetter)]
+
+
+def test_a_step_is_acknowledged_only_once_what_came_before_it_is_saved() -> None:
+    async def scenario(world: World) -> None:
+        store = _failing(world)
+        await _start(world)
+        inbox = world.ports("gateway").bus.inbox()
+        inbox.subscribe(subjects.ops(NAME, "step"))
+        store.away = True
+        await _publish_fills(world, 1)
+        for step in (7, 8):
+            done = step_acknowledged("executor", BTC, step)
+            await world.ports("executor").bus.publish(subjects.ops("executor", "step"), done)
+        following = asyncio.create_task(inbox.take(1))
+        await asyncio.sleep(30)
+        assert not following.done()
+        store.away = False
+        deliveries = [*await following, *await inbox.take(1)]
+        assert [delivery.decode() for delivery in deliveries] == [step_acknowledged(NAME, BTC, step) for step in (7, 8)]
+        assert await _rows(world) == {"fills": 1}
+
+    _run(scenario)
+
+
+def test_a_store_that_cannot_go_on_stops_it_with_nothing_acknowledged() -> None:
+    async def scenario(world: World) -> None:
+        store = _failing(world)
+        store.broken = True
+        await _publish_fills(world, 1)
+        with pytest.raises(Fatal, match="the store is broken"):
+            await world.start(NAME, Persister)
+        store.broken = False
+        await _start(world)
+        assert await _rows(world) == {"fills": 1}
+
+    _run(scenario)
+
+
+def test_drained_it_saves_what_is_here_and_ends() -> None:
+    async def scenario(world: World) -> None:
+        task = world.start(NAME, Persister)
+        await asyncio.sleep(0.001)
+        await _publish_fills(world, 3)
+        await world.ports(NAME).bus.drain()
+        await task
+        assert await _rows(world) == {"fills": 3}
+
+    _run(scenario)
