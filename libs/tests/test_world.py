@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -15,6 +14,7 @@ from huracan.errors import Fatal, HuracanError
 from huracan.ports import Ports
 from huracan.rng import SeededRng
 from huracan.service.announce import announce
+from huracan.service.service import Service
 from huracan.sim.faults import FaultyTransport
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
@@ -22,12 +22,11 @@ from huracan.sim.world import World
 START_NS = 1_700_000_000_000_000_000
 
 
-class Tells:
+class Tells(Service):
     """Ends when it has heard `until` messages; fails on a message that says so."""
 
     def __init__(self, ports: Ports, name: str = "tells", until: int = 3) -> None:
-        self.name = name
-        self.counts: Counter[str] = Counter()
+        super().__init__(name)
         self.draw = ports.rng.stream("test").random()
         self._ports = ports
         self._until = until

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
@@ -107,10 +108,11 @@ def test_planted_bug_a_new_writer_forgets_open_windows(monkeypatch: pytest.Monke
 def test_planted_bug_the_persister_acknowledges_before_it_saves(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = Persister._handle
 
-    async def early(self: Persister, delivery: Delivery) -> None:
-        delivery.ack()
+    async def early(self: Persister, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            delivery.ack()
         await asyncio.sleep(0.05)
-        await handle(self, delivery)
+        await handle(self, deliveries)
 
     monkeypatch.setattr(Persister, "_handle", early)
     _turns_red("were not kept")

@@ -26,7 +26,7 @@ from huracan.contracts.journal import JournalEntry
 from huracan.contracts.market import InstrumentDefinition, TickBatch, instrument_key
 from huracan.ports import Ports
 from huracan.rng import SeededRng
-from huracan.service.announce import Service
+from huracan.service.service import Service
 from huracan.sim.faults import Fault, FaultKind, FaultyTransport, plan
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.market import LOT_SIZE, TICK_SIZE, SimulatedMarket, SimulatedMarketConfig, write_history
@@ -105,6 +105,7 @@ class ExchangeFeed:
 
     def __init__(self, exchange: Exchange) -> None:
         self.definition: InstrumentDefinition = exchange.definition
+        self.skipped = 0
         self.lines: asyncio.Queue[Line] = asyncio.Queue()
         self._exchange = exchange
 
@@ -144,7 +145,7 @@ class _Run:
         self.rng = SeededRng(seed)
         self.clock = clock
         self.transport = FaultyTransport(self.rng.stream("transport"))
-        self.world = World(clock, seed=seed, transport=self.transport)
+        self.world = World(clock, seed=seed, transport=self.transport, lockstep=False)
         self.exchange = Exchange(SimulatedMarket(config), clock)
         self.published: list[FeatureWindow] = []
         self.ledger = Ledger(seed)

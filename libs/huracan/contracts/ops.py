@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from huracan.contracts.huracan.market.v1.market_pb2 import InstrumentId
-from huracan.contracts.huracan.ops.v1.ops_pb2 import DeadLetter, GapDetected, ServiceChanged, StepAcknowledged
+from huracan.contracts.huracan.ops.v1.ops_pb2 import (
+    Count,
+    DeadLetter,
+    GapDetected,
+    ServiceChanged,
+    ServiceReport,
+    StepAcknowledged,
+)
 
 __all__ = [
     "DeadLetter",
     "GapDetected",
     "ServiceChanged",
+    "ServiceReport",
     "StepAcknowledged",
     "dead_letter",
     "gap_detected",
     "service_changed",
+    "service_report",
     "step_acknowledged",
 ]
 
@@ -25,6 +36,16 @@ def step_acknowledged(service: str, instrument: InstrumentId, step: int) -> Step
 def service_changed(service: str, *, running: bool, at_ns: int) -> ServiceChanged:
     """Return the news that a service started or stopped."""
     return ServiceChanged(service=service, running=running, at_ns=at_ns)
+
+
+def service_report(service: str, counts: Mapping[str, int], *, started_ns: int, at_ns: int) -> ServiceReport:
+    """Return what an incarnation of a service has counted."""
+    return ServiceReport(
+        service=service,
+        started_ns=started_ns,
+        at_ns=at_ns,
+        counts=[Count(name=name, value=value) for name, value in sorted(counts.items())],
+    )
 
 
 def gap_detected(

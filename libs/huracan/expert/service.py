@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
@@ -12,29 +10,28 @@ from huracan.clock import step_of, step_open
 from huracan.contracts.context import Context, context, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
-from huracan.contracts.ops import step_acknowledged
 from huracan.expert.port import ContextDraft, Expert
 from huracan.expert.respond import respond
 from huracan.ids import derived_id
 from huracan.ports import Delivery, Ports
-from huracan.service.announce import announce
+from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
+from huracan.service.service import Service
 
 VERSIONS_KEPT = 4
 """Versions of a context kept: windows name the newest that is in force, seldom the one before."""
 
 
-class ExpertService:
+class ExpertService(Service):
     """Run an expert: answer each micro window once, and build the contexts it owns."""
 
     def __init__(self, expert: Expert, ports: Ports) -> None:
-        self.name = expert.responder.name
-        self.counts: Counter[str] = Counter()
+        super().__init__(expert.responder.name)
         self._expert = expert
         self._ports = ports
         self._outbox = Outbox(ports)
         self._dead_letters = DeadLetters(ports, self.name, self.counts)
-        self._backoff = Backoff(ports.clock, ports.rng, f"contexts.{self.name}")
+        self._backoff = Backoff(ports.rng, f"contexts.{self.name}")
         self._versions: dict[tuple[str, str, int], Context] = {}
         self._newest: dict[tuple[str, str], Context] = {}
         self._epochs: dict[tuple[str, str], int] = {}
@@ -49,7 +46,7 @@ class ExpertService:
         inbox.subscribe(subjects.rpc(self.name, "opine"), group=self.name)
         for pattern in dict.fromkeys(pattern for builder in self._expert.builders for pattern in builder.inputs):
             inbox.everything(pattern)
-        await announce(self._ports, self.name, running=True)
+        await self.listening(self._ports)
         try:
             async for delivery in inbox:
                 await self._handle(delivery)
@@ -87,8 +84,7 @@ class ExpertService:
         self.counts["abstained" if answer.abstained else "opinions"] += 1
         subject = subjects.opinion(self.name, instrument.shard, instrument.id)
         await self._ports.bus.publish(subject, answer, epoch=window.epoch)
-        acknowledged = step_acknowledged(self.name, instrument.id, window.step)
-        await self._ports.bus.publish(subjects.ops(self.name, "step"), acknowledged)
+        await acknowledge_step(self._ports, self.name, instrument.id, window.step)
 
     async def _build(self, message: Message) -> None:
         for builder in self._expert.builders:

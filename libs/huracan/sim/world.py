@@ -10,7 +10,8 @@ from huracan.bus.memory import MemoryBus
 from huracan.bus.transport import PERFECT, Transport
 from huracan.ports import Clock, Ports
 from huracan.rng import SeededRng
-from huracan.service.announce import Service, announce
+from huracan.service.announce import announce
+from huracan.service.service import Service, combined
 from huracan.store.memory import MemoryStore
 from huracan.ticklog.memory import MemoryLog
 
@@ -23,7 +24,7 @@ SUPERVISOR = "supervisor"
 class World:
     """Run services in memory. The bus, the log and the store outlive every service."""
 
-    def __init__(self, clock: Clock, *, seed: int, transport: Transport = PERFECT) -> None:
+    def __init__(self, clock: Clock, *, seed: int, transport: Transport = PERFECT, lockstep: bool = True) -> None:
         self.bus = MemoryBus(transport)
         self.log = MemoryLog(transport)
         self.store = MemoryStore()
@@ -32,6 +33,7 @@ class World:
         self._counted: dict[str, Counter[str]] = {}
         self.starts: Counter[str] = Counter()
         self._clock = clock
+        self._lockstep = lockstep
         self._seed = seed
         self._factories: dict[str, Factory] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -45,6 +47,7 @@ class World:
             clock=self._clock,
             store=self.store,
             rng=SeededRng(rng.getrandbits(64)),
+            lockstep=self._lockstep,
         )
 
     def start(self, name: str, factory: Factory | None = None) -> asyncio.Task[None]:
@@ -61,7 +64,10 @@ class World:
     @property
     def counts(self) -> dict[str, Counter[str]]:
         """Return what each service counted over all its incarnations."""
-        return {name: self._counted.get(name, Counter()) + service.counts for name, service in self.services.items()}
+        return {
+            name: combined([self._counted.get(name, Counter()), service.report()])
+            for name, service in self.services.items()
+        }
 
     async def kill(self, name: str) -> None:
         """Stop a service in the middle of whatever it does."""

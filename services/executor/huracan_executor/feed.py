@@ -51,6 +51,7 @@ class Feed:
         self._reports: list[tuple[int, int, ExecutionReport]] = []
         self._heard = 0
         self._mid: Decimal | None = None
+        self._taken = asyncio.Event()
 
     async def peek(self) -> TickBatch | None:
         """Return the next batch, or None when the log has no more.
@@ -59,14 +60,18 @@ class Feed:
         """
         if not self._waiting:
             for record in await self._log.read(subjects.TICKS_TOPIC, self.key, self._offset):
-                if record.offset == self._offset:  # another reader may have been here meanwhile
-                    self._offset += 1
+                if record.offset >= self._offset:  # another reader may have been here meanwhile
+                    self._offset = record.offset + 1
                     self._queue(record.message)
         return self._waiting[0] if self._waiting else None
 
     async def grown(self) -> None:
         """Return once the log has more than was read."""
         await self._log.wait(subjects.TICKS_TOPIC, self.key, self._offset)
+
+    async def taken(self) -> None:
+        """Return once a batch is taken into the book, by whomever."""
+        await self._taken.wait()
 
     def _queue(self, batch: object) -> None:
         if not isinstance(batch, TickBatch) or (batch.epoch, batch.batch) <= self._last:
@@ -95,6 +100,8 @@ class Feed:
         self.book.apply(batch)
         self._mid = _mid(self.book.view()) or self._mid
         self.watermark_ns = max(self.watermark_ns, batch.watermark_ns)
+        taken, self._taken = self._taken, asyncio.Event()
+        taken.set()
         return batch
 
     def expect(self, report: ExecutionReport) -> None:

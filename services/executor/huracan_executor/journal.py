@@ -26,7 +26,8 @@ class AccountJournal:
         self._log = ports.log
         self._key = subjects.account_key(config.account)
         self._outbox = Outbox(ports, name=self._key)
-        self._backoff = Backoff(ports.clock, ports.rng, f"journal.{self._key}")
+        self._backoff = Backoff(ports.rng, f"journal.{self._key}")
+        self._lockstep = ports.lockstep
         self._written = 0
         self._unmarked: int | None = None
 
@@ -67,10 +68,19 @@ class AccountJournal:
             await self._put(offset, effect)
         return effects
 
-    async def settle(self) -> None:
-        """Return once every message is published and acknowledged, and the journal says so."""
-        await self._outbox.flush()
-        if self._unmarked is not None:
+    async def publish(self) -> None:
+        """Publish messages as they are queued, until cancelled."""
+        await self._outbox.run()
+
+    async def settle(self, *, wholly: bool = False) -> None:
+        """Mark in the journal what is published.
+
+        In a replay, and when asked to settle wholly, return only once every message is published and acknowledged; a
+        live account goes on meanwhile.
+        """
+        if wholly or self._lockstep:
+            await self._outbox.flush()
+        if self._unmarked is not None and not len(self._outbox):
             through, self._unmarked = self._unmarked, None
             await self.write(Published(through=through), at_ns=self.account.as_of_ns)
 

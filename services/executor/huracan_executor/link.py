@@ -44,7 +44,7 @@ class PaperLink:
         self.venue = PaperVenue(config)
         self._key = subjects.venue_key(account)
         self._log = ports.log
-        self._backoff = Backoff(ports.clock, ports.rng, self._key)
+        self._backoff = Backoff(ports.rng, self._key)
         self._heard: list[ExecutionReport] = []
 
     async def recover(self) -> None:

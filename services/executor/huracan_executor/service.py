@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import sys
 from collections.abc import Coroutine
 from decimal import Decimal
 
@@ -11,7 +11,6 @@ import structlog
 
 from huracan.bus import subjects
 from huracan.clock import MILLISECOND_NS
-from huracan.contracts import ops
 from huracan.contracts.decision import Decision, Direction
 from huracan.contracts.execution import ExecutionReport, Order, OrderReason, OrderState, RiskState
 from huracan.contracts.execution import order as first_revision
@@ -20,8 +19,9 @@ from huracan.contracts.market import InstrumentDefinition, InstrumentId, TickBat
 from huracan.errors import Fatal, PoisonMessage, Recoverable
 from huracan.ids import order_id
 from huracan.ports import Delivery, Ports
-from huracan.service.announce import announce
+from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
+from huracan.service.service import Service
 from huracan_executor.account import ACCEPTED, EXPIRED, TRANSITIONS, AccountFold, IllegalReport
 from huracan_executor.config import ExecutorConfig
 from huracan_executor.feed import Feed
@@ -37,7 +37,7 @@ SERVICE = "executor"
 logger = structlog.get_logger()
 
 
-class Executor:
+class Executor(Service):
     """Run one account against one venue.
 
     All that changes the account happens under one lock, in an order fixed by the tick log and the
@@ -46,10 +46,8 @@ class Executor:
     """
 
     def __init__(self, config: ExecutorConfig, ports: Ports, venue_link: VenueLink | None = None) -> None:
-        self.name = SERVICE
+        super().__init__(SERVICE)
         self.config = config
-        self.counts: Counter[str] = Counter()
-        """What was done, refused and ignored, by name."""
         self._definitions: dict[str, InstrumentDefinition] = {}
         self.account = AccountFold(config.account, self._definitions, OrderRate.of(config))
         self._ports = ports
@@ -60,25 +58,39 @@ class Executor:
         self._lock = asyncio.Lock()
         self._handled: dict[str, tuple[int, bytes]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._following: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Recover, then act on decisions until cancelled."""
         async with self._lock:
             await self._recover()
         inbox = self._ports.bus.inbox()
-        pattern = f"sig.v1.decision.{subjects.token(self.config.strategy)}.>"
-        inbox.consume(pattern, durable=f"{SERVICE}.{self.config.account}")
-        await announce(self._ports, SERVICE, running=True)
+        pattern, durable = decisions_read(self.config)
+        inbox.consume(pattern, durable=durable)
+        await self.listening(self._ports)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
+                self._following.append(group.create_task(self._journal.publish()))
                 for feed in self._feeds.values():
                     self._start(feed)
                 async for delivery in inbox:
                     await self._dispatch(delivery)
+                await self._finish()
         finally:
             self._group = None
             inbox.close()
+
+    async def _finish(self) -> None:
+        """Deal with the decisions that are here, then pass what the log has: what came of the last orders is booked."""
+        for feed in self._feeds.values():
+            await feed.decisions.join()
+        async with self._lock:  # so that nobody is cancelled between a report and the account that it changes
+            for task in self._following:
+                task.cancel()
+            for feed in list(self._feeds.values()):
+                await self._advance(feed, sys.maxsize)
+            await self._journal.settle(wholly=True)
 
     async def _recover(self) -> None:
         """Start: the same path as after a kill."""
@@ -106,8 +118,10 @@ class Executor:
 
     def _start(self, feed: Feed) -> None:
         if self._group is not None:
-            self._group.create_task(self._follow(feed))
-            self._group.create_task(self._decide_in_turn(feed))
+            self._following += [
+                self._group.create_task(self._follow(feed)),
+                self._group.create_task(self._decide_in_turn(feed)),
+            ]
 
     # Decisions in.
 
@@ -131,9 +145,9 @@ class Executor:
                     await self._decide(feed, decision)
                 await self._journal.settle()
             if refusal != "old_epoch":  # the step is the newer epoch's to acknowledge
-                done = ops.step_acknowledged(SERVICE, decision.instrument, decision.step)
-                await self._ports.bus.publish(subjects.ops(SERVICE, "step"), done, epoch=self.account.epoch)
+                await acknowledge_step(self._ports, SERVICE, decision.instrument, decision.step)
             delivery.ack()  # last: a kill before it brings the decision again, and the step is acknowledged again
+            feed.decisions.task_done()
 
     async def _reach(self, feed: Feed, decision: Decision) -> None:
         """Wait until the market has passed the step's close, or the decision has expired."""
@@ -144,7 +158,8 @@ class Executor:
                 return
             if self._ports.clock.now_ns() > decision.valid_until_ns:
                 return
-            await _first(feed.grown(), self._ports.clock.sleep_until(decision.valid_until_ns + 1))
+            expired = self._ports.clock.sleep_until(decision.valid_until_ns + 1)
+            await _first(feed.grown(), feed.taken(), expired)
 
     def _refusal(self, feed: Feed, decision: Decision) -> str:
         """Return why a decision is not acted on at all, or nothing."""
@@ -346,6 +361,11 @@ class Executor:
         expired.revision += 1
         self.counts["expired"] += 1
         await self._write(expired, feed.watermark_ns)
+
+
+def decisions_read(config: ExecutorConfig) -> tuple[str, str]:
+    """Return the pattern of the decisions that an account acts on, and the name under which its place is kept."""
+    return f"sig.v1.decision.{subjects.token(config.strategy)}.>", f"{SERVICE}.{config.account}"
 
 
 def _decision(delivery: Delivery) -> Decision:

@@ -156,6 +156,9 @@ class Tap:
         assert isinstance(made, MemoryInbox)
         return made
 
+    async def drain(self) -> None:
+        await self.bus.drain()
+
 
 @dataclass(frozen=True)
 class Start:

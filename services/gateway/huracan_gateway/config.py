@@ -7,11 +7,16 @@ from pathlib import Path
 from pydantic import PositiveFloat, PositiveInt
 
 from huracan.config import Config
+from huracan.sim.market import SimulatedMarketConfig
 
 
 class GatewayConfig(Config):
     """How the gateway runs."""
 
+    recording: Path | None = None
+    """Frames to play."""
+    simulated: SimulatedMarketConfig | None = None
+    """Market to play when there is no recording."""
     lockstep_services: tuple[str, ...] = ()
     """Services that must acknowledge a step before the next is published: a replay. Empty: steps close on the clock."""
     history: Path | None = None

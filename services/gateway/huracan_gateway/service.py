@@ -20,6 +20,7 @@ from huracan.market.history import load_history
 from huracan.market.news import load_news
 from huracan.ports import Ports
 from huracan.service.dead_letters import DeadLetters
+from huracan.service.service import LAST, Service
 from huracan.ticklog.writer import LogWriter
 from huracan_gateway.binance_usdm.data import Decoder
 from huracan_gateway.config import GatewayConfig
@@ -36,12 +37,11 @@ HISTORY_BARS = 512
 VERSIONS_KEPT = 8
 
 
-class Gateway:
+class Gateway(Service):
     """Run one feed. Single writer of its shard: every message carries its epoch."""
 
     def __init__(self, config: GatewayConfig, feed: Feed, ports: Ports) -> None:
-        self.name = NAME
-        self.counts: Counter[str] = Counter()
+        super().__init__(NAME)
         self.skew = SkewEstimator()
         self.instrument: Instrument | None = None
         self._config = config
@@ -63,6 +63,9 @@ class Gateway:
         self._announced: dict[str, ServiceChanged] = {}
         self._running: set[str] = set()
         self._progress = asyncio.Event()
+        self._warm_windows: list[tuple[str, FeatureWindow]] = []
+        self._waiting: asyncio.Task[object] | None = None
+        self._stopped = False
 
     async def run(self) -> None:
         """Play the feed to its end, or until cancelled."""
@@ -72,14 +75,37 @@ class Gateway:
         self.instrument = Instrument(self._definition, epoch=self._epoch, batch_rows=self._config.batch_rows)
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._listen()), tasks.create_task(self._writer.run())]
-            if not self._config.lockstep_services:
-                background.append(tasks.create_task(self._close_on_the_clock(self.instrument)))
+            closing = []
             await self._claim(self.instrument)
+            await self.listening(self._ports)
             await self._wait_for_services()
+            if not self._config.lockstep_services:
+                closing.append(tasks.create_task(self._close_on_the_clock(self.instrument)))
             await self._play(self.instrument)
+            async with self._closing:  # so that none is cancelled between a step and what it gives
+                for task in closing:
+                    task.cancel()
             await self._writer.drained()
             for task in background:
                 task.cancel()
+
+    def stop(self) -> None:
+        """Take no more frames: the run ends as at the end of the feed."""
+        self._stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def report(self) -> Counter[str]:
+        """Return everything that was counted, of the instrument too, and the newest skew and quote."""
+        report = Counter(self.counts)
+        if self.instrument is not None:
+            check, last = self.instrument.check, self.instrument.check.last_quote
+            report.update(self.instrument.counts)
+            report["frames_missed"] = self._feed.skipped
+            report.update({"book.compared": check.compared, "book.matched": check.matched})
+            report[f"{LAST}skew_ns"] = self.skew.skew_ns() if self.skew.known else 0
+            report[f"{LAST}bid"], report[f"{LAST}ask"] = (last.bid, last.ask) if last is not None else (0, 0)
+        return report
 
     async def _claim(self, instrument: Instrument) -> None:
         """Take the epoch with an empty batch: whoever starts after any message of this epoch finds it in the log."""
@@ -89,7 +115,7 @@ class Gateway:
 
     async def _play(self, instrument: Instrument) -> None:
         await self._feed.request_snapshot()
-        while (line := await self._feed.next_line()) is not None:
+        while (line := await self._next_line()) is not None:
             kind, frame = self._read(line)
             if not isinstance(frame, Rejected):
                 if self._last_recv_ns < 0:
@@ -108,6 +134,23 @@ class Gateway:
         instrument.flush(self._last_recv_ns + 1)
         await self._hand_on(instrument)
 
+    async def _next_line(self) -> Line | None:
+        """Wait for the next line; None at the end of the feed, and once stopped."""
+        if self._stopped:
+            return None
+        self._waiting = task = asyncio.current_task()
+        try:
+            return await self._feed.next_line()
+        except asyncio.CancelledError:
+            if task is not None and self._asked_to_stop() and not task.uncancel():
+                return None
+            raise
+        finally:
+            self._waiting = None
+
+    def _asked_to_stop(self) -> bool:
+        return self._stopped
+
     async def _begin(self, instrument: Instrument, first_recv_ns: int) -> None:
         """Warm what is slow with what was known before the first frame."""
         instrument.observe_from(first_recv_ns)
@@ -117,9 +160,9 @@ class Gateway:
             self._news.extend(item for item in items if item.published_ns >= horizon_ns)
             self.counts["news.too_old"] += len(items) - len(self._news)
         if self._config.history is not None:
-            await self._warm(instrument, self._config.history, first_recv_ns)
+            self._warm(instrument, self._config.history, first_recv_ns)
 
-    async def _warm(self, instrument: Instrument, path: Path, first_recv_ns: int) -> None:
+    def _warm(self, instrument: Instrument, path: Path, first_recv_ns: int) -> None:
         bars = next(bars for bars in instrument.bars if bars.name == subjects.BAR_15M)
         history = load_history(
             path,
@@ -131,7 +174,7 @@ class Gateway:
         windows = [bars.push(bar, last_frame_ns=first_recv_ns) for bar in history]
         self.counts["history_bars"] = len(windows)
         if windows and windows[-1] is not None:
-            await self._publish_bars(bars.name, windows[-1])
+            self._warm_windows.append((bars.name, windows[-1]))
 
     def _read(self, line: Line) -> tuple[str | None, Event | Rejected]:
         """Return the kind of a line and what it says, or why it is refused: only one that is not tells the time."""
@@ -216,8 +259,9 @@ class Gateway:
         record_id = derived_id("row", self._key, closed.row.feature_set, self._epoch, step)
         await self._writer.put(subjects.FEATURES_TOPIC, self._key, closed.row, record_id=record_id)
         await self._publish_news(step_close(step))
-        for name, window in closed.bars:
+        for name, window in [*self._warm_windows, *closed.bars]:
             await self._publish_bars(name, window)
+        self._warm_windows.clear()
         self.counts["windows"] += 1
         self._step = step
         subject = subjects.features(subjects.MICRO, self._definition)

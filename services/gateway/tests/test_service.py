@@ -28,6 +28,7 @@ from huracan.contracts.ops import DeadLetter, GapDetected, StepAcknowledged, ser
 from huracan.errors import BadInput
 from huracan.ports import Inbox, Ports
 from huracan.service.announce import announce
+from huracan.service.service import Service
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.market import SimulatedMarketConfig, write_recording
 from huracan.sim.world import World
@@ -102,6 +103,7 @@ class ListFeed:
     def __init__(self, lines: Sequence[Line], clock: VirtualClock | None = None) -> None:
         self.definition = BTCUSDT
         self.snapshots_requested = 0
+        self.skipped = 0
         self._lines = iter(lines)
         self._clock = clock
 
@@ -115,14 +117,13 @@ class ListFeed:
         self.snapshots_requested += 1
 
 
-class Echo:
+class Echo(Service):
     """A service that acknowledges every window it sees, when `allow` lets it."""
 
     def __init__(
         self, ports: Ports, *, name: str = ECHO, allow: Callable[[int], Awaitable[None]] | None = None
     ) -> None:
-        self.name = name
-        self.counts: Counter[str] = Counter()
+        super().__init__(name)
         self.windows: list[FeatureWindow] = []
         self._ports = ports
         self._allow = allow
@@ -468,7 +469,7 @@ def test_nothing_is_published_before_every_service_listens() -> None:
 
     seen = in_world(main)
     assert [window.step - FIRST for window in seen.micro()] == [0, 1, 2, 3]
-    assert seen.messages[0][0] == late_ns
+    assert next(at for at, message in seen.messages if isinstance(message, FeatureWindow)) == late_ns
 
 
 async def never(step: int) -> None:
@@ -639,6 +640,9 @@ class SlowBus:
 
     def inbox(self) -> Inbox:
         return self._ports.bus.inbox()
+
+    async def drain(self) -> None:
+        await self._ports.bus.drain()
 
 
 def test_windows_are_published_in_order_while_a_headline_waits_for_its_acknowledgement(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from huracan.config import Config
+from huracan.ids import SHARDS
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -40,3 +41,13 @@ class DeadlineConfig(Config):
     """Ask a silent responder once more after this long; below 10 ordinary jitter fires it, above 40 it is too late."""
     deadline_ms: PositiveInt = 50
     """Decide without the silent ones this long after the close of the step."""
+
+
+class OrchestratorConfig(Config):
+    """How the orchestrator runs."""
+
+    gate: GateConfig = GateConfig()
+    shard: int = Field(ge=0, lt=SHARDS)
+    """The shard it decides for."""
+    deadlines: DeadlineConfig | None = DeadlineConfig()
+    """When live windows stop waiting; null in a replay, where they wait for ever."""

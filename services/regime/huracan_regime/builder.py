@@ -62,6 +62,12 @@ class RegimeContextBuilder:
         full = window.valid_rows == window.rows
         return full and window.feature_set_digest == BAR.digest and window.close_ns > newest
 
+    def fit_ahead(self, key: str, observed: NDArray[np.float64]) -> None:
+        """Fit an instrument's model before its first window: a fit takes seconds that a live market does not wait."""
+        fitted = fit(observed, self._config.model)
+        if fitted is not None:
+            self._models[key] = fitted
+
     def _model(self, key: str, window: FeatureWindow) -> RegimeModel | None:
         if key not in self._models:
             fitted = fit(self._history(window), self._config.model)

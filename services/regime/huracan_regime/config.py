@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from huracan.config import Config
@@ -100,3 +102,13 @@ class RegimeConfig(Config):
             TRENDING: self.trending,
             RANGING: self.ranging,
         }
+
+
+class RegimeServiceConfig(Config):
+    """How the regime service runs."""
+
+    regime: RegimeConfig = RegimeConfig()
+    history: dict[str, Path] = Field(default_factory=dict)
+    """Files of 15-minute bars by `venue.symbol`, to fit the regimes on; without one an instrument has no regime."""
+    history_before_ns: int | None = None
+    """Fit on bars that had closed by then; in a replay the first receive time. None: by the window's close."""

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
 from huracan.expert.port import Expert
 from huracan_regime.builder import History, RegimeContextBuilder
 from huracan_regime.config import RegimeConfig
 from huracan_regime.responder import RegimeResponder
 
 
-def expert(config: RegimeConfig, history: History) -> Expert:
-    """Return the regime expert: the responder, and the builder that writes its context."""
-    return Expert(responder=RegimeResponder(config), builders=(RegimeContextBuilder(config, history),))
+def expert(config: RegimeConfig, history: History, known: Mapping[str, NDArray[np.float64]] | None = None) -> Expert:
+    """Return the regime expert: the responder, and the builder that writes its context.
+
+    `known` gives the observations of instruments, by `venue.symbol`, whose models are fitted now.
+    """
+    builder = RegimeContextBuilder(config, history)
+    for key, observed in (known or {}).items():
+        builder.fit_ahead(key, observed)
+    return Expert(responder=RegimeResponder(config), builders=(builder,))

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from huracan.clock import MINUTE_NS
 from huracan.contracts.features import FeatureWindow
-from huracan.contracts.market import Bar, instrument_key
+from huracan.contracts.market import Bar, InstrumentId, instrument_key
 from huracan.features.bar import BAR, BarState
 from huracan.market.history import load_history
 from huracan_regime.builder import History
@@ -17,6 +18,7 @@ from huracan_regime.config import RegimeModelConfig
 from huracan_regime.model import OBSERVED
 
 _WARM_UP_BARS = 16
+BAR_NS = 15 * MINUTE_NS
 
 
 def observations(bars: list[Bar]) -> NDArray[np.float64]:
@@ -47,13 +49,21 @@ def history_from_files(
         path = files.get(instrument_key(window.instrument.id))
         if path is None:
             return no_history(window)
-        bars = load_history(
-            path,
-            instrument=window.instrument.id,
-            interval_ns=window.interval_ns,
-            before_ns=window.close_ns if before_ns is None else min(before_ns, window.close_ns),
-            last=config.max_history_bars + _WARM_UP_BARS,
-        )
-        return observations(bars)
+        until_ns = window.close_ns if before_ns is None else min(before_ns, window.close_ns)
+        return read_observations(path, window.instrument.id, config, before_ns=until_ns)
 
     return read
+
+
+def read_observations(
+    path: Path, instrument: InstrumentId, config: RegimeModelConfig, *, before_ns: int
+) -> NDArray[np.float64]:
+    """Return the observations to fit on: of the last 15-minute bars of a file that had closed by a time."""
+    bars = load_history(
+        path,
+        instrument=instrument,
+        interval_ns=BAR_NS,
+        before_ns=before_ns,
+        last=config.max_history_bars + _WARM_UP_BARS,
+    )
+    return observations(bars)

@@ -1,7 +1,8 @@
 from huracan.contracts.huracan.market.v1 import market_pb2 as _market_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -61,3 +62,23 @@ class DeadLetter(_message.Message):
     attempt: int
     at_ns: int
     def __init__(self, raw: _Optional[bytes] = ..., source: _Optional[str] = ..., schema: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., attempt: _Optional[int] = ..., at_ns: _Optional[int] = ...) -> None: ...
+
+class Count(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: int
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+
+class ServiceReport(_message.Message):
+    __slots__ = ("service", "started_ns", "at_ns", "counts")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    STARTED_NS_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    started_ns: int
+    at_ns: int
+    counts: _containers.RepeatedCompositeFieldContainer[Count]
+    def __init__(self, service: _Optional[str] = ..., started_ns: _Optional[int] = ..., at_ns: _Optional[int] = ..., counts: _Optional[_Iterable[_Union[Count, _Mapping]]] = ...) -> None: ...

@@ -1,0 +1,9 @@
+"""The order-flow expert as an installed service."""
+
+from __future__ import annotations
+
+from huracan.expert.spec import expert_spec
+from huracan_flow.config import FlowConfig
+from huracan_flow.expert import expert
+
+SPEC = expert_spec("flow", FlowConfig, expert)

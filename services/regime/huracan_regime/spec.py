@@ -1,0 +1,29 @@
+"""The regime expert as an installed service."""
+
+from __future__ import annotations
+
+from huracan.contracts.context import REGIME
+from huracan.contracts.market import InstrumentId
+from huracan.expert.port import Expert
+from huracan.expert.spec import expert_spec
+from huracan_regime.builder import RegimeContextBuilder
+from huracan_regime.config import RegimeServiceConfig
+from huracan_regime.expert import expert
+from huracan_regime.history import history_from_files, read_observations
+
+
+def regime_expert(config: RegimeServiceConfig) -> Expert:
+    """Return the regime expert as it is configured, fitted already where it is known what to fit on.
+
+    Raises BadInput for a history file that cannot be used.
+    """
+    model, before_ns = config.regime.model, config.history_before_ns
+    known = {}
+    if before_ns is not None:
+        for key, path in config.history.items():
+            venue, _, symbol = key.partition(".")
+            known[key] = read_observations(path, InstrumentId(venue=venue, symbol=symbol), model, before_ns=before_ns)
+    return expert(config.regime, history_from_files(config.history, model, before_ns=before_ns), known)
+
+
+SPEC = expert_spec("regime", RegimeServiceConfig, regime_expert, builds=REGIME, builds_from=RegimeContextBuilder.inputs)
