@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
-from google.protobuf.message import Message
-
-from huracan.bus import subjects
 from huracan.clock import MILLISECOND_NS
 from huracan.contracts.decision import Decision
+from huracan.contracts.market import InstrumentDefinition
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
-from huracan.store.parquet import write_journals, write_messages, write_run
 from huracan_cli.composition import Inputs, factories, gateway
-from huracan_cli.summary import Summary, summarise
+from huracan_cli.results import logged, stored, write
+from huracan_cli.summary import Run, Summary, summarise
 from huracan_gateway.feed import RecordingFeed
 from huracan_gateway.recording import Line
 from huracan_gateway.service import Gateway
-
-REFUSING = (subjects.TICKS_TOPIC, subjects.JOURNAL_TOPIC)
-"""Topics with dead letters: refused frames, and messages that could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +73,27 @@ def replay(request: Replay, progress: Callable[[int], None] = lambda _: None) ->
         world.start("gateway", gateway(inputs, feed, lockstep=True))
         await world.finish("gateway")
         await _settle(world, clock)
-        summary = await summarise(world, request.recording)
+        summary = await _summary(world, feed.definition, request.recording.name)
         await world.stop()
         if request.out is not None:
-            await write(world, request.out)
+            await write(world.store, await logged(world.log.node("reader")), request.out)
         return Outcome(summary, await world.store.load(Decision))
 
     return run_virtual(main, start_ns=feed.head.first_recv_ns)
+
+
+async def _summary(world: World, definition: InstrumentDefinition, source: str) -> Summary:
+    run = Run(
+        source=source,
+        layout="sim",
+        definition=definition,
+        counts=world.counts,
+        tables=await stored(world.store),
+    )
+    summary = summarise(run)
+    if len(run.tables.decisions) != summary.windows:
+        raise RuntimeError(f"a window was not decided: {summary.model_dump_json()}")
+    return summary
 
 
 async def _settle(world: World, clock: VirtualClock) -> None:
@@ -97,19 +105,3 @@ async def _settle(world: World, clock: VirtualClock) -> None:
     assert isinstance(gateway, Gateway)
     assert gateway.instrument is not None
     await clock.sleep_until(gateway.instrument.last_frame_ns + MILLISECOND_NS)
-
-
-async def write(world: World, out: Path) -> None:
-    """Write the tables, the journals, the feature rows and the dead letters of a run."""
-    await write_run(world.store, out)
-    write_journals(await _logged(world, subjects.JOURNAL_TOPIC), out)
-    rows = await _logged(world, subjects.FEATURES_TOPIC)
-    write_messages(list(chain.from_iterable(rows.values())), out / "features.parquet")
-    refused = [await _logged(world, subjects.dead_letters(topic)) for topic in REFUSING]
-    letters = [letter for by_key in refused for letters in by_key.values() for letter in letters]
-    write_messages(letters, out / "dead_letters.parquet")
-
-
-async def _logged(world: World, topic: str) -> dict[str, list[Message]]:
-    log = world.log.node("reader")
-    return {key: [record.message for record in await log.read(topic, key, 0)] for key in world.log.keys(topic)}
