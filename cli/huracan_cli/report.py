@@ -1,108 +1,472 @@
-"""The plain report of a run: one HTML file that needs nothing else."""
+"""The report of a run: one HTML page that needs nothing else, to look at on a desk or a phone."""
 
 from __future__ import annotations
 
 import html
-import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from huracan.bus import subjects
+from huracan.clock import MILLISECOND_NS, NANOSECONDS, STEP_NS
+from huracan.contracts.context import REGIME, Context
 from huracan.contracts.decision import Decision, Direction
 from huracan.contracts.execution import AccountState, Fill, Side
 from huracan.contracts.journal import WindowOpened
+from huracan.contracts.market import InstrumentDefinition, instrument_key
+from huracan.contracts.opinion import Opinion, reason_name
+from huracan.errors import BadInput
 from huracan.store.parquet import read_journal, read_table
+from huracan_cli.results import LATENCIES
 from huracan_cli.summary import Summary
 
-Point = tuple[int, float]
-"""Time in nanoseconds and value."""
+if TYPE_CHECKING:
+    from huracan_cli.charts import Fills, Numbers, Series, Span, Stack
 
-_WIDTH, _HEIGHT, _MARGIN = 960, 240, 48
-_MOST_POINTS = 1_500
-_BUY, _SELL, _LINE = "#1a7f37", "#c0392b", "#24507a"
+_DAY_NS = 86_400 * NANOSECONDS
+_ANSWERED = "answered"
+_LAYOUTS = {
+    "": "virtual time",
+    "sim": "virtual time",
+    "single": "one process",
+    "hosted": "experts in one process",
+    "seven": "seven processes",
+}
+_VIRTUAL = ("", "sim")
+_SIDES = {Direction.DIRECTION_BUY: 1.0, Direction.DIRECTION_SELL: -1.0}
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; color: #1c1c1c; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: left }
-svg { width: 100%; height: auto; background: #fafafa } text { font-size: 12px; fill: #555 }
-.simulated { background: #fff3cd; padding: .6rem 1rem; border-left: 4px solid #d39e00 }
+:root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #16202b; --muted: #5b6875; --grid: #dfe4ea;
+  --good: #1a7f37; --bad: #c4372c; --accent: #2563eb; --warn: #fff3cd; --warn-ink: #6b4e00 }
+@media (prefers-color-scheme: dark) { :root { --page: #0f141a; --card: #182029; --ink: #e8edf2; --muted: #9aa8b5;
+  --grid: #2d3844; --good: #4cc76b; --bad: #ff7b72; --accent: #6ea8fe; --warn: #4a3b0a; --warn-ink: #ffe08a } }
+* { box-sizing: border-box }
+body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.55 system-ui, sans-serif }
+main { max-width: 66rem; margin: 0 auto; padding: 1.5rem 1rem 4rem }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: .2rem 0 .4rem; overflow-wrap: anywhere }
+h2 { font-size: 1.15rem; margin: 0 0 .2rem }
+h3 { font-size: .85rem; margin: 0 0 .3rem; color: var(--muted); font-weight: 600 }
+p { margin: .2rem 0 .8rem; color: var(--muted) }
+.brand { letter-spacing: .14em; text-transform: uppercase; font-size: .75rem; color: var(--accent); font-weight: 700 }
+.badge { display: inline-block; border: 1px solid var(--grid); border-radius: 1rem; padding: .05rem .7rem;
+  margin: 0 .3rem .3rem 0; font-size: .8rem; color: var(--muted) }
+.simulated { background: var(--warn); color: var(--warn-ink); border-radius: .6rem; padding: .6rem 1rem }
+.cards { display: grid; gap: .8rem; margin: 1rem 0; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)) }
+.tables { columns: 16rem; column-gap: 2rem } .tables div { break-inside: avoid; margin-bottom: 1rem }
+.card, section { background: var(--card); border: 1px solid var(--grid); border-radius: .8rem }
+.card { padding: .7rem .9rem; overflow: hidden }
+.card b { display: block; font-size: 1.3rem; line-height: 1.35; font-variant-numeric: tabular-nums }
+.card span { color: var(--muted); font-size: .8rem; overflow-wrap: anywhere }
+section { padding: 1.1rem 1.2rem; margin: 1rem 0 }
+.plot { overflow-x: auto } svg { display: block; width: 100%; min-width: 40rem; height: auto }
+svg * { stroke-linejoin: round; stroke-linecap: butt } svg text { font-family: system-ui, sans-serif !important }
+table { border-collapse: collapse; width: 100%; font-size: .88rem }
+td { padding: .2rem 0; border-bottom: 1px solid var(--grid); vertical-align: top }
+td + td { text-align: right; padding-left: 1rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
+.good { color: var(--good) } .bad { color: var(--bad) }
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What a run left behind about one instrument."""
+
+    definition: InstrumentDefinition
+    windows: Sequence[WindowOpened]
+    decisions: Sequence[Decision]
+    opinions: Sequence[Opinion]
+    fills: Sequence[Fill]
+    regimes: Sequence[Context]
+    accounts: Sequence[AccountState]
+    midnight_ns: int
+
+    @property
+    def span(self) -> Span:
+        """Return the seconds from the first step to the last, at least one."""
+        first, last = ((row.close_ns - self.midnight_ns) / NANOSECONDS for row in (self.windows[0], self.windows[-1]))
+        return first, max(last, first + 1.0)
+
+
 def write_report(summary: Summary, run: Path) -> Path:
-    """Write `report.html` from the files of a run and return its path."""
-    decisions, fills = read_table(run, Decision), read_table(run, Fill)
-    shards = sorted({decision.shard for decision in decisions})
-    entries = [entry for shard in shards for entry in read_journal(run, subjects.journal_key(shard))]
-    windows = [entry.window_opened for entry in entries if entry.HasField("window_opened")]
-    accounts = read_table(run, AccountState)
-    prices = [point for window in windows if (point := _mid(window))]
-    increment = Decimal(windows[0].instrument.price_increment) if windows else Decimal(1)
-    marks = [
-        (fill.matched_ns, float(fill.price * increment), _BUY if fill.side == Side.SIDE_BUY else _SELL)
-        for fill in fills
-    ]
-    sections = [
-        f"<h1>{html.escape(summary.instrument)}: what was decided, and what came of it</h1>",
-        _label(summary),
-        "<h2>Mid price, with fills (green bought, red sold)</h2>" + _chart(prices, marks),
-        "<h2>Position target of each decision, in size increments</h2>" + _chart(_targets(decisions), []),
-        "<h2>Equity</h2>" + _chart([(row.as_of_ns, float(row.equity)) for row in accounts], []),
-        "<h2>Counts</h2>" + _table(summary),
-    ]
+    """Write `report.html` from the files of a run and return its path; raise BadInput when one cannot be read."""
+    told = summary.model_dump()
+    read = _read(run, summary.instrument)
+    sections = _pictures(read, told, run) if read else [_section("Nothing happened", "No step was closed.")]
+    body = "".join([_header(told, read), _cards(told, read), *sections, _happened(told), _counts(told)])
+    title = html.escape(f"{summary.instrument}, {summary.source}")
+    head = (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>Huracan: {title}</title><style>{_STYLE}</style></head>"
+    )
     path = run / "report.html"
-    head = f"<!doctype html><meta charset='utf-8'><title>Huracan: {html.escape(summary.source)}</title>"
-    path.write_text(f"{head}<style>{_STYLE}</style>{''.join(sections)}\n", encoding="utf-8")
+    path.write_text(f"{head}<body><main>{body}</main></body></html>\n", encoding="utf-8")
     return path
 
 
-def _label(summary: Summary) -> str:
-    if summary.simulated:
-        return "<p class='simulated'><b>Simulated market.</b> Nothing here happened on any venue.</p>"
-    return f"<p>Recording {html.escape(summary.source)}; orders were matched by the paper venue.</p>"
-
-
-def _mid(window: WindowOpened) -> Point | None:
-    if not (window.best_bid and window.best_ask):
+def _read(run: Path, instrument: str) -> _Run | None:
+    """Return what the files say of an instrument, None when it has no step."""
+    decisions = [row for row in read_table(run, Decision) if instrument_key(row.instrument) == instrument]
+    windows = [
+        entry.window_opened
+        for shard in sorted({decision.shard for decision in decisions})
+        for entry in read_journal(run, subjects.journal_key(shard))
+        if entry.HasField("window_opened") and instrument_key(entry.window_opened.instrument.id) == instrument
+    ]
+    if not windows:
         return None
-    increment = Decimal(window.instrument.price_increment)
-    return window.close_ns, float(Decimal(window.best_bid + window.best_ask) / 2 * increment)
-
-
-def _targets(decisions: Sequence[Decision]) -> list[Point]:
-    return [(row.close_ns, float(row.size)) for row in decisions if row.direction != Direction.DIRECTION_HOLD]
-
-
-def _chart(points: Sequence[Point], marks: Sequence[tuple[int, float, str]]) -> str:
-    """Return an SVG line through the points with coloured dots on it."""
-    if len(points) < 2:
-        return "<p>Nothing to draw.</p>"
-    shown = points[:: max(1, len(points) // _MOST_POINTS)]
-    times, values = [at for at, _ in points], [value for _, value in points] + [value for _, value, _ in marks]
-    start, end, low, high = min(times), max(times), min(values), max(values)
-
-    def x(at: int) -> float:
-        return _MARGIN + (at - start) / max(end - start, 1) * (_WIDTH - 2 * _MARGIN)
-
-    def y(value: float) -> float:
-        return _HEIGHT - 24 - (value - low) / ((high - low) or 1.0) * (_HEIGHT - 48)
-
-    line = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in shown)
-    dots = "".join(f"<circle cx='{x(at):.1f}' cy='{y(value):.1f}' r='2.5' fill='{fill}'/>" for at, value, fill in marks)
-    return (
-        f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' role='img'>"
-        f"<polyline points='{line}' fill='none' stroke='{_LINE}' stroke-width='1.2'/>{dots}"
-        f"<text x='2' y='{y(high) + 4:.0f}'>{high:,.2f}</text><text x='2' y='{y(low) + 4:.0f}'>{low:,.2f}</text>"
-        f"<text x='{_MARGIN}' y='{_HEIGHT - 4}'>0 s</text>"
-        f"<text x='{_WIDTH - _MARGIN}' y='{_HEIGHT - 4}' text-anchor='end'>{(end - start) / 1e9:.0f} s</text></svg>"
+    windows.sort(key=lambda window: window.close_ns)
+    return _Run(
+        definition=windows[-1].instrument,
+        windows=windows,
+        decisions=sorted(decisions, key=lambda row: row.close_ns),
+        opinions=sorted(
+            (row for row in read_table(run, Opinion) if instrument_key(row.instrument) == instrument),
+            key=lambda row: row.close_ns,
+        ),
+        fills=sorted(
+            (row for row in read_table(run, Fill) if instrument_key(row.instrument) == instrument),
+            key=lambda row: row.matched_ns,
+        ),
+        regimes=sorted(
+            (row for row in read_table(run, Context) if row.ref.kind == REGIME and row.ref.key == instrument),
+            key=lambda row: (row.effective_from_ns, row.ref.version),
+        ),
+        accounts=sorted(read_table(run, AccountState), key=lambda row: row.as_of_ns),
+        midnight_ns=windows[0].close_ns // _DAY_NS * _DAY_NS,
     )
 
 
-def _table(summary: Summary) -> str:
-    rows = []
-    for name, value in summary.model_dump().items():
-        text = json.dumps(value) if isinstance(value, dict) else str(value)
-        rows.append(f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>")
-    return f"<table>{''.join(rows)}</table>"
+# Pictures.
+
+
+def _pictures(run: _Run, told: Mapping[str, Any], directory: Path) -> list[str]:
+    from huracan_cli import charts  # slow to import: only for a report
+
+    experts = tuple(dict.fromkeys(vote.expert for row in run.decisions for vote in row.votes))
+    bought, sold = _fills(run, Side.SIDE_BUY), _fills(run, Side.SIDE_SELL)
+    units = run.definition.base, run.definition.settle
+    answers = _answers(run, experts)
+    held, target = _held(run), _target(run)
+    equity, before_fees = _equity(run)
+    return [
+        _section(
+            "Market",
+            f"{len(run.fills):,} fills in {len(run.windows):,} steps of {STEP_NS // MILLISECOND_NS} ms. Fills that "
+            "would lie on each other are one triangle, the larger the more was traded; bought stands below the line, "
+            "sold above it. Times are UTC.",
+            charts.market(_mid(run), bought, sold, _directions(run), _regimes(run), run.span),
+        ),
+        _section(
+            "What the experts thought",
+            "Probability of up minus probability of down: mean and range. Gaps are abstentions.",
+            charts.opinions(
+                {name: _tilt(run, name) for name in experts}, {name: _note(answers[name]) for name in experts}, run.span
+            ),
+        ),
+        _section(
+            "Who answered, and why not",
+            "An abstention is an answer, with its reason. A decision abstains when all experts do, or when they clash.",
+            charts.answers(answers, _ANSWERED),
+        ),
+        _section(
+            "How opinions became decisions",
+            "The forecasts of the experts that answered, pooled by weight.",
+            charts.gate(*_gate(run, experts), run.span),
+        ),
+        _section(
+            "Position and money",
+            "Orders move the position towards the target of the newest decision; on HOLD there is no target.",
+            charts.money(target, held, equity, before_fees, units, run.span),
+        ),
+        _latency(directory / LATENCIES, virtual=told.get("layout", "") in _VIRTUAL),
+    ]
+
+
+def _series(run: _Run, at_ns: Sequence[int], values: Iterable[float]) -> Series:
+    from huracan_cli import charts
+
+    return charts.Series(charts.seconds(at_ns, run.midnight_ns), np.array(list(values), dtype=np.float64))
+
+
+def _steps(run: _Run, at_ns: Sequence[int], values: Iterable[float]) -> Series:
+    from huracan_cli import charts
+
+    return charts.stepwise(_series(run, at_ns, values))
+
+
+def _stack(run: _Run, at_ns: Sequence[int], names: tuple[str, ...], rows: Sequence[Sequence[float]]) -> Stack:
+    from huracan_cli import charts
+
+    shares = np.array(rows, dtype=np.float64).reshape(len(at_ns), len(names))
+    return charts.Stack(charts.seconds(at_ns, run.midnight_ns), names, shares)
+
+
+def _mid(run: _Run) -> Series:
+    half = float(run.definition.price_increment) / 2
+    return _steps(
+        run,
+        [row.close_ns for row in run.windows],
+        ((row.best_bid + row.best_ask) * half if row.best_bid and row.best_ask else np.nan for row in run.windows),
+    )
+
+
+def _lot(run: _Run) -> float:
+    """Return base units in a size increment."""
+    return float(Decimal(run.definition.size_increment) * Decimal(run.definition.multiplier))
+
+
+def _fills(run: _Run, side: Side) -> Fills:
+    from huracan_cli import charts
+
+    rows = [row for row in run.fills if row.side == side]
+    return charts.Fills(
+        charts.seconds([row.matched_ns for row in rows], run.midnight_ns),
+        np.array([row.price for row in rows], dtype=np.float64) * float(run.definition.price_increment),
+        np.array([row.quantity for row in rows], dtype=np.float64) * _lot(run),
+    )
+
+
+def _directions(run: _Run) -> Series:
+    return _series(
+        run, [row.close_ns for row in run.decisions], (_SIDES.get(row.direction, 0.0) for row in run.decisions)
+    )
+
+
+def _regimes(run: _Run) -> Stack:
+    """Return the regime in force as steps: from its time on, until the next or until it is no longer valid."""
+    names = tuple(dict.fromkeys(share.regime for row in run.regimes for share in row.regime.shares))
+    at_ns: list[int] = []
+    rows: list[list[float]] = []
+    ends_ns = [*(row.effective_from_ns for row in run.regimes[1:]), run.windows[-1].close_ns]
+    for row, end_ns in zip(run.regimes, ends_ns, strict=False):
+        shares = {share.regime: share.probability for share in row.regime.shares}
+        at_ns += [row.effective_from_ns, max(row.effective_from_ns, min(end_ns, row.valid_until_ns))]
+        rows += [[shares.get(name, 0.0) for name in names], [0.0] * len(names)]
+    return _stack(run, at_ns, names, rows)
+
+
+def _tilt(run: _Run, expert: str) -> Series:
+    rows = [row for row in run.opinions if row.expert == expert]
+    return _steps(
+        run, [row.close_ns for row in rows], (np.nan if row.abstained else row.p_up - row.p_down for row in rows)
+    )
+
+
+def _answers(run: _Run, experts: Sequence[str]) -> dict[str, Counter[str]]:
+    """Return how often each expert answered a decision, and the decisions themselves, by why not."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in (*experts, "decision")}
+    for decision in run.decisions:
+        counts["decision"][reason_name(decision.reason) if decision.abstained else _ANSWERED] += 1
+        for vote in decision.votes:
+            if not vote.opinion_id:
+                counts[vote.expert]["never answered"] += 1
+            else:
+                counts[vote.expert][reason_name(vote.reason) if vote.reason else _ANSWERED] += 1
+    return counts
+
+
+def _note(counts: Mapping[str, int]) -> str:
+    why = ", ".join(
+        f"{name.replace('_', ' ').lower()} {count:,}" for name, count in counts.items() if name != _ANSWERED
+    )
+    return f"abstained: {why}" if why else ""
+
+
+def _gate(run: _Run, experts: tuple[str, ...]) -> tuple[Stack, Stack, Series]:
+    from huracan_cli import charts
+
+    at_ns = [row.close_ns for row in run.decisions]
+    pooled = [(row.p_down, row.p_flat, row.p_up) for row in run.decisions]
+    votes = [{vote.expert: vote.weight for vote in row.votes} for row in run.decisions]
+    weights = [[row.get(name, 0.0) for name in experts] for row in votes]
+    return (
+        charts.stepwise_stack(_stack(run, at_ns, ("down", "flat", "up"), pooled)),
+        charts.stepwise_stack(_stack(run, at_ns, experts, weights)),
+        _steps(run, at_ns, (np.nan if row.abstained else row.disagreement for row in run.decisions)),
+    )
+
+
+def _target(run: _Run) -> Series:
+    return _steps(
+        run,
+        [row.close_ns for row in run.decisions],
+        (row.size * _lot(run) if row.direction in _SIDES else np.nan for row in run.decisions),
+    )
+
+
+def _held(run: _Run) -> Series:
+    sides = {Side.SIDE_BUY: 1, Side.SIDE_SELL: -1}
+    steps = np.cumsum([0, *(sides.get(row.side, 0) * row.quantity for row in run.fills), 0]) * _lot(run)
+    first_ns, last_ns = run.windows[0].close_ns, run.windows[-1].close_ns
+    return _series(run, [first_ns, *(row.matched_ns for row in run.fills), last_ns], steps)
+
+
+def _equity(run: _Run) -> tuple[Series, Series]:
+    """Return equity from the start of the run, and what it would have been without fees."""
+    if not run.accounts:
+        return _series(run, [], []), _series(run, [], [])
+    start = float(run.accounts[0].peak_equity)
+    at_ns = [run.windows[0].close_ns, *(row.as_of_ns for row in run.accounts)]
+    equity = [start, *(float(row.equity) for row in run.accounts)]
+    fees = [0.0, *(float(row.fees) for row in run.accounts)]
+    return _series(run, at_ns, equity), _series(run, at_ns, np.add(equity, fees))
+
+
+def _latency(path: Path, *, virtual: bool) -> str:
+    title = "Latency"
+    by_hop = _hops(path)
+    if not by_hop:
+        none = "Virtual time: no latency. The run was computed as fast as it could be."
+        return _section(title, none if virtual else "Nothing was measured in this run.")
+    from huracan_cli import charts
+
+    text = (
+        "How long each hop took, on a log axis: p50 is the full line, p99 the dashed one. An expert's hop starts when "
+        "the window was sent, the orchestrator's when the last opinion was, the executor's when the decision was."
+    )
+    return _section(title, text, charts.latencies(by_hop))
+
+
+def _hops(path: Path) -> dict[str, Numbers]:
+    if not path.is_file():
+        return {}
+    try:
+        table = pq.read_table(path, columns=["hop", "latency_us"])
+    except (pa.ArrowException, OSError, KeyError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise BadInput(f"{path} was not written by Huracan, or is damaged: {first_line}") from None
+    hops = np.array(table["hop"].to_pylist(), dtype=object)
+    latencies = table["latency_us"].to_numpy()
+    return {str(hop): latencies[hops == hop] for hop in dict.fromkeys(hops)}
+
+
+# Words and numbers.
+
+
+def _section(title: str, text: str, picture: str = "") -> str:
+    plot = f"<div class='plot'>{picture}</div>" if picture else ""
+    return f"<section><h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>{plot}</section>"
+
+
+def _header(told: Mapping[str, Any], run: _Run | None) -> str:
+    layout = told.get("layout", "")
+    badges = [f"source {told['source']}", _LAYOUTS.get(layout, layout)]
+    if run is not None:
+        first, last = run.windows[0].close_ns, run.windows[-1].close_ns
+        began = datetime.fromtimestamp(first // NANOSECONDS, UTC)
+        badges += [f"{began:%Y-%m-%d %H:%M:%S} UTC", f"{_length((last - first) / NANOSECONDS)} of market time"]
+    simulated = (
+        "<p class='simulated'><b>SIMULATED market.</b> Nothing here happened on any venue.</p>"
+        if told["simulated"]
+        else ""
+    )
+    return (
+        "<header><div class='brand'>Huracan</div>"
+        f"<h1>{html.escape(told['instrument'])}</h1>"
+        f"<div>{''.join(f'<span class=badge>{html.escape(badge)}</span>' for badge in badges)}</div>"
+        f"{simulated}<p>What was decided, why, and what came of it. The paper venue matched the orders.</p></header>"
+    )
+
+
+def _length(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours} h {minute} min" if hours else f"{minute} min {second} s" if minute else f"{second} s"
+
+
+def _cards(told: Mapping[str, Any], run: _Run | None) -> str:
+    net, fees = Decimal(told["pnl"]), Decimal(told["fees"])
+    directions = ", ".join(f"{count:,} {name}" for name, count in told["decisions"].items())
+    cards = [
+        ("decisions", f"{sum(told['decisions'].values()):,}", directions, ""),
+        ("fills", f"{told['fills']:,}", f"of {sum(told['orders'].values()):,} orders", ""),
+        (
+            "position",
+            f"{Decimal(told['position']):+f}",
+            f"{run.definition.base if run else 'base units'}, at the end",
+            "",
+        ),
+        ("net PnL", f"{net:+,.2f}", f"{net + fees:+,.2f} before {fees:,.2f} fees", "good" if net >= 0 else "bad"),
+        *_latency_card(told),
+    ]
+    if told.get("restarts"):
+        total = sum(told["restarts"].values())
+        cards.append(
+            ("restarts", f"{total:,}", ", ".join(name for name, count in told["restarts"].items() if count), "")
+        )
+    if told.get("rows_persisted"):
+        rows = told["rows_persisted"]
+        cards.append(("rows persisted", f"{sum(rows.values()):,}", f"in {len(rows)} tables", ""))
+    if told.get("ledger"):
+        lost, doubled = (sum(path.get(name, 0) for path in told["ledger"].values()) for name in ("lost", "doubled"))
+        mood = "bad" if lost or doubled else "good"
+        cards.append(("ledger", f"{lost:,} lost", f"{doubled:,} doubled, over {len(told['ledger'])} paths", mood))
+    digest = told["decisions_digest"]
+    cards.append(("digest", digest[:8], "names every decision of the run", ""))
+    return f"<div class='cards'>{''.join(_card(*card) for card in cards)}</div>"
+
+
+def _card(title: str, value: str, note: str, mood: str) -> str:
+    text, below = html.escape(value), html.escape(note)
+    return f"<div class='card'><span>{title}</span><b class='{mood}'>{text}</b><span>{below}</span></div>"
+
+
+def _latency_card(told: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    measured = (told.get("latency_us") or {}).get("window_to_decision")
+    if not measured:
+        return []
+    from huracan_cli.charts import duration
+
+    return [("window to decision", duration(measured["p50"]), f"p50; p99 {duration(measured['p99'])}", "")]
+
+
+def _happened(told: Mapping[str, Any]) -> str:
+    """Return what went wrong and what was done about it, where the run tells."""
+    known = [name for name in ("restarts", "faults") if name in told]
+    if not known:
+        return ""
+    broken = [name for name in known if any(text not in ("0", "none") for _, text in _flat(told[name]))]
+    if not broken and told.get("layout", "") in _VIRTUAL:
+        return ""
+    if not broken:
+        return _section("What happened", "Nothing broke: no service had to be started again.")
+    tables = "".join(_table(name, told[name]) for name in broken)
+    text = "What broke, and what was started again."
+    return f"<section><h2>What happened</h2><p>{text}</p><div class='tables'>{tables}</div></section>"
+
+
+def _counts(told: Mapping[str, Any]) -> str:
+    plain = {name: value for name, value in told.items() if not isinstance(value, Mapping)}
+    nested = {name: value for name, value in told.items() if isinstance(value, Mapping)}
+    tables = [_table("the run", plain), *(_table(name, value) for name, value in nested.items() if value)]
+    return f"<section><h2>Counts</h2><div class='tables'>{''.join(tables)}</div></section>"
+
+
+def _table(title: str, rows: Mapping[str, Any]) -> str:
+    cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>" for name, text in _flat(rows))
+    return f"<div><h3>{html.escape(title.replace('_', ' '))}</h3><table>{cells}</table></div>"
+
+
+def _flat(value: object, name: str = "") -> list[tuple[str, str]]:
+    """Return the leaves of nested counts with the way to them."""
+    if isinstance(value, Mapping):
+        return [leaf for key, inner in value.items() for leaf in _flat(inner, f"{name} · {key}" if name else str(key))]
+    label = name.replace("_", " ")
+    if isinstance(value, list | tuple):
+        return [(label, ", ".join(str(each) for each in value) or "none")]
+    if value is None:
+        return [(label, "none")]
+    if isinstance(value, bool):
+        return [(label, "yes" if value else "no")]
+    if isinstance(value, float):
+        return [(label, f"{round(value, 3):,}")]
+    return [(label, f"{value:,}" if isinstance(value, int) else str(value) or "none")]
