@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
-from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -18,39 +22,67 @@ from rich.tree import Tree
 
 from huracan.errors import BadInput, HuracanError
 from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
+from huracan.store.migrate import migrate, migrations_directory
+from huracan_cli import look
 from huracan_cli.explain import Explanation, explain
+from huracan_cli.journal import replay_journals
+from huracan_cli.options import (
+    HistoryOption,
+    JsonOption,
+    NatsOption,
+    NewsOption,
+    PostgresOption,
+    SeedOption,
+    SpeedOption,
+    StateOption,
+    console,
+    examples,
+    interactive,
+    on_the_loop,
+    problems,
+)
 from huracan_cli.replay import Replay, replay
 from huracan_cli.report import write_report
+from huracan_cli.run import Request, run
+from huracan_cli.state import default_directory
 from huracan_cli.summary import Summary
+from huracan_cli.system import Layout, System
+from huracan_cli.up import Request as UpRequest
+from huracan_cli.up import down, up
+from huracan_cli.watch import render
+from huracan_gateway.feed import Tape, recorded
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-console = Console()
-problems = Console(stderr=True)
+app.add_typer(look.app)
 
 SIMULATED_HISTORY_BARS = 4_000
 """About six weeks of 15-minute bars: enough to fit the regimes."""
-
-HistoryOption = Annotated[
-    Path | None, typer.Option(help="Bars from before the recording (Parquet or CSV), to warm up.")
-]
-NewsOption = Annotated[Path | None, typer.Option(help="Headlines (CSV or JSON lines); each is seen at its own time.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of all randomness of the run.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+RECORDING_SPEED, SIMULATED_SPEED = 10.0, 4.0
+"""Market seconds in a second of a demo; the simulated market is two minutes long, and a demo about one."""
+REFRESH_S = 0.25
 
 
 @app.callback()
 def main() -> None:
     """Turn markets into decisions you can trust, and prove why each was made."""
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger("warning"),
+        wrapper_class=structlog.make_filtering_bound_logger("error"),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
 
 
-@app.command("replay", epilog="Example: huracan replay day.jsonl.gz --history bars.parquet --out out/replay")
+@app.command("replay", epilog=examples("replay day.jsonl.gz --history bars.parquet", "replay --journal out/demo"))
 def replay_command(
-    path: Annotated[Path, typer.Argument(help="Recording: '<receive_time_ns> <raw frame>' lines, gzip or plain.")],
+    path: Annotated[
+        Path | None, typer.Argument(help="Recording: '<receive_time_ns> <raw frame>' lines, gzip or plain.")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Instead: fold the journals of a run's directory again and compare bytes.")
+    ] = None,
+    layout: Annotated[
+        Layout, typer.Option(help="sim: in memory, on virtual time; single, hosted, seven: processes and real servers.")
+    ] = Layout.SIM,
     history: HistoryOption = None,
     news: NewsOption = None,
     out: Annotated[Path, typer.Option(help="Directory for summary.json and the tables of the run.")] = Path(
@@ -59,12 +91,42 @@ def replay_command(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay a recording through every service on virtual time. The same input gives the same decisions."""
-    summary = _run(Replay(recording=path, history=history, news=news, seed=seed, out=out), quiet=as_json)
+    """Replay a recording through every service in lockstep: the same decisions each time and in every layout."""
+    if (path is None) == (journal is None):
+        raise BadInput("replay needs a recording or --journal, one of them")
+    if journal is not None:
+        _replay_journals(journal, as_json=as_json)
+        return
+    assert path is not None
+    _make(out)
+    with _progress(path.name, quiet=as_json) as progress:
+        if layout is Layout.SIM:
+            summary = replay(Replay(recording=path, history=history, news=news, seed=seed, out=out), progress).summary
+        else:
+            request = Request(
+                tape=recorded(path), recording=path, layout=layout, speed=0, history=history, news=news, out=out
+            )
+            summary = on_the_loop(run(request, progress=progress)).summary
+    _keep(summary, out)
     _show(summary, out, as_json=as_json)
 
 
-@app.command("demo", epilog="Example: huracan demo   |   huracan demo --recording day.jsonl.gz --history bars.parquet")
+def _replay_journals(directory: Path, *, as_json: bool) -> None:
+    again = replay_journals(directory)
+    if as_json:
+        typer.echo(again.model_dump_json())
+    else:
+        verdict = "[green]the same bytes[/green]" if again.same_bytes else "[red]DIFFERENT BYTES[/red]"
+        console.print(
+            f"{again.decisions} decisions from {again.entries} journal entries, {again.kept} kept by the run: {verdict}"
+        )
+        console.print(f"{again.different} different, {again.missing} not kept, {again.unexplained} do not follow")
+        console.print(f"decisions_digest {again.decisions_digest}")
+    if not again.same_bytes:
+        raise typer.Exit(1)
+
+
+@app.command("demo", epilog=examples("demo", "demo --recording day.jsonl.gz --history bars.parquet --speed 10"))
 def demo_command(
     recording: Annotated[
         Path | None, typer.Option(help="Recording to run on; the simulated market without it.")
@@ -72,21 +134,133 @@ def demo_command(
     history: HistoryOption = None,
     news: NewsOption = None,
     out: Annotated[Path, typer.Option(help="Directory for everything the run writes.")] = Path("out/demo"),
+    layout: Annotated[Layout, typer.Option(help="How the services share processes.")] = Layout.SEVEN,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=100, help="Market seconds in a second: 10 for a recording, 4 for the simulated market."
+        ),
+    ] = None,
     seed: SeedOption = 7,
+    nats_url: NatsOption = None,
+    postgres_url: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole system on one machine: on a recording, or on a simulated market that is labelled so."""
+    """Run the whole system on one machine, live: on a recording, or on a simulated market that is labelled so."""
     _make(out)
+    if layout is Layout.SIM:
+        raise BadInput("--layout was sim: that is a replay (`huracan replay`); a demo runs single, hosted or seven")
+    if speed is None:
+        speed = SIMULATED_SPEED if recording is None else RECORDING_SPEED
     if recording is None:
         recording, simulated_history = _simulate(out, seed)
         history = history or simulated_history
-        if not as_json:
-            console.print("[bold]SIMULATED market[/bold]: no RECORDING= was given; nothing below happened anywhere.")
-    summary = _run(Replay(recording=recording, history=history, news=news, seed=seed, out=out), quiet=as_json)
+    tape = recorded(recording)
+    if not as_json:
+        console.print(_source(tape, speed))
+    request = Request(
+        tape=tape,
+        recording=recording,
+        layout=layout,
+        speed=speed,
+        history=history,
+        news=news,
+        out=out,
+        nats_url=nats_url,
+        postgres_url=postgres_url,
+    )
+    summary = on_the_loop(run(request, meanwhile=partial(_live, quiet=as_json))).summary
+    _keep(summary, out)
     report = write_report(summary, out)
     _show(summary, out, as_json=as_json)
     if not as_json:
         console.print(f"report: {escape(str(report))}")
+
+
+def _source(tape: Tape, speed: float) -> str:
+    if tape.simulated:
+        return f"[bold]SIMULATED market[/bold] at {speed:g} x real time: nothing below happened anywhere."
+    return f"recording {escape(tape.source)} at {speed:g} x real time; orders go to the paper venue"
+
+
+async def _live(system: System, *, quiet: bool) -> None:
+    """Keep the live table on the terminal; where there is none, say only that the system runs."""
+    if quiet:
+        return
+    if not interactive():
+        console.print(f"running: {', '.join(system.programs)}")
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            live.update(render(system.watch, system.states()), refresh=True)
+            await asyncio.sleep(REFRESH_S)
+
+
+@app.command("up", epilog=examples("up", "up --recording day.jsonl.gz --speed 1", "tail 'sig.v1.decision.>'"))
+def up_command(
+    recording: Annotated[
+        Path | None, typer.Option(help="Recording to play; without it the simulated market, for ever.")
+    ] = None,
+    history: HistoryOption = None,
+    news: NewsOption = None,
+    layout: Annotated[Layout, typer.Option(help="How the services share processes.")] = Layout.SEVEN,
+    speed: SpeedOption = 1.0,
+    seed: SeedOption = 7,
+    state: StateOption = None,
+    wipe: Annotated[bool, typer.Option(help="Begin with empty servers instead of those of the last time.")] = False,
+    nats_url: NatsOption = None,
+    postgres_url: PostgresOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the whole system up and keep it up, with a live table; Ctrl-C or `huracan down` ends it."""
+    if layout is Layout.SIM:
+        raise BadInput("--layout was sim: that is a replay (`huracan replay`); up runs single, hosted or seven")
+    request = UpRequest(
+        directory=state or default_directory(),
+        layout=layout,
+        recording=recording,
+        history=history,
+        news=news,
+        speed=speed,
+        seed=seed,
+        wipe=wipe,
+        nats_url=nats_url,
+        postgres_url=postgres_url,
+    )
+    on_the_loop(up(request, partial(_tell_up, as_json=as_json, directory=request.directory)))
+    if recording is not None and not as_json:
+        console.print("the recording is over, or was stopped; the data is kept")
+
+
+async def _tell_up(system: System, tape: Tape, *, as_json: bool, directory: Path) -> None:
+    if as_json:
+        up_now = {"ready": True, "source": tape.source, "simulated": tape.simulated, "state": str(directory)}
+        typer.echo(json.dumps(up_now))
+        return
+    time = system.plan.time
+    console.print(_source(tape, time.speed if time else 1.0))
+    console.print("ready. In another terminal: [bold]huracan tail 'sig.v1.decision.>'[/bold]")
+    console.print("Ctrl-C, or [bold]huracan down[/bold], stops it")
+    await _live(system, quiet=False)
+
+
+@app.command("down", epilog=examples("down"))
+def down_command(state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Stop what `huracan up` runs: services drain, servers stop, data stays."""
+    pid = on_the_loop(down(state or default_directory()))
+    typer.echo(json.dumps({"stopped": pid}) if as_json else f"stopped pid {pid}; its data is kept")
+
+
+@app.command("migrate", epilog=examples("migrate --postgres-url postgresql://user:password@host:5432/database"))
+def migrate_command(postgres_url: PostgresOption = None, as_json: JsonOption = False) -> None:
+    """Bring a database to this release's schema; every change once, however many start at the same time."""
+    if postgres_url is None:
+        raise BadInput("no database was named: give --postgres-url or set HURACAN_POSTGRES_URL")
+    applied = on_the_loop(migrate(postgres_url, migrations_directory()))
+    if as_json:
+        typer.echo(json.dumps({"applied": applied}))
+    else:
+        console.print("\n".join(f"applied {name}" for name in applied) or "nothing to do: the schema is up to date")
 
 
 def _simulate(out: Path, seed: int) -> tuple[Path, Path]:
@@ -104,9 +278,8 @@ def _make(out: Path) -> None:
         raise BadInput(f"--out {out} cannot be made: {error.strerror}") from None
 
 
-def _run(request: Replay, *, quiet: bool) -> Summary:
-    if request.out is not None:
-        _make(request.out)
+@contextmanager
+def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -115,12 +288,12 @@ def _run(request: Replay, *, quiet: bool) -> Summary:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=problems, disable=quiet or not problems.is_terminal) as progress:
-        task = progress.add_task(escape(request.recording.name), total=None)
-        summary = replay(request, lambda frames: progress.update(task, completed=frames)).summary
-        progress.update(task, completed=summary.frames_in, total=summary.frames_in)
-    if request.out is not None:
-        (request.out / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return summary
+        task = progress.add_task(escape(name), total=None)
+        yield lambda frames: progress.update(task, completed=frames)
+
+
+def _keep(summary: Summary, out: Path) -> None:
+    (out / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _show(summary: Summary, out: Path, *, as_json: bool) -> None:
@@ -134,7 +307,7 @@ def _show(summary: Summary, out: Path, *, as_json: bool) -> None:
     console.print(f"written: {escape(str(out))}")
 
 
-@app.command("explain", epilog="Example: huracan explain last --run out/demo   |   huracan explain 3fa9c1")
+@app.command("explain", epilog=examples("explain last --run out/demo", "explain 3fa9c1"))
 def explain_command(
     decision_id: Annotated[str, typer.Argument(metavar="ID", help="Decision id, enough of its beginning, or 'last'.")],
     run: Annotated[Path, typer.Option(help="Directory that a replay or demo wrote.")] = Path("out/replay"),

@@ -6,12 +6,22 @@ import json
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from huracan.contracts.decision import Decision
+from huracan.embedded.nats import NatsServer, NatsUser
+from huracan.embedded.ports import free_port
+from huracan.embedded.supervisor import running
 from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
 from huracan_cli.summary import Summary
 from huracan_executor.config import ExecutorConfig
@@ -43,6 +53,19 @@ def run(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def forge(run: Path, forged: Path) -> None:
+    """Copy a run with every decision altered."""
+    for file in run.iterdir():
+        (forged / file.name).write_bytes(file.read_bytes())
+    table = pq.read_table(run / "decisions.parquet")
+    rows = table.to_pylist()
+    for row in rows:
+        decision = Decision.FromString(row["message"])
+        decision.size += 1
+        row["message"] = decision.SerializeToString(deterministic=True)
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), forged / "decisions.parquet")
+
+
 def test_replay_shows_a_table_and_writes_a_summary(recording: Path, run: Path) -> None:
     summary = Summary.model_validate_json((run / "summary.json").read_text())
     assert summary.source == recording.name
@@ -72,43 +95,71 @@ def test_explain_proves_a_decision(run: Path) -> None:
 
 
 def test_explain_says_so_and_fails_when_the_bytes_differ(run: Path, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    from huracan.contracts.decision import Decision
-
-    for file in run.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    table = pq.read_table(run / "decisions.parquet")
-    rows = table.to_pylist()
-    for row in rows:
-        forged = Decision.FromString(row["message"])
-        forged.size += 1
-        row["message"] = forged.SerializeToString(deterministic=True)
-    pq.write_table(type(table).from_pylist(rows, schema=table.schema), tmp_path / "decisions.parquet")
+    forge(run, tmp_path)
     done = huracan("explain", "last", "--run", tmp_path)
     assert done.returncode == 1
     assert "DIFFERENT BYTES" in done.stdout
 
 
 def test_demo_without_a_recording_is_labelled_simulated_everywhere(tmp_path: Path) -> None:
-    done = huracan("demo", "--out", tmp_path, "--seed", "3")
+    done = huracan("demo", "--out", tmp_path, "--seed", "3", "--speed", "40", "--layout", "single", traced=False)
     assert done.returncode == 0, done.stderr
     assert "SIMULATED" in done.stdout
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["simulated"] is True
+    assert summary["layout"] == "single"
     assert summary["instrument"].startswith("sim.")
-    assert summary["opinions"]["regime"] > 0
-    report = (tmp_path / "report.html").read_text()
-    assert "Simulated market." in report
-    assert report.count("<svg") == 3
+    assert {path["lost"] + path["doubled"] for path in summary["ledger"].values()} == {0}
+    assert "class='simulated'" in (tmp_path / "report.html").read_text()
+    again = huracan("replay", "--journal", tmp_path, "--json", traced=False)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["same_bytes"] is True
 
 
 def test_demo_on_a_recording_with_history(recording: Path, tmp_path: Path) -> None:
     history = tmp_path / "bars.parquet"
     write_history(MARKET, history, bars=700)
-    done = huracan("demo", "--recording", recording, "--history", history, "--out", tmp_path, "--json")
+    options = ("--recording", recording, "--history", history, "--speed", "3", "--out", tmp_path, "--json")
+    done = huracan("demo", *options, traced=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["opinions"]["regime"] > 0
+    summary = json.loads(done.stdout)
+    assert summary["opinions"]["regime"] > 0
+    assert summary["layout"] == "seven"
+    assert summary["rows_persisted"]["decisions"] == sum(summary["decisions"].values())
+    assert {"p50", "p99", "count"} == set(summary["latency_us"]["window_to_decision"])
+
+
+def test_demo_runs_on_servers_that_are_there_already(
+    recording: Path, tmp_path: Path, state: Path, postgres_url: str
+) -> None:
+    server = NatsServer(directory=state / "nats", port=free_port(), monitor_port=free_port())
+    everyone = NatsUser(name="everyone", password="known", publish=(">",), subscribe=(">",))
+    url = server.url.replace("nats://", "nats://everyone:known@")
+    with running(server.prepare([everyone])):
+        options = ("--recording", recording, "--speed", "6", "--layout", "single", "--out", tmp_path, "--json")
+        done = huracan("demo", *options, "--nats-url", url, "--postgres-url", postgres_url, traced=False)
+        assert done.returncode == 0, done.stderr
+        wrong = huracan("demo", *options, "--nats-url", url.replace("known", "guessed"), "--postgres-url", postgres_url)
+    assert wrong.returncode == 2
+    assert "refused user 'everyone'" in wrong.stderr
+    assert "guessed" not in wrong.stderr
+    rows = huracan("query", "decisions", "--limit", "1000", "--json", "--postgres-url", postgres_url)
+    assert len(json.loads(rows.stdout)) == json.loads(done.stdout)["rows_persisted"]["decisions"]
+    again = huracan("migrate", "--postgres-url", postgres_url, "--json")
+    assert json.loads(again.stdout) == {"applied": []}
+
+
+def test_a_replay_of_a_journal_says_so_and_fails_when_a_decision_was_altered(run: Path, tmp_path: Path) -> None:
+    same = huracan("replay", "--journal", run)
+    assert same.returncode == 0, same.stderr
+    assert "the same bytes" in same.stdout
+    forge(run, tmp_path)
+    altered = huracan("replay", "--journal", tmp_path)
+    assert altered.returncode == 1
+    assert "DIFFERENT BYTES" in altered.stdout
+    told = json.loads(huracan("replay", "--journal", tmp_path, "--json").stdout)
+    assert told["different"] == told["decisions"] == told["kept"]
+    assert told["missing"] == told["unexplained"] == 0
 
 
 @pytest.mark.parametrize(
@@ -121,6 +172,16 @@ def test_demo_on_a_recording_with_history(recording: Path, tmp_path: Path) -> No
         (["replay", "{market}", "--news", "nowhere.csv"], r"nowhere.csv"),
         (["replay", "{market}", "--out", "{garbage}"], r"--out .* cannot be made"),
         (["demo", "--out", "{garbage}"], r"--out .* cannot be made"),
+        (["demo", "--layout", "sim", "--out", "{directory}"], r"--layout was sim"),
+        (["up", "--layout", "sim"], r"--layout was sim"),
+        (["up", "--state", "{garbage}"], r"garbage"),
+        (["replay"], r"needs a recording or --journal"),
+        (["replay", "{market}", "--journal", "{run}"], r"needs a recording or --journal"),
+        (["replay", "--journal", "nowhere"], r"nowhere/journal.parquet was not found"),
+        (["migrate"], r"no database was named"),
+        (["down", "--state", "{directory}"], r"nothing runs in"),
+        (["tail", "sig.v1.>", "--state", "{directory}"], r"nothing runs in"),
+        (["query", "fills", "--state", "{directory}"], r"nothing runs in"),
         (["explain", "abc", "--run", "nowhere"], r"nowhere/decisions.parquet was not found"),
         (["explain", "zz", "--run", "{run}"], r"decision id was 'zz': 0 decisions"),
         (["explain", "", "--run", "{run}"], r"decision id was '': \d+ decisions"),
@@ -148,23 +209,74 @@ def test_what_people_get_wrong_ends_in_one_sentence(
     assert done.stderr.count("error:") == 1
 
 
-def test_every_command_has_an_example() -> None:
-    for command in ("replay", "demo", "explain"):
-        done = huracan(command, "--help")
-        assert done.returncode == 0
-        assert f"Example: huracan {command}" in done.stdout
+@pytest.mark.parametrize(
+    "command", ["replay", "demo", "explain", "up", "down", "migrate", "tail", "status", "query", "doctor"]
+)
+def test_every_command_has_an_example_and_speaks_json(command: str) -> None:
+    done = huracan(command, "--help", traced=False)
+    assert done.returncode == 0
+    assert f"Examples: huracan {command}" in " ".join(done.stdout.split())
+    assert "--json" in done.stdout
 
 
-def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """Give a state directory that every user can pass through, as PostgreSQL under root needs it."""
+    directory = Path(tempfile.mkdtemp(prefix="huracan-up-"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_the_commands_of_the_readme_run(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HURACAN_STATE", str(state))
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     assert {line.split()[0] for line in lines} == {"make", ".venv/bin/huracan"}
-    demo = huracan("demo", "--out", "out/demo", cwd=tmp_path, traced=False)  # what `make demo` calls
+    demo = huracan("demo", "--speed", "40", "--out", "out/demo", cwd=tmp_path, traced=False)  # what `make demo` calls
     assert demo.returncode == 0, demo.stderr
-    for line in lines:
-        if line.startswith(".venv/bin/huracan "):
-            done = huracan(*shlex.split(line)[1:], cwd=tmp_path, traced=False)
-            assert done.returncode == 0, (line, done.stderr)
+    with upped(tmp_path) as up:
+        for line in lines:
+            if line.startswith(".venv/bin/huracan ") and line != ".venv/bin/huracan up":
+                bounded = ["--count", "3"] if " tail " in line else []
+                done = huracan(*shlex.split(line)[1:], *bounded, cwd=tmp_path, traced=False)
+                assert done.returncode == 0, (line, done.stderr)
+        assert up.wait(30) == 0, "`huracan down` ended it"
+
+
+@contextmanager
+def upped(cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run `huracan up` until it is ready; kill it at the end if it still runs."""
+    command = [sys.executable, "-m", "huracan_cli", "up", "--json"]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True) as up:
+        try:
+            assert up.stdout is not None
+            assert json.loads(up.stdout.readline())["ready"] is True
+            yield up
+        finally:
+            up.kill()
+
+
+def test_up_keeps_its_data_refuses_a_second_and_can_begin_anew(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HURACAN_STATE", str(state))
+    with upped(tmp_path) as up:
+        second = huracan("up", cwd=tmp_path, traced=False)
+        assert second.returncode == 2
+        assert "a system runs already on" in second.stderr
+        assert huracan("tail", "sig.v1.decision.>", "--count", "2", traced=False).returncode == 0
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 0, "Ctrl-C drains it"
+    assert huracan("status", traced=False).returncode == 3
+    with upped(tmp_path) as up:
+        epochs = [
+            json.loads(line)["epoch"]
+            for line in huracan("tail", "sig.v1.decision.>", "--count", "2", "--json", traced=False).stdout.splitlines()
+        ]
+        assert set(epochs) == {2}, "the orchestrator took its journal over"
+        assert huracan("down", "--json", traced=False).returncode == 0
+        assert up.wait(30) == 0
 
 
 def test_the_targets_of_the_readme_exist() -> None:

@@ -1,0 +1,52 @@
+"""What the commands share: consoles, options, and the loop that they run on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+
+from huracan.service.loop import new_event_loop
+
+T = TypeVar("T")
+
+console = Console()
+problems = Console(stderr=True)
+
+HistoryOption = Annotated[
+    Path | None, typer.Option(help="Bars from before the recording (Parquet or CSV), to warm up.")
+]
+NewsOption = Annotated[Path | None, typer.Option(help="Headlines (CSV or JSON lines); each is seen at its own time.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all randomness of the run.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+SpeedOption = Annotated[float, typer.Option(min=0.01, max=100, help="Market seconds in a second.")]
+NatsOption = Annotated[
+    str | None, typer.Option(envvar="HURACAN_NATS_URL", help="NATS server with JetStream to use; else one is started.")
+]
+PostgresOption = Annotated[
+    str | None, typer.Option(envvar="HURACAN_POSTGRES_URL", help="PostgreSQL to use; else one is started.")
+]
+StateOption = Annotated[
+    Path | None, typer.Option(help="State directory of `huracan up`; HURACAN_STATE, else the user's own.")
+]
+
+
+def examples(*commands: str) -> str:
+    """Return the examples that end a command's help."""
+    return "Examples: " + "   |   ".join(f"huracan {command}" for command in commands)
+
+
+def on_the_loop(work: Coroutine[object, object, T]) -> T:
+    """Run to the end on the loop that services run on, in this thread: the processes it starts die with it."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
+
+
+def interactive() -> bool:
+    """Return whether a person looks at what is printed."""
+    return console.is_terminal and sys.stdout.isatty()

@@ -1,0 +1,244 @@
+"""`huracan query` on a real database: what it finds, in what order, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import asyncpg
+import pytest
+from google.protobuf.message import Message
+from rich.console import Console
+
+from huracan.contracts.context import Context, ContextRef
+from huracan.contracts.decision import Decision, Direction, Vote
+from huracan.contracts.execution import AccountState, Fill, Order, Side
+from huracan.contracts.market import Bar, InstrumentId
+from huracan.contracts.opinion import AbstainReason, Opinion
+from huracan.errors import BadInput, Recoverable
+from huracan.store.migrate import migrate, migrations_directory
+from huracan.store.postgres import PostgresStore
+from huracan.store.tables import TABLES
+from huracan_cli.query import TABLE_NAMES, Cell, parse_time, query, render
+
+BTC = InstrumentId(venue="sim", symbol="btc-usdt-perp", definition_version=1)
+ETH = InstrumentId(venue="sim", symbol="eth-usdt-perp", definition_version=1)
+BTC_ELSEWHERE = InstrumentId(venue="okx", symbol="btc-usdt-perp", definition_version=1)
+AT_NS = 1_772_375_400_000_000_000
+"""2026-03-01 14:30:00 UTC."""
+NOWHERE = "postgresql://huracan:secret@127.0.0.1:1/huracan"
+"""A port on which nobody listens."""
+
+
+def _id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def _decision(number: int, instrument: InstrumentId = BTC) -> Decision:
+    return Decision(
+        decision_id=_id(number),
+        strategy="core",
+        instrument=instrument,
+        step=number,
+        close_ns=AT_NS + number,
+        direction=Direction.DIRECTION_BUY,
+        confidence=0.625,
+        votes=[Vote(expert="flow", opinion_id=_id(100 + number), weight=1.0)],
+        contexts=[ContextRef(kind="mood", key="BTC", version=7)],
+    )
+
+
+EVERYTHING: list[Message] = [
+    _decision(1),
+    _decision(3, ETH),
+    _decision(2, BTC_ELSEWHERE),
+    Opinion(
+        opinion_id=_id(1),
+        instrument=BTC,
+        expert="flow",
+        abstained=True,
+        reason=AbstainReason.ABSTAIN_REASON_STALE,
+        close_ns=AT_NS,
+    ),
+    Context(ref=ContextRef(kind="mood", key="BTC", version=7), as_of_ns=AT_NS),
+    Order(order_id=_id(1), account="paper", instrument=BTC, side=Side.SIDE_SELL, created_ns=AT_NS, revision=1),
+    Fill(fill_id=_id(1), account="paper", instrument=BTC, side=Side.SIDE_SELL, fee="0.10", matched_ns=AT_NS),
+    AccountState(account="paper", epoch=1, as_of_ns=AT_NS, equity="99990.50"),
+    Bar(instrument=BTC, interval_ns=60_000_000_000, open_ns=AT_NS, open="64250.10", volume="1E-8"),
+]
+
+
+@pytest.fixture
+def filled(postgres_url: str) -> str:
+    """Give a migrated database with a row or more in every table."""
+
+    async def fill() -> None:
+        await migrate(postgres_url, migrations_directory())
+        store = PostgresStore(postgres_url, 1)
+        await store.save(EVERYTHING)
+        await store.close()
+
+    asyncio.run(fill())
+    return postgres_url
+
+
+def _steps(rows: list[dict[str, Cell]]) -> list[Cell]:
+    return [row["step"] for row in rows]
+
+
+def test_the_newest_come_first_and_no_more_than_asked_for(filled: str) -> None:
+    assert _steps(asyncio.run(query(filled, "decisions"))) == [3, 2, 1]
+    assert _steps(asyncio.run(query(filled, "decisions", limit=2))) == [3, 2]
+
+
+def test_every_table_gives_its_columns_but_for_the_message(filled: str) -> None:
+    async def scenario() -> None:
+        for table in TABLES:
+            rows = await query(filled, table.name)
+            assert rows, table.name
+            assert list(rows[0]) == [column.name for column in table.fields]
+            json.dumps(rows)
+        assert {"lineage", *(table.name for table in TABLES)} == set(TABLE_NAMES)
+
+    asyncio.run(scenario())
+
+
+def test_exact_numbers_stay_exact(filled: str) -> None:
+    (bar,) = asyncio.run(query(filled, "bars"))
+    assert (bar["open"], bar["high"], bar["volume"]) == ("64250.10", None, "0.00000001")
+
+
+def test_an_instrument_is_named_with_or_without_its_venue(filled: str) -> None:
+    async def scenario() -> None:
+        assert _steps(await query(filled, "decisions", instrument="sim.btc-usdt-perp")) == [1]
+        assert _steps(await query(filled, "decisions", instrument="btc-usdt-perp")) == [2, 1]
+        assert await query(filled, "decisions", instrument="sim.doge") == []
+
+    asyncio.run(scenario())
+
+
+def test_since_is_the_first_time_and_until_the_first_after(filled: str) -> None:
+    async def scenario() -> None:
+        assert _steps(await query(filled, "decisions", since_ns=AT_NS + 2)) == [3, 2]
+        assert _steps(await query(filled, "decisions", until_ns=AT_NS + 2)) == [1]
+        assert _steps(await query(filled, "decisions", since_ns=AT_NS + 2, until_ns=AT_NS + 3)) == [2]
+
+    asyncio.run(scenario())
+
+
+def test_lineage_goes_by_the_instrument_and_time_of_its_decision(filled: str) -> None:
+    async def scenario() -> None:
+        rows = await query(filled, "lineage", instrument="sim.btc-usdt-perp", until_ns=AT_NS + 2)
+        assert [(row["decision_id"], row["kind"], row["position"]) for row in rows] == [
+            (_id(1).hex(), "opinion", 0),
+            (_id(1).hex(), "context", 1),
+        ]
+        assert rows[0]["opinion_id"] == _id(101).hex()
+        assert rows[1]["context_version"] == 7
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "message"),
+    [
+        ("ticks", {}, "table was 'ticks': choose one of decisions, opinions"),
+        ("accounts", {"instrument": "sim.btc-usdt-perp"}, "accounts are not kept by instrument: leave it out"),
+        ("contexts", {"instrument": "sim.btc-usdt-perp"}, "contexts are not kept by instrument"),
+        ("decisions", {"instrument": ""}, "instrument was ''"),
+        ("decisions", {"instrument": "sim."}, "instrument was 'sim.'"),
+        ("decisions", {"instrument": "a\x00b"}, "instrument was"),
+        ("decisions", {"since_ns": -1}, "since was -1"),
+        ("decisions", {"until_ns": 2**63}, "until was 9223372036854775808"),
+        ("decisions", {"since_ns": 5, "until_ns": 5}, "since was 5, not before until"),
+        ("decisions", {"limit": 0}, "limit was 0: give 1 to 10000"),
+        ("decisions", {"limit": 10_001}, "limit was 10001"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_the_database_is(
+    table: str, arguments: dict[str, str | int], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        asyncio.run(query(NOWHERE, table, **arguments))  # type: ignore[arg-type]
+
+
+def test_a_value_is_never_part_of_the_statement(filled: str) -> None:
+    hostile = "x'; drop table moe_analysis.decisions; --"
+    assert asyncio.run(query(filled, "decisions", instrument=hostile)) == []
+    assert len(asyncio.run(query(filled, "decisions"))) == 3
+
+
+def test_a_query_that_takes_too_long_is_ended_with_advice(filled: str) -> None:
+    async def scenario() -> None:
+        blocking = await asyncpg.connect(filled)
+        try:
+            async with blocking.transaction():
+                await blocking.execute("lock table moe_analysis.decisions in access exclusive mode")
+                with pytest.raises(BadInput, match=r"query of decisions took more than 0.2 s: name an instrument"):
+                    await query(filled, "decisions", timeout_s=0.2)
+        finally:
+            await blocking.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_database_that_is_away_or_empty_is_said_to_be(postgres_url: str) -> None:
+    with pytest.raises(Recoverable, match="PostgreSQL is away"):
+        asyncio.run(query(NOWHERE, "decisions"))
+    with pytest.raises(BadInput, match="run `huracan migrate`"):
+        asyncio.run(query(postgres_url, "decisions"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1772375400000000001", AT_NS + 1),
+        ("2026-03-01T14:30:00Z", AT_NS),
+        ("2026-03-01 14:30", AT_NS),
+        ("2026-03-01T15:30:00+01:00", AT_NS),
+        ("2026-03-01", AT_NS - 52_200 * 10**9),
+        ("2026-03-01T14:30:00.25", AT_NS + 250_000_000),
+        ("2026-03-01T14:30:00.123456789Z", AT_NS + 123_456_789),
+        (" 2026-03-01T14:30:00.1234567Z ", AT_NS + 123_456_700),
+    ],
+)
+def test_times_are_iso_8601_or_nanoseconds(text: str, expected: int) -> None:
+    assert parse_time(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2026-02-30", "1772375400", "1772375400000", "-1", "9" * 30, "14:30", "٣", "1e18"]
+)
+def test_anything_else_is_no_time(text: str) -> None:
+    with pytest.raises(BadInput, match=r"^since was .*ISO 8601"):
+        parse_time(text, "since")
+
+
+def test_a_fraction_finer_than_a_nanosecond_is_no_time() -> None:
+    with pytest.raises(BadInput, match="time was"):
+        parse_time("2026-03-01T14:30:00.1234567890Z")
+
+
+def test_people_see_every_table_with_short_ids_and_readable_times(filled: str) -> None:
+    async def rows() -> dict[str, list[dict[str, Cell]]]:
+        return {name: await query(filled, name) for name in TABLE_NAMES}
+
+    console = Console(width=160, color_system=None)
+    shown = {}
+    for name, found in asyncio.run(rows()).items():
+        with console.capture() as capture:
+            console.print(render(name, found))
+        shown[name] = capture.get()
+    assert "2026-03-01 14:30:00.000" in shown["decisions"]
+    assert "sim.btc-usdt-perp" in shown["decisions"]
+    assert _id(1).hex()[:12] in shown["decisions"]
+    assert _id(1).hex() not in shown["decisions"]
+    assert "0.6250" in shown["decisions"]
+    assert "STALE" in shown["opinions"]
+    assert "60 s" in shown["bars"]
+    assert "99990.50" in shown["accounts"]
+    assert "SELL" in shown["orders"]
+    assert "limit (ticks)" in shown["orders"]
+    assert "SELL" in shown["fills"]
+    assert "mood" in shown["contexts"]
+    assert "mood" in shown["lineage"]
