@@ -5,6 +5,9 @@ BIN := .venv/bin
 DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard libs/pyproject.toml services/*/pyproject.toml cli/pyproject.toml))
 IMAGE := proto/release.binpb
 
+upper = $(shell echo $(1) | tr a-z A-Z)
+given = $(if $($(call upper,$(1))),--$(1) "$($(call upper,$(1)))")
+
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint gen pins release-image demo chaos clean
 
@@ -45,8 +48,8 @@ pins: setup ## write requirements/ from the pyproject.toml files (UPGRADE=1 move
 release-image: ## keep the contracts of this release, for later ones to be compared with
 	CI=true tools/buf build proto --exclude-source-info --output $(IMAGE)
 
-demo: setup ## run the whole system on this machine (RECORDING= HISTORY= NEWS=)
-	$(BIN)/huracan demo $(if $(RECORDING),--recording "$(RECORDING)") $(if $(HISTORY),--history "$(HISTORY)") $(if $(NEWS),--news "$(NEWS)") --out out/demo
+demo: setup ## run the whole system on this machine, live (RECORDING= HISTORY= NEWS= SPEED= LAYOUT=)
+	$(BIN)/huracan demo $(foreach option,recording history news speed layout,$(call given,$(option))) --out out/demo
 
 chaos: setup ## strike the whole system with seeded faults on virtual time (SEED= repeats one)
 	$(BIN)/python -m huracan_cli.chaos $(if $(SEED),--seed $(SEED)) --out out/chaos
