@@ -232,6 +232,20 @@ def test_a_signal_ends_a_process_after_all_that_had_been_sent(
     assert [change.running for change in changes] == [True, False]
 
 
+def test_signals_that_come_until_the_very_end_do_not_make_it_look_like_a_crash(
+    nats_server: Server, tmp_path: Path
+) -> None:
+    _make_streams(nats_server.url)
+    with _hosting(tmp_path, nats_server.url) as hosting:
+        hosting.until("/readyz", 200)
+        until_s = time.monotonic() + WITHIN_S
+        while hosting.process.poll() is None:
+            assert time.monotonic() < until_s, "waited too long"
+            hosting.process.send_signal(signal.SIGTERM)
+            time.sleep(0.001)
+        assert hosting.process.returncode == 0, hosting.log.read_text()
+
+
 def test_metrics_are_what_prometheus_reads(nats_server: Server, tmp_path: Path) -> None:
     _make_streams(nats_server.url)
     with _hosting(tmp_path, nats_server.url) as hosting:

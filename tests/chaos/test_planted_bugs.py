@@ -26,12 +26,18 @@ from huracan_orchestrator.service import Orchestrator
 from huracan_persister.service import Persister
 
 FAULTS = 40
+SEEDS = range(1, 31)
+"""A planted bug shows in about every second of them; numerical libraries decide differently on other processors."""
 
 
 def _turns_red(expected: str) -> None:
-    """Demand that some seed of a few shows the planted bug, by the promise it breaks."""
-    told = [broken for seed in range(1, 7) for broken in run_chaos(seed, FAULTS).broken]
-    assert any(expected in broken for broken in told), told
+    """Demand that some seed shows the planted bug, by the promise it breaks."""
+    told: list[str] = []
+    for seed in SEEDS:
+        told += run_chaos(seed, FAULTS).broken
+        if any(expected in broken for broken in told):
+            return
+    pytest.fail(f"no seed told {expected!r}: {told}")
 
 
 def test_planted_bug_an_unanswered_order_is_sent_again_under_a_new_id(monkeypatch: pytest.MonkeyPatch) -> None:

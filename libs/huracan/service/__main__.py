@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from structlog.typing import Processor
 
 from huracan.errors import BadInput, HuracanError
 from huracan.service.loop import new_event_loop
-from huracan.service.process import Process, failures, first_fault
+from huracan.service.process import STOP_SIGNALS, Process, failures, first_fault
 from huracan.service.settings import ProcessSettings, load
 
 FAILED, UNUSABLE = 1, 2
@@ -88,4 +89,7 @@ def _log(settings: ProcessSettings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the interpreter's end puts the default back for anything but this
+    sys.exit(exit_code)

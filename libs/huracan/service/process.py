@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import structlog
@@ -294,10 +295,19 @@ class Process:
         self._hosted = [HostedService(found, config, settings) for found, config in configured.values()]
 
     async def run(self) -> None:
-        """Serve; raise the failures in a group, BadInput when the port of the endpoint cannot be had."""
+        """Serve; raise the failures in a group, BadInput when the port of the endpoint cannot be had.
+
+        What to do at a signal stays so until the process ends: a stop that comes when all is done already must not look
+        like a crash, and the event loop's own handlers would be taken away with it.
+        """
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+        def stopped(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal module's form
+            with contextlib.suppress(RuntimeError):  # the loop is closed: there is nothing left to stop
+                loop.call_soon_threadsafe(stop.set)
+
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, stop.set)
+            signal.signal(number, stopped)
         endpoint = Endpoint(lambda: [hosted.watched() for hosted in self._hosted])
         try:
             if self.settings.http_port:
@@ -309,8 +319,6 @@ class Process:
                 stopper.cancel()
         finally:
             await endpoint.close()
-            for number in STOP_SIGNALS:
-                loop.remove_signal_handler(number)
 
     async def _stop_in_order(self, stop: asyncio.Event) -> None:
         """Drain one service after the other: what one still has to say, the next still hears."""

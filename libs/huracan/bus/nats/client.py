@@ -26,6 +26,13 @@ class MendedClient(Client):
         if isinstance(self._transport, TcpTransport) and self._transport:
             self._transport._io_writer.transport.abort()  # type: ignore[union-attr]  # noqa: SLF001 - no public way
 
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            self._abort_transport()  # the library would take the next one and leave this one open
+            raise
+
     async def _attempt_reconnect(self) -> None:
         self._abort_transport()
         await super()._attempt_reconnect()
