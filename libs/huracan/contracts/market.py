@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -10,31 +10,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huracan.contracts.huracan.market.v1.market_pb2 import (
+    Anomaly,
+    AnomalyKind,
+    AnomalyPolicy,
     Bar,
+    Evidence,
     InstrumentDefinition,
     InstrumentId,
     InstrumentType,
     NewsItem,
+    Reliability,
+    ReliabilityPart,
     TickBatch,
     TickKind,
 )
-from huracan.ids import news_id, shard_of
+from huracan.ids import derived_id, news_id, shard_of
 
 __all__ = [
+    "FLAG_ANOMALY",
     "FLAG_FIRST",
     "FLAG_UNSYNCED",
+    "FUNDING_UNIT",
+    "MARK_UNIT",
+    "Anomaly",
+    "AnomalyKind",
+    "AnomalyPolicy",
     "Bar",
+    "Evidence",
     "InstrumentDefinition",
     "InstrumentId",
     "InstrumentType",
     "NewsItem",
+    "Reliability",
+    "ReliabilityPart",
     "TickBatch",
     "TickColumns",
     "TickKind",
+    "anomaly",
+    "anomaly_kind_name",
     "bar",
     "instrument_definition",
     "instrument_key",
     "news_item",
+    "reliability",
     "tick_batch",
     "tick_columns",
 ]
@@ -43,6 +61,12 @@ FLAG_FIRST = 1
 """First row of a frame."""
 FLAG_UNSYNCED = 2
 """The row did not change the book: no snapshot yet, or a gap since."""
+FLAG_ANOMALY = 4
+"""The frame is an anomaly, and counts all the same."""
+MARK_UNIT = Decimal("1e-8")
+"""Of mark and index prices in a TickBatch, in the quote asset: they are finer than the increments."""
+FUNDING_UNIT = Decimal("1e-16")
+"""Of funding rates in a TickBatch."""
 
 
 def instrument_key(instrument: InstrumentId) -> str:
@@ -64,6 +88,7 @@ def instrument_definition(
     multiplier: Decimal = Decimal(1),
     definition_version: int = 1,
     valid_from_ns: int = 0,
+    expiry_ns: int = 0,
 ) -> InstrumentDefinition:
     """Return the definition of an instrument whose underlying is its base asset."""
     return InstrumentDefinition(
@@ -79,6 +104,7 @@ def instrument_definition(
         size_increment=str(size_increment),
         multiplier=str(multiplier),
         valid_from_ns=valid_from_ns,
+        expiry_ns=expiry_ns,
     )
 
 
@@ -185,4 +211,60 @@ def news_item(*, source: str, published_ns: int, title: str, underlyings: Sequen
         published_ns=published_ns,
         title=title,
         underlyings=underlyings,
+    )
+
+
+def anomaly_kind_name(kind: AnomalyKind) -> str:
+    """Return the name of a kind of anomaly, as `price_jump`."""
+    return AnomalyKind.Name(kind).removeprefix("ANOMALY_KIND_").lower()
+
+
+def anomaly(
+    *,
+    instrument: InstrumentId,
+    kind: AnomalyKind,
+    policy: AnomalyPolicy,
+    at_ns: int,
+    epoch: int,
+    ingest_seq: int,
+    score: float,
+    threshold: float,
+    evidence: Mapping[str, float],
+) -> Anomaly:
+    """Return an anomaly under an id that is the same whenever it is noticed again."""
+    return Anomaly(
+        anomaly_id=derived_id("anomaly", instrument_key(instrument), epoch, int(kind), ingest_seq, at_ns),
+        instrument=instrument,
+        kind=kind,
+        policy=policy,
+        at_ns=at_ns,
+        epoch=epoch,
+        ingest_seq=ingest_seq,
+        score=score,
+        threshold=threshold,
+        evidence=[Evidence(name=name, value=value) for name, value in evidence.items()],
+    )
+
+
+def reliability(
+    *,
+    instrument: InstrumentId,
+    hour_ns: int,
+    epoch: int,
+    score: float,
+    parts: Sequence[ReliabilityPart],
+    from_ns: int,
+    to_ns: int,
+    frames: int,
+) -> Reliability:
+    """Return the reliability of an instrument's data in an hour."""
+    return Reliability(
+        instrument=instrument,
+        hour_ns=hour_ns,
+        epoch=epoch,
+        score=score,
+        parts=parts,
+        from_ns=from_ns,
+        to_ns=to_ns,
+        frames=frames,
     )

@@ -8,19 +8,27 @@ from huracan.contracts.huracan.market.v1.market_pb2 import InstrumentId
 from huracan.contracts.huracan.ops.v1.ops_pb2 import (
     Count,
     DeadLetter,
+    FeedChanged,
+    FeedState,
     GapDetected,
     ServiceChanged,
     ServiceReport,
     StepAcknowledged,
 )
+from huracan.contracts.market import instrument_key
+from huracan.ids import derived_id
 
 __all__ = [
     "DeadLetter",
+    "FeedChanged",
+    "FeedState",
     "GapDetected",
     "ServiceChanged",
     "ServiceReport",
     "StepAcknowledged",
     "dead_letter",
+    "feed_changed",
+    "feed_state_name",
     "gap_detected",
     "service_changed",
     "service_report",
@@ -75,3 +83,32 @@ def dead_letter(
 ) -> DeadLetter:
     """Return a message that could not be read, whole, with the reason."""
     return DeadLetter(raw=raw, source=source, schema=schema, reason=reason, detail=detail, attempt=attempt, at_ns=at_ns)
+
+
+def feed_state_name(state: FeedState) -> str:
+    """Return the name of a feed's state, as `reconnecting`."""
+    return FeedState.Name(state).removeprefix("FEED_STATE_").lower()
+
+
+def feed_changed(
+    *,
+    instrument: InstrumentId,
+    state: FeedState,
+    provider: str,
+    detail: str,
+    at_ns: int,
+    epoch: int,
+    number: int,
+    attempt: int = 0,
+) -> FeedChanged:
+    """Return what happened to a feed; `number` counts the changes of the instrument within the epoch."""
+    return FeedChanged(
+        change_id=derived_id("feed", instrument_key(instrument), epoch, number),
+        instrument=instrument,
+        state=state,
+        provider=provider,
+        detail=detail,
+        at_ns=at_ns,
+        epoch=epoch,
+        attempt=attempt,
+    )

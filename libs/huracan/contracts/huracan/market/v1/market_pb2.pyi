@@ -24,6 +24,28 @@ class TickKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TICK_KIND_QUOTE: _ClassVar[TickKind]
     TICK_KIND_DEPTH: _ClassVar[TickKind]
     TICK_KIND_SNAPSHOT: _ClassVar[TickKind]
+    TICK_KIND_MARK: _ClassVar[TickKind]
+    TICK_KIND_INDEX: _ClassVar[TickKind]
+    TICK_KIND_FUNDING: _ClassVar[TickKind]
+    TICK_KIND_LIQUIDATION: _ClassVar[TickKind]
+
+class AnomalyKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANOMALY_KIND_UNSPECIFIED: _ClassVar[AnomalyKind]
+    ANOMALY_KIND_PRICE_JUMP: _ClassVar[AnomalyKind]
+    ANOMALY_KIND_SPREAD: _ClassVar[AnomalyKind]
+    ANOMALY_KIND_VOLUME: _ClassVar[AnomalyKind]
+    ANOMALY_KIND_QUOTE_STUFFING: _ClassVar[AnomalyKind]
+    ANOMALY_KIND_FEED_SILENCE: _ClassVar[AnomalyKind]
+    ANOMALY_KIND_BOOK_DESYNC: _ClassVar[AnomalyKind]
+    ANOMALY_KIND_VENUE_DIVERGENCE: _ClassVar[AnomalyKind]
+
+class AnomalyPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANOMALY_POLICY_UNSPECIFIED: _ClassVar[AnomalyPolicy]
+    ANOMALY_POLICY_TAG: _ClassVar[AnomalyPolicy]
+    ANOMALY_POLICY_HOLD: _ClassVar[AnomalyPolicy]
+    ANOMALY_POLICY_DROP: _ClassVar[AnomalyPolicy]
 INSTRUMENT_TYPE_UNSPECIFIED: InstrumentType
 INSTRUMENT_TYPE_SPOT: InstrumentType
 INSTRUMENT_TYPE_LINEAR_PERPETUAL: InstrumentType
@@ -36,6 +58,22 @@ TICK_KIND_TRADE: TickKind
 TICK_KIND_QUOTE: TickKind
 TICK_KIND_DEPTH: TickKind
 TICK_KIND_SNAPSHOT: TickKind
+TICK_KIND_MARK: TickKind
+TICK_KIND_INDEX: TickKind
+TICK_KIND_FUNDING: TickKind
+TICK_KIND_LIQUIDATION: TickKind
+ANOMALY_KIND_UNSPECIFIED: AnomalyKind
+ANOMALY_KIND_PRICE_JUMP: AnomalyKind
+ANOMALY_KIND_SPREAD: AnomalyKind
+ANOMALY_KIND_VOLUME: AnomalyKind
+ANOMALY_KIND_QUOTE_STUFFING: AnomalyKind
+ANOMALY_KIND_FEED_SILENCE: AnomalyKind
+ANOMALY_KIND_BOOK_DESYNC: AnomalyKind
+ANOMALY_KIND_VENUE_DIVERGENCE: AnomalyKind
+ANOMALY_POLICY_UNSPECIFIED: AnomalyPolicy
+ANOMALY_POLICY_TAG: AnomalyPolicy
+ANOMALY_POLICY_HOLD: AnomalyPolicy
+ANOMALY_POLICY_DROP: AnomalyPolicy
 
 class InstrumentId(_message.Message):
     __slots__ = ("venue", "symbol", "definition_version")
@@ -148,3 +186,67 @@ class NewsItem(_message.Message):
     title: str
     underlyings: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, news_id: _Optional[bytes] = ..., source: _Optional[str] = ..., published_ns: _Optional[int] = ..., title: _Optional[str] = ..., underlyings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Evidence(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class Anomaly(_message.Message):
+    __slots__ = ("anomaly_id", "instrument", "kind", "policy", "at_ns", "epoch", "ingest_seq", "score", "threshold", "evidence")
+    ANOMALY_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    INGEST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    anomaly_id: bytes
+    instrument: InstrumentId
+    kind: AnomalyKind
+    policy: AnomalyPolicy
+    at_ns: int
+    epoch: int
+    ingest_seq: int
+    score: float
+    threshold: float
+    evidence: _containers.RepeatedCompositeFieldContainer[Evidence]
+    def __init__(self, anomaly_id: _Optional[bytes] = ..., instrument: _Optional[_Union[InstrumentId, _Mapping]] = ..., kind: _Optional[_Union[AnomalyKind, str]] = ..., policy: _Optional[_Union[AnomalyPolicy, str]] = ..., at_ns: _Optional[int] = ..., epoch: _Optional[int] = ..., ingest_seq: _Optional[int] = ..., score: _Optional[float] = ..., threshold: _Optional[float] = ..., evidence: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ...) -> None: ...
+
+class ReliabilityPart(_message.Message):
+    __slots__ = ("name", "value", "limit", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    limit: float
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., limit: _Optional[float] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class Reliability(_message.Message):
+    __slots__ = ("instrument", "hour_ns", "epoch", "score", "parts", "from_ns", "to_ns", "frames")
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    HOUR_NS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    FROM_NS_FIELD_NUMBER: _ClassVar[int]
+    TO_NS_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    instrument: InstrumentId
+    hour_ns: int
+    epoch: int
+    score: float
+    parts: _containers.RepeatedCompositeFieldContainer[ReliabilityPart]
+    from_ns: int
+    to_ns: int
+    frames: int
+    def __init__(self, instrument: _Optional[_Union[InstrumentId, _Mapping]] = ..., hour_ns: _Optional[int] = ..., epoch: _Optional[int] = ..., score: _Optional[float] = ..., parts: _Optional[_Iterable[_Union[ReliabilityPart, _Mapping]]] = ..., from_ns: _Optional[int] = ..., to_ns: _Optional[int] = ..., frames: _Optional[int] = ...) -> None: ...

@@ -1,11 +1,37 @@
 from huracan.contracts.huracan.market.v1 import market_pb2 as _market_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class FeedState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FEED_STATE_UNSPECIFIED: _ClassVar[FeedState]
+    FEED_STATE_CONNECTED: _ClassVar[FeedState]
+    FEED_STATE_RECONNECTING: _ClassVar[FeedState]
+    FEED_STATE_SILENT: _ClassVar[FeedState]
+    FEED_STATE_FALLBACK: _ClassVar[FeedState]
+    FEED_STATE_RETURNED: _ClassVar[FeedState]
+    FEED_STATE_RATE_LIMITED: _ClassVar[FeedState]
+    FEED_STATE_RESYNCING: _ClassVar[FeedState]
+    FEED_STATE_RESYNCED: _ClassVar[FeedState]
+    FEED_STATE_REFUSED: _ClassVar[FeedState]
+    FEED_STATE_REDEFINED: _ClassVar[FeedState]
+FEED_STATE_UNSPECIFIED: FeedState
+FEED_STATE_CONNECTED: FeedState
+FEED_STATE_RECONNECTING: FeedState
+FEED_STATE_SILENT: FeedState
+FEED_STATE_FALLBACK: FeedState
+FEED_STATE_RETURNED: FeedState
+FEED_STATE_RATE_LIMITED: FeedState
+FEED_STATE_RESYNCING: FeedState
+FEED_STATE_RESYNCED: FeedState
+FEED_STATE_REFUSED: FeedState
+FEED_STATE_REDEFINED: FeedState
 
 class StepAcknowledged(_message.Message):
     __slots__ = ("service", "instrument", "step")
@@ -82,3 +108,23 @@ class ServiceReport(_message.Message):
     at_ns: int
     counts: _containers.RepeatedCompositeFieldContainer[Count]
     def __init__(self, service: _Optional[str] = ..., started_ns: _Optional[int] = ..., at_ns: _Optional[int] = ..., counts: _Optional[_Iterable[_Union[Count, _Mapping]]] = ...) -> None: ...
+
+class FeedChanged(_message.Message):
+    __slots__ = ("change_id", "instrument", "state", "provider", "detail", "at_ns", "epoch", "attempt")
+    CHANGE_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    change_id: bytes
+    instrument: _market_pb2.InstrumentId
+    state: FeedState
+    provider: str
+    detail: str
+    at_ns: int
+    epoch: int
+    attempt: int
+    def __init__(self, change_id: _Optional[bytes] = ..., instrument: _Optional[_Union[_market_pb2.InstrumentId, _Mapping]] = ..., state: _Optional[_Union[FeedState, str]] = ..., provider: _Optional[str] = ..., detail: _Optional[str] = ..., at_ns: _Optional[int] = ..., epoch: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
