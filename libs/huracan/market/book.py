@@ -95,9 +95,11 @@ class Applied(Enum):
 class SyncedBook:
     """An order book that knows whether it is right: bootstrapped from a snapshot, continued without a gap.
 
-    The rule is Binance USD-M's ("How to manage a local order book correctly"): buffer updates; drop those whose final
-    id is below the snapshot's; the first one applied spans the snapshot's id; from then on each `pu` equals the final
-    id before it. Anything else is a gap: the book is dropped and waits for the next snapshot.
+    The rule, in which each venue's own can be said: an update follows when its `previous` is the book's final id, even
+    where it sets that id back (OKX: maintenance) or leaves it (OKX: nothing has changed). After a snapshot that was
+    asked for, the first update may also span the snapshot's id (Binance: "How to manage a local order book correctly");
+    those before it were buffered, and older ones are outdated. A snapshot that came in the stream of updates starts
+    anew (OKX, Bybit). Anything else is a gap: the book is dropped and waits for the next snapshot.
     """
 
     _BUFFER = 4096
@@ -110,19 +112,23 @@ class SyncedBook:
         self._pending: deque[DepthUpdate] = deque(maxlen=self._BUFFER)
         self._awaits_first = False
 
-    def snapshot(self, last_update_id: int, bids: Iterable[Level], asks: Iterable[Level]) -> list[DepthUpdate]:
+    def snapshot(
+        self, last_update_id: int, bids: Iterable[Level], asks: Iterable[Level], *, restart: bool = False
+    ) -> list[DepthUpdate]:
         """Load a snapshot and return the buffered updates, oldest first, for the caller to apply next.
 
         A snapshot older than the book changes nothing. One that the updates do not continue shows as a gap when the
-        first of them is applied.
+        first of them is applied. With `restart` it came in the stream of updates: what came before is past.
         """
-        if self.synced and last_update_id < self.final:
+        if self.synced and last_update_id < self.final and not restart:
             return []
+        if restart:
+            self._pending.clear()
         self.book.clear()
         for side, levels in ((BID, bids), (ASK, asks)):
             for price, size in levels:
                 self.book.set_level(side, price, size)
-        self.final, self.synced, self._awaits_first = last_update_id, True, True
+        self.final, self.synced, self._awaits_first = last_update_id, True, not restart
         pending = list(self._pending)
         self._pending.clear()
         return pending
@@ -132,9 +138,10 @@ class SyncedBook:
         if not self.synced:
             self._pending.append(update)
             return Applied.BUFFERED
-        if update.final < self.final or (update.final == self.final and not self._awaits_first):
+        follows = self._follows(update)
+        if not follows and (update.final < self.final or (update.final == self.final and not self._awaits_first)):
             return Applied.OUTDATED
-        if not self._follows(update):
+        if not follows:
             expected = self.final
             self.drop()
             self._pending.append(update)
