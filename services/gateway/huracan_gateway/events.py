@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
+from huracan.contracts.market import InstrumentDefinition
 from huracan.market.book import DepthUpdate, Level
+
+NO_TIME = 0
+"""Event time of what the venue sends without one; it is not judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +19,7 @@ class Trade:
 
     event_ns: int
     trade_id: int
+    """The venue's number, or 63 bits of its identifier where that is no number."""
     price: int
     size: int
     side: int
@@ -25,6 +31,7 @@ class Quote:
 
     event_ns: int
     update_id: int
+    """Comparable with the `sequence` of depth updates; 0 where the venue numbers neither."""
     bid: int
     bid_size: int
     ask: int
@@ -37,6 +44,10 @@ class Depth:
 
     event_ns: int
     update: DepthUpdate
+    sequence: int = 0
+    """Place among quotes, where that is another number than the update's final id; 0: it is that id."""
+    checksum: int | None = None
+    """Of the book after this update, as the venue computes it (adapter.checksum)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,41 @@ class Snapshot:
     last_update_id: int
     bids: Sequence[Level]
     asks: Sequence[Level]
+    restart: bool = False
+    """It came in the stream of updates, which goes on from it whatever was before; else it was asked for."""
+    sequence: int = 0
+    checksum: int | None = None
 
 
-Event = Trade | Quote | Depth | Snapshot
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Mark price, index price and funding, as far as told."""
+
+    event_ns: int
+    mark: Decimal | None = None
+    """In the quote asset."""
+    index: Decimal | None = None
+    funding_rate: Decimal | None = None
+    """Per funding period: 0.0001 is one basis point."""
+    next_funding_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Liquidation:
+    """A position that the venue has closed by force; side +1 when the closing order bought."""
+
+    event_ns: int
+    price: int
+    size: int
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """The instrument as the venue defines it now: version 1, whichever version it has here."""
+
+    event_ns: int
+    definition: InstrumentDefinition
+
+
+Event = Trade | Quote | Depth | Snapshot | Mark | Liquidation | Defined

@@ -24,6 +24,8 @@ class Reason(StrEnum):
     CROSSED = "crossed"
     OUT_OF_ORDER = "out_of_order"
     DUPLICATE = "duplicate"
+    FAR_OFF_PRICE = "far_off_price"
+    ANOMALY = "anomaly"
 
 
 class Rejected(Exception):

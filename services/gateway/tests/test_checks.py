@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huracan_gateway.binance_usdm.data import Decoder
 from huracan_gateway.book_check import BookCheck
 from huracan_gateway.events import Quote
 from huracan_gateway.instrument import Instrument
@@ -153,11 +152,11 @@ def test_the_book_of_the_real_recording_is_the_venues_at_every_update() -> None:
     if not RECORDING.exists():
         pytest.skip(f"needs {RECORDING}")
     head = read_head(RECORDING)
-    decoder, skew = Decoder(head.definition), SkewEstimator()
-    instrument = Instrument(head.definition, epoch=1, batch_rows=4_096)
+    decoder, skew = head.adapter.decoder(head.definition), SkewEstimator()
+    instrument = Instrument(head.definition, epoch=1, batch_rows=4_096, adapter=head.adapter)
     kinds = Counter[str]()
     for sequence, line in enumerate(read_lines(RECORDING), 1):
-        kind, event = decoder.decode(line.raw)
+        kind, (event,) = decoder.decode(line.raw)
         kinds[kind] += 1
         skew.observe(event.event_ns, line.recv_ns)
         instrument.take(event, recv_ns=line.recv_ns, ingest_seq=sequence)

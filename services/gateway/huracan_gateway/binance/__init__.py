@@ -1,0 +1,1 @@
+"""What the three markets of Binance share: USD-M futures, COIN-M futures, spot."""

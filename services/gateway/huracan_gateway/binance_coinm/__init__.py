@@ -1,0 +1,1 @@
+"""Binance COIN-M futures."""

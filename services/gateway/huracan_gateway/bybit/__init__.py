@@ -1,0 +1,1 @@
+"""Bybit futures: perpetual and dated, linear and inverse."""

@@ -1,0 +1,1 @@
+"""OKX futures: perpetual swaps and dated futures, linear and inverse."""
