@@ -1,0 +1,1 @@
+"""Live venues: one way to connect, wait, retry and count, for every adapter."""
