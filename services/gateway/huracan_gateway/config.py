@@ -8,6 +8,22 @@ from pydantic import PositiveFloat, PositiveInt
 
 from huracan.config import Config
 from huracan.sim.market import SimulatedMarketConfig
+from huracan_gateway.live.config import LiveConfig
+from huracan_gateway.quality import QualityConfig
+
+
+class FeedConfig(LiveConfig):
+    """One instrument that is read from its venue as it trades."""
+
+    history: Path | None = None
+    """Bars to warm its windows; without them they are asked for at the venue."""
+    standby_for: str = ""
+    """`venue:symbol` of another feed of this gateway: this one is read only while that one is silent. Empty: always."""
+
+    @property
+    def name(self) -> str:
+        """Return `venue:symbol`."""
+        return f"{self.venue}:{self.symbol}"
 
 
 class GatewayConfig(Config):
@@ -17,6 +33,8 @@ class GatewayConfig(Config):
     """Frames to play."""
     simulated: SimulatedMarketConfig | None = None
     """Market to play when there is no recording."""
+    feeds: tuple[FeedConfig, ...] = ()
+    """Instruments to read live, when there is neither; all of shards that this gateway owns."""
     lockstep_services: tuple[str, ...] = ()
     """Services that must acknowledge a step before the next is published: a replay. Empty: steps close on the clock."""
     history: Path | None = None
@@ -31,3 +49,7 @@ class GatewayConfig(Config):
     """An instrument without a frame for this long closes no more steps until the next frame (SEMANTICS: Step)."""
     max_event_age_s: PositiveInt = 60
     """A frame whose event time is further than this from ours, after the skew estimate, has an impossible time."""
+    resync_after_ms: PositiveInt = 5_000
+    """A book that is not in step for this long is asked for again; below 1,000 an answer on its way is asked twice."""
+    quality: QualityConfig = QualityConfig()
+    """What is asked of the data."""

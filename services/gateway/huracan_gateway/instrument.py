@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from huracan.bus import subjects
-from huracan.clock import MINUTE_NS, STEP_NS, step_close, step_of, step_open
+from huracan.clock import MILLISECOND_NS, MINUTE_NS, STEP_NS, step_close, step_of, step_open
 from huracan.contracts.context import ContextRef
 from huracan.contracts.features import FeatureRow, FeatureWindow, feature_row, feature_window
 from huracan.contracts.market import (
+    FLAG_ANOMALY,
     FLAG_FIRST,
     FLAG_UNSYNCED,
+    FUNDING_UNIT,
+    MARK_UNIT,
+    Anomaly,
+    AnomalyPolicy,
     Bar,
     InstrumentDefinition,
+    Reliability,
     TickBatch,
     TickColumns,
     TickKind,
+    anomaly,
+    anomaly_kind_name,
     tick_batch,
 )
 from huracan.contracts.ops import GapDetected, gap_detected
@@ -28,14 +37,23 @@ from huracan.features.micro import MICRO, MicroState
 from huracan.features.window import WindowBuffer
 from huracan.market.bars import BarBuilder
 from huracan.market.book import ASK, BID, Applied, Level, SyncedBook
+from huracan_gateway.adapter import Adapter, Checksum, TradeIds
+from huracan_gateway.anomaly import AnomalyDetector, Found
 from huracan_gateway.book_check import BookCheck
-from huracan_gateway.events import Depth, Event, Quote, Snapshot, Trade
+from huracan_gateway.events import Depth, Event, Liquidation, Mark, Quote, Snapshot, Trade
+from huracan_gateway.quality import QualityConfig
 from huracan_gateway.reject import Reason, Rejected
+from huracan_gateway.reliability import ReliabilityMeter
+from huracan_gateway.validate import PriceBand
 
 FEATURE_DEPTH = 5
 """Levels a side that features read."""
 _TRADE, _QUOTE = TickKind.TICK_KIND_TRADE, TickKind.TICK_KIND_QUOTE
 _DEPTH, _SNAPSHOT = TickKind.TICK_KIND_DEPTH, TickKind.TICK_KIND_SNAPSHOT
+_MARK, _INDEX = TickKind.TICK_KIND_MARK, TickKind.TICK_KIND_INDEX
+_FUNDING, _LIQUIDATION = TickKind.TICK_KIND_FUNDING, TickKind.TICK_KIND_LIQUIDATION
+TRADES_REMEMBERED = 16_384
+"""Trades that are known again where the venue's ids have no order: more than a reconnect can bring a second time."""
 _NONE: list[Level] = [(0, 0)]
 """The one row of a snapshot without levels: being its first, it clears the book."""
 BAR_INTERVALS = {subjects.BAR_1M: MINUTE_NS, subjects.BAR_15M: 15 * MINUTE_NS}
@@ -90,7 +108,15 @@ class ClosedStep:
 class Instrument:
     """Everything the gateway knows of one instrument within one epoch."""
 
-    def __init__(self, definition: InstrumentDefinition, *, epoch: int, batch_rows: int) -> None:
+    def __init__(
+        self,
+        definition: InstrumentDefinition,
+        *,
+        epoch: int,
+        batch_rows: int,
+        adapter: Adapter,
+        quality: QualityConfig | None = None,
+    ) -> None:
         self.definition = definition
         self.book = SyncedBook()
         self.check = BookCheck()
@@ -99,6 +125,13 @@ class Instrument:
         """Full batches of ticks, for the log."""
         self.gaps: list[GapDetected] = []
         """Broken sequences, for whoever watches."""
+        self.anomalies: list[Anomaly] = []
+        """What was out of the ordinary, for whoever watches."""
+        self.reliability: list[Reliability] = []
+        """Hours that have ended."""
+        quality = quality or QualityConfig()
+        self.meter = ReliabilityMeter(definition, quality.reliability, epoch=epoch)
+        self._quality = quality
         self.next_step: int | None = None
         """The step that closes next; None while no step closes."""
         self.last_frame_ns = 0
@@ -118,6 +151,24 @@ class Instrument:
         self._last_quote_id = 0
         self._frames_digest = bytes(32)
         self._rested = False
+        self._trade_ids = adapter.trade_ids
+        self._quotes_repeat = adapter.quotes_repeat
+        self._recent_trades: set[int] = set()
+        self._oldest_trades: deque[int] = deque()
+        self._checksum: Checksum | None = adapter.checksum(definition) if adapter.checksum is not None else None
+        self._detector = AnomalyDetector(definition, quality.anomalies)
+        self._band = PriceBand(definition, quality.validation)
+        self._sequenced = 0
+        self._flags = 0
+        self._held_until_ns = 0
+        self._takes: dict[type[Event], Callable[[Any, int, int], None]] = {
+            Quote: self._quote,
+            Trade: self._trade,
+            Depth: self._depth,
+            Snapshot: self._snapshot,
+            Mark: self._mark,
+            Liquidation: self._liquidation,
+        }
 
     def observe_from(self, ns: int) -> None:
         """Bars that open at or after this receive time are whole."""
@@ -127,15 +178,8 @@ class Instrument:
     def take(self, event: Event, *, recv_ns: int, ingest_seq: int) -> None:
         """Take one event; raise Rejected, with nothing changed, when it contradicts what came before or itself."""
         synced = self.book.synced
-        match event:
-            case Quote():
-                self._quote(event, recv_ns, ingest_seq)
-            case Trade():
-                self._trade(event, recv_ns, ingest_seq)
-            case Depth():
-                self._depth(event, recv_ns, ingest_seq)
-            case Snapshot():
-                self._snapshot(event, recv_ns, ingest_seq)
+        self._flags = 0
+        self._takes[type(event)](event, recv_ns, ingest_seq)
         self.last_frame_ns = recv_ns
         self.last_ingest_seq = ingest_seq
         if self.next_step is None and self.book.synced:
@@ -148,16 +192,54 @@ class Instrument:
         if len(self._columns) >= self._batch_rows:
             self.flush(recv_ns)
 
+    def _judge(self, event: Event, recv_ns: int, ingest_seq: int) -> None:
+        """Refuse what cannot be; tell what is out of the ordinary, and do about it what the policy says."""
+        self._band.check(event, recv_ns)
+        for found in self._detector.judge(event, recv_ns):
+            self._tell(found, recv_ns, ingest_seq)
+        for kind in self._detector.active:
+            policy = self._quality.anomalies.policy_of(kind)
+            if policy == AnomalyPolicy.ANOMALY_POLICY_DROP and isinstance(event, Trade | Quote):
+                raise Rejected(Reason.ANOMALY, f"{anomaly_kind_name(kind)} is dropped here")
+            self._flags = FLAG_ANOMALY
+
+    def _tell(self, found: Found, at_ns: int, ingest_seq: int) -> AnomalyPolicy:
+        policy = self._quality.anomalies.policy_of(found.kind)
+        if policy == AnomalyPolicy.ANOMALY_POLICY_HOLD:
+            self._held_until_ns = at_ns + self._quality.hold_ms * MILLISECOND_NS
+        self.counts[f"anomalies.{anomaly_kind_name(found.kind)}"] += 1
+        self.anomalies.append(
+            anomaly(
+                instrument=self.definition.id,
+                kind=found.kind,
+                policy=policy,
+                at_ns=at_ns,
+                epoch=self._epoch,
+                ingest_seq=ingest_seq,
+                score=found.score,
+                threshold=found.threshold,
+                evidence=found.evidence,
+            )
+        )
+        return policy
+
+    def diverged(self, found: Found, at_ns: int) -> None:
+        """Tell that this instrument has left those of its kind at other venues."""
+        self._tell(found, at_ns, self.last_ingest_seq)
+
     def bind(self, recv_ns: int, raw: bytes) -> None:
         """Chain a frame that was taken into the digest that later windows carry."""
         self._frames_digest = sha256(self._frames_digest + recv_ns.to_bytes(8, "big") + raw).digest()
+        self.meter.frame(recv_ns)
 
     def _quote(self, quote: Quote, recv_ns: int, ingest_seq: int) -> None:
         if min(quote.bid, quote.ask, quote.bid_size, quote.ask_size) <= 0:
             raise Rejected(Reason.NOT_POSITIVE, f"best bid or ask was {quote}")
         if quote.bid >= quote.ask:
             raise Rejected(Reason.CROSSED, f"best bid was {quote.bid}, best ask {quote.ask}, in price increments")
-        self._in_order("u", quote.update_id, self._last_quote_id)
+        if quote.update_id and not (self._quotes_repeat and quote.update_id == self._last_quote_id):
+            self._in_order("update id", quote.update_id, self._last_quote_id)
+        self._judge(quote, recv_ns, ingest_seq)
         self._last_quote_id = quote.update_id
         self._micro.quote(quote.bid, quote.bid_size, quote.ask, quote.ask_size)
         self.check.quoted(quote)
@@ -168,17 +250,30 @@ class Instrument:
         if min(trade.price, trade.size) <= 0:
             raise Rejected(Reason.NOT_POSITIVE, f"price was {trade.price}, size {trade.size}, in increments")
         last = self._last_trade_id
-        if last is not None:
-            self._in_order("t", trade.trade_id, last)
-            if trade.trade_id > last + 1:
-                self._gap("trade", last + 1, trade.trade_id, recv_ns, ingest_seq, "trades are missing; carried on")
+        if self._trade_ids is TradeIds.NAMES:
+            self._remember(trade.trade_id)
+        elif last is not None:
+            self._in_order("trade id", trade.trade_id, last)
+        self._judge(trade, recv_ns, ingest_seq)
+        if last is not None and trade.trade_id > last + 1 and self._trade_ids is TradeIds.CONTIGUOUS:
+            self._gap("trade", last + 1, trade.trade_id, recv_ns, ingest_seq, "trades are missing; carried on")
         self._last_trade_id = trade.trade_id
+        self._sequenced += 1
+        self.meter.trade(trade.price, recv_ns)
         self._micro.trade(trade.price, trade.size, trade.side, recv_ns)
         for bars in self.bars:
             bars.builder.trade(recv_ns, trade.price, trade.size)
         level = [(trade.price, trade.size)]
         bought, sold = (level, []) if trade.side == BID else ([], level)
         self._rows(ingest_seq, trade.event_ns, recv_ns, trade.trade_id, _TRADE, 0, bought, sold)
+
+    def _remember(self, trade_id: int) -> None:
+        if trade_id in self._recent_trades:
+            raise Rejected(Reason.DUPLICATE, f"trade {trade_id:016x} was taken before")
+        self._recent_trades.add(trade_id)
+        self._oldest_trades.append(trade_id)
+        if len(self._oldest_trades) > TRADES_REMEMBERED:
+            self._recent_trades.discard(self._oldest_trades.popleft())
 
     def _in_order(self, field: str, was: int, last: int) -> None:
         if was <= last:
@@ -187,6 +282,7 @@ class Instrument:
 
     def _depth(self, depth: Depth, recv_ns: int, ingest_seq: int) -> None:
         update = depth.update
+        self._judge(depth, recv_ns, ingest_seq)
         try:
             applied = self.book.apply(update)
         except SequenceGap as gap:
@@ -194,24 +290,31 @@ class Instrument:
             self._lost("depth", gap.expected, gap.was, recv_ns, ingest_seq)
         if applied is Applied.OUTDATED:
             raise Rejected(Reason.DUPLICATE, f"u was {update.final}, the book is at {self.book.final}")
+        self._sequenced += 1
         if applied is Applied.APPLIED:
-            self._updated(recv_ns, ingest_seq)
+            self._updated(depth.sequence or update.final, depth.checksum, recv_ns, ingest_seq)
         flag = 0 if self.book.synced else FLAG_UNSYNCED
         self._rows(ingest_seq, depth.event_ns, recv_ns, update.final, _DEPTH, flag, update.bids, update.asks)
 
     def _snapshot(self, snapshot: Snapshot, recv_ns: int, ingest_seq: int) -> None:
         known = self.book.synced and snapshot.last_update_id < self.book.final
-        if known:
+        if known and not snapshot.restart:
             raise Rejected(Reason.OUT_OF_ORDER, f"lastUpdateId was {snapshot.last_update_id}, behind {self.book.final}")
         best_bid = max((price for price, size in snapshot.bids if size), default=0)
         best_ask = min((price for price, size in snapshot.asks if size), default=best_bid + 1)
         if best_bid >= best_ask:
             raise Rejected(Reason.CROSSED, f"best bid was {best_bid}, best ask {best_ask}, in price increments")
         self.counts["snapshots"] += 1
-        for update in self.book.snapshot(snapshot.last_update_id, snapshot.bids, snapshot.asks):
+        pending = self.book.snapshot(snapshot.last_update_id, snapshot.bids, snapshot.asks, restart=snapshot.restart)
+        if snapshot.restart:
+            self.check.lost()
+            self._last_quote_id = 0  # the venue may count from the beginning again
+        if snapshot.checksum is not None and not self._verified(snapshot.checksum, recv_ns, ingest_seq):
+            return
+        for update in pending:
             try:
                 if self.book.apply(update) is Applied.APPLIED:
-                    self._updated(recv_ns, ingest_seq)
+                    self._updated(update.final, None, recv_ns, ingest_seq)
             except SequenceGap as gap:
                 self._lost("depth", gap.expected, gap.was, recv_ns, ingest_seq)
         if self.book.synced:
@@ -222,14 +325,47 @@ class Instrument:
         bids, asks = self.book.book.levels()
         self._rows(ingest_seq, event_ns, recv_ns, self.book.final, _SNAPSHOT, 0, bids if bids or asks else _NONE, asks)
 
-    def _updated(self, recv_ns: int, ingest_seq: int) -> None:
+    def _verified(self, checksum: int, recv_ns: int, ingest_seq: int) -> bool:
+        """Return whether the book is the venue's by its own checksum; drop it where it is not."""
+        if self._checksum is None:
+            return True
+        self.counts["checksums"] += 1
+        own = self._checksum(self.book.book)
+        if own == checksum:
+            return True
+        self.counts["checksums.wrong"] += 1
+        self.book.drop()
+        self._lost("depth", own, checksum, recv_ns, ingest_seq, "checksum was another; book dropped")
+        return False
+
+    def _updated(self, sequence: int, checksum: int | None, recv_ns: int, ingest_seq: int) -> None:
+        if checksum is not None and not self._verified(checksum, recv_ns, ingest_seq):
+            return
         bid, ask = self.book.book.best_bid(), self.book.book.best_ask()
         if bid is not None and ask is not None and bid[0] >= ask[0]:
             self.book.drop()
             self._lost("depth", bid[0], ask[0], recv_ns, ingest_seq, "best bid was not below best ask; book dropped")
             return
-        self.check.updated(self.book.final, (bid, ask))
+        self.check.updated(sequence, (bid, ask))
         self._depth_features()
+
+    def _mark(self, mark: Mark, recv_ns: int, ingest_seq: int) -> None:
+        rows = (
+            (_MARK, mark.mark, MARK_UNIT, 0),
+            (_INDEX, mark.index, MARK_UNIT, 0),
+            (_FUNDING, mark.funding_rate, FUNDING_UNIT, mark.next_funding_ns),
+        )
+        for kind, value, unit, size in rows:
+            if value is not None:
+                level = [(int(value / unit), size)]
+                self._rows(ingest_seq, mark.event_ns, recv_ns, 0, kind, 0, level, [])
+
+    def _liquidation(self, liquidation: Liquidation, recv_ns: int, ingest_seq: int) -> None:
+        if min(liquidation.price, liquidation.size) <= 0:
+            raise Rejected(Reason.NOT_POSITIVE, f"liquidation was {liquidation}")
+        level = [(liquidation.price, liquidation.size)]
+        bought, sold = (level, []) if liquidation.side == BID else ([], level)
+        self._rows(ingest_seq, liquidation.event_ns, recv_ns, 0, _LIQUIDATION, 0, bought, sold)
 
     def _depth_features(self) -> None:
         book = self.book.book
@@ -246,12 +382,14 @@ class Instrument:
     ) -> None:
         """Let every reader of the log lose the book too."""
         self._gap(stream, expected, was, recv_ns, ingest_seq, action)
+        self._tell(self._detector.desynced(expected, was), recv_ns, ingest_seq)
         self._micro.lost_book()
         self.check.lost()
         self._rows(ingest_seq, recv_ns, recv_ns, 0, _SNAPSHOT, 0, _NONE, [])
 
     def _gap(self, stream: str, expected: int, was: int, recv_ns: int, ingest_seq: int, action: str) -> None:
         self.counts[f"gaps.{stream}"] += 1
+        self.meter.lost(max(was - expected, 1) if stream == "trade" else 1, 0)
         self.gaps.append(
             gap_detected(
                 instrument=self.definition.id,
@@ -282,6 +420,7 @@ class Instrument:
         columns.recv_ns.extend([recv_ns] * count)
         columns.venue_seq.extend([venue_seq] * count)
         columns.kind.extend([kind] * count)
+        flags |= self._flags
         columns.flags.extend([flags | FLAG_FIRST, *[flags] * (count - 1)][:count])
         columns.side.extend([BID] * len(bids) + [ASK] * len(asks))
         for levels in (bids, asks):
@@ -310,6 +449,11 @@ class Instrument:
         step = self.next_step
         close_ns = step_close(step)
         self.next_step = step + 1
+        for found in self._detector.elapsed(close_ns, self.last_frame_ns):
+            self._tell(found, close_ns, 0)
+        self.meter.lost(0, self._sequenced)
+        self._sequenced = 0
+        self.reliability += self.meter.close_through(close_ns)
         self.flush(close_ns)
         values = self._micro.close(close_ns)
         first, last = self._first_ingest_seq, self.last_ingest_seq
@@ -346,7 +490,7 @@ class Instrument:
             first_ingest_seq=self._windows.first_ingest_seq,
             last_ingest_seq=self._windows.last_ingest_seq,
             last_frame_ns=self.last_frame_ns,
-            book_synced=self.book.synced,
+            book_synced=self.book.synced and close_ns > self._held_until_ns,
             best_bid=bid[0] if bid else 0,
             best_ask=ask[0] if ask else 0,
             expected_contexts=contexts,

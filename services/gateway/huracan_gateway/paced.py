@@ -15,8 +15,8 @@ from huracan.clock import MILLISECOND_NS, NANOSECONDS
 from huracan.contracts.market import InstrumentDefinition
 from huracan.market.book import DepthUpdate, Level
 from huracan.ports import Clock
-from huracan_gateway.binance_usdm.data import Decoder
-from huracan_gateway.events import Depth, Snapshot
+from huracan_gateway.adapter import Adapter
+from huracan_gateway.events import NO_TIME, Depth, Snapshot
 from huracan_gateway.recording import Line
 from huracan_gateway.reject import Rejected
 
@@ -29,6 +29,10 @@ SNAPSHOT_LEVELS = 1_000
 UPDATES_KEPT = 4_096
 """Depth updates kept until the first snapshot; the oldest go first."""
 _END = Line(2**63, b"")
+_OF_THE_BOOK = (b"@depth", b"lastUpdateId", b"books", b"orderbook")
+"""Only frames with one of these texts can be about the book: the others are not worth decoding twice."""
+
+_Texts = list[tuple[str, str]]
 
 
 class PacedFeed:
@@ -41,8 +45,10 @@ class PacedFeed:
     A feed that is first asked when the tape has run for more than `LATE_NS` skips what was due before: nobody listened.
     """
 
-    def __init__(self, lines: Callable[[], Iterator[Line]], definition: InstrumentDefinition, clock: Clock) -> None:
-        self.definition = definition
+    def __init__(
+        self, lines: Callable[[], Iterator[Line]], adapter: Adapter, definition: InstrumentDefinition, clock: Clock
+    ) -> None:
+        self.adapter, self.definition = adapter, definition
         self.skipped = 0
         """Lines that came before anybody listened, refused ones included."""
         self._open = lines
@@ -50,7 +56,7 @@ class PacedFeed:
         self._tape = _with_due_times(lines())
         self._next: tuple[int, Line] | None = None
         self._begun = False
-        self._book = VenueBook(definition)
+        self._book = VenueBook(adapter, definition)
         self._asked = False
         self._handed = 0
         self._stamp_ns = 0
@@ -80,6 +86,9 @@ class PacedFeed:
         """
         await self._begin()
         self._asked = self._book.known
+
+    async def aclose(self) -> None:
+        """Do nothing: the tape is closed when it is read."""
 
     async def _begin(self) -> None:
         if self._begun:
@@ -119,6 +128,25 @@ def _with_due_times(lines: Iterator[Line]) -> Iterator[tuple[int, Line]]:
         yield due_ns, line
 
 
+def _binance(symbol: str, event_ms: int, final: int, bids: _Texts, asks: _Texts) -> dict[str, object]:  # noqa: ARG001 - one form of all
+    return {"lastUpdateId": final, "E": event_ms, "T": event_ms, "bids": bids, "asks": asks}
+
+
+def _okx(symbol: str, event_ms: int, final: int, bids: _Texts, asks: _Texts) -> dict[str, object]:
+    four = [[[*level, "0", "1"] for level in side] for side in (asks, bids)]
+    data = {"asks": four[0], "bids": four[1], "ts": str(event_ms), "prevSeqId": -1, "seqId": final}
+    return {"arg": {"channel": "books", "instId": symbol}, "action": "snapshot", "data": [data]}
+
+
+def _bybit(symbol: str, event_ms: int, final: int, bids: _Texts, asks: _Texts) -> dict[str, object]:
+    data = {"s": symbol, "b": bids, "a": asks, "u": final, "seq": 0}
+    return {"topic": f"orderbook.200.{symbol}", "type": "snapshot", "ts": event_ms, "data": data}
+
+
+_FORMS = {"okx": _okx, "bybit": _bybit}
+"""How a venue tells its whole book; Binance's markets are alike."""
+
+
 class _Resting(NamedTuple):
     size: int
     since: int
@@ -132,10 +160,12 @@ class VenueBook:
     tape cannot be known: the book goes on without it, and where that leaves a bid at or above an ask the newer stands.
     """
 
-    def __init__(self, definition: InstrumentDefinition) -> None:
+    def __init__(self, adapter: Adapter, definition: InstrumentDefinition) -> None:
         self.known = False
         """Whether there was a snapshot to begin with."""
-        self._decoder = Decoder(definition)
+        self._form = _FORMS.get(adapter.venue, _binance)
+        self._symbol = definition.venue_symbol
+        self._decoder = adapter.decoder(definition)
         self._price_increment = Decimal(definition.price_increment)
         self._size_increment = Decimal(definition.size_increment)
         self._bids: dict[int, _Resting] = {}
@@ -146,20 +176,22 @@ class VenueBook:
 
     def take(self, line: Line, recv_ns: int) -> None:
         """Take a line of the tape; whatever is no depth update and no snapshot, or is damaged, changes nothing."""
-        if line.rejected is not None or not (b"@depth" in line.raw or b"lastUpdateId" in line.raw):
+        if line.rejected is not None or not any(mark in line.raw for mark in _OF_THE_BOOK):
             return
         try:
-            _, event = self._decoder.decode(line.raw)
+            _, events = self._decoder.decode(line.raw)
         except Rejected:
             return
-        match event:
-            case Depth() if self.known:
-                self._apply(event.update)
-            case Depth():
-                self._before.append(event.update)
-            case Snapshot() if event.last_update_id >= self._final:
-                self._load(event)
-        self._venue_ahead_ns = event.event_ns - recv_ns
+        for event in events:
+            match event:
+                case Depth() if self.known:
+                    self._apply(event.update)
+                case Depth():
+                    self._before.append(event.update)
+                case Snapshot() if event.restart or event.last_update_id >= self._final:
+                    self._load(event)
+            if event.event_ns != NO_TIME:
+                self._venue_ahead_ns = event.event_ns - recv_ns
 
     def _load(self, snapshot: Snapshot) -> None:
         self.known = True
@@ -171,7 +203,7 @@ class VenueBook:
         self._before.clear()
 
     def _apply(self, update: DepthUpdate) -> None:
-        if update.final > self._final:
+        if update.final > self._final or update.previous == self._final:
             self._set(update.final, update.bids, update.asks)
 
     def _set(self, final: int, bids: Iterable[Level], asks: Iterable[Level]) -> None:
@@ -190,15 +222,8 @@ class VenueBook:
         """
         bids, asks = self._uncrossed()
         event_ms = (at_ns + self._venue_ahead_ns) // MILLISECOND_NS
-        return msgspec.json.encode(
-            {
-                "lastUpdateId": self._final,
-                "E": event_ms,
-                "T": event_ms,
-                "bids": self._texts(self._bids, bids),
-                "asks": self._texts(self._asks, asks),
-            }
-        )
+        told = self._texts(self._bids, bids), self._texts(self._asks, asks)
+        return msgspec.json.encode(self._form(self._symbol, event_ms, self._final, *told))
 
     def _uncrossed(self) -> tuple[list[int], list[int]]:
         bids, asks = deque(sorted(self._bids, reverse=True)), deque(sorted(self._asks))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import IO, cast
 from huracan.clock import NANOSECONDS
 from huracan.contracts.market import InstrumentDefinition
 from huracan.errors import BadInput
-from huracan_gateway.binance_usdm import data as venue
-from huracan_gateway.binance_usdm.data import Decoder
+from huracan_gateway import venues
+from huracan_gateway.adapter import Adapter
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import implied_increment
 
@@ -77,8 +77,9 @@ def _line(text: bytes) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a recording is about: its one instrument and its first receive time."""
+    """What a recording is about: its venue, its one instrument and its first receive time."""
 
+    adapter: Adapter
     definition: InstrumentDefinition
     first_recv_ns: int
 
@@ -86,36 +87,71 @@ class Head:
 def read_head(path: Path) -> Head:
     """Return what a recording is about.
 
-    The increments are those of its first order book snapshot, which lists hundreds of neighbouring prices. Raises
-    BadInput, in one sentence, for a recording of another venue or one without a snapshot.
+    The instrument is what the venue said of it, where that was recorded, else what the first order book snapshot
+    implies, which lists hundreds of neighbouring prices. Raises BadInput, in one sentence, for a recording of a venue
+    that is not read, or one with neither.
     """
-    symbol, snapshot, foreign, refused = None, None, None, None
+    found = _Found()
     for line in islice(read_lines(path), HEAD_LINES):
-        if line.rejected:
-            refused = refused or line.rejected
-            continue
-        try:
-            named = venue.symbol_of(line.raw)
-            frame = venue.parse(line.raw)
-        except Rejected as error:
-            refused = refused or error
-            foreign = foreign or venue.foreign_venue(line.raw)
-            continue
-        if named is None and frame.lastUpdateId is not None:
-            snapshot = snapshot or frame
-        elif named and not venue.foreign_venue(line.raw):
-            symbol = symbol or named
-        else:
-            foreign = foreign or venue.foreign_venue(line.raw)
-        if symbol and snapshot:
+        if found.take(line):
             break
-    definition = _definition(path, symbol, snapshot, foreign, refused)
-    return Head(definition, _first_recv_ns(path, definition))
+    adapter, definition = _defined(path, found)
+    return Head(adapter, definition, _first_recv_ns(path, adapter, definition))
 
 
-def _first_recv_ns(path: Path, definition: InstrumentDefinition) -> int:
+class _Found:
+    """What the first lines of a recording tell."""
+
+    def __init__(self) -> None:
+        self.adapter: Adapter | None = None
+        self.symbol: str | None = None
+        self.levels: Sequence[tuple[str, str]] = ()
+        self.definition: InstrumentDefinition | None = None
+        self.foreign: str | None = None
+        self.refused: Rejected | None = None
+
+    def take(self, line: Line) -> bool:
+        """Take a line and return whether all is known."""
+        if line.rejected is not None:
+            self.refused = self.refused or line.rejected
+            return False
+        adapter = self.adapter or venues.owner(line.raw)
+        if adapter is None or not adapter.owns(line.raw):
+            self.foreign = self.foreign or venues.foreign(line.raw, adapter.venue if adapter else "")
+            self.refused = self.refused or Rejected(Reason.UNKNOWN_STREAM, f"began with {line.raw[:60]!r}")
+            return False
+        self.adapter = adapter
+        try:
+            self.definition = adapter.defines(line.raw)
+            self.symbol = self.symbol or adapter.symbol_of(line.raw)
+            self.levels = self.levels or adapter.levels(line.raw) or ()
+        except Rejected as rejected:
+            self.refused = self.refused or rejected
+        return self.definition is not None or bool(self.symbol and self.levels)
+
+
+def _defined(path: Path, found: _Found) -> tuple[Adapter, InstrumentDefinition]:
+    if found.adapter is not None and found.definition is not None:
+        return found.adapter, found.definition
+    if found.adapter is None or found.symbol is None:
+        what = f"it looks like {found.foreign}" if found.foreign else None
+        what = what or (f"its first fault: {found.refused}" if found.refused else "it is empty")
+        raise BadInput(f"recording {path} has no frame of {', '.join(venues.ADAPTERS)}, the venues read here: {what}")
+    try:
+        prices = implied_increment(price for price, _ in found.levels)
+        sizes = implied_increment(size for _, size in found.levels)
+        return found.adapter, found.adapter.implied(found.symbol, str(prices), str(sizes))
+    except (ArithmeticError, ValueError) as error:
+        told = "there is none in its first lines"
+        why = f"its snapshot is damaged ({type(error).__name__})" if found.levels else told
+        raise BadInput(f"recording {path} needs an order book snapshot to begin with: {why}") from None
+    except Rejected as error:
+        raise BadInput(f"recording {path}: {error}") from None
+
+
+def _first_recv_ns(path: Path, adapter: Adapter, definition: InstrumentDefinition) -> int:
     """Return the receive time of the first line that can be read; a refused one tells no time."""
-    decoder = Decoder(definition)
+    decoder = adapter.decoder(definition)
     for line in read_lines(path):
         try:
             if line.rejected is None and decoder.decode(line.raw):
@@ -123,25 +159,3 @@ def _first_recv_ns(path: Path, definition: InstrumentDefinition) -> int:
         except Rejected:
             continue
     raise BadInput(f"recording {path} has no line that can be read")
-
-
-def _definition(
-    path: Path,
-    symbol: str | None,
-    snapshot: venue.Frame | None,
-    foreign: str | None,
-    refused: Rejected | None,
-) -> InstrumentDefinition:
-    if symbol is None:
-        what = f"it looks like {foreign}" if foreign else f"its first fault: {refused}" if refused else "it is empty"
-        raise BadInput(f"recording {path} has no frame of {venue.VENUE}, the one venue read here: {what}")
-    levels = [*snapshot.bids, *snapshot.asks] if snapshot else []
-    try:
-        prices = implied_increment(price for price, _ in levels)
-        sizes = implied_increment(size for _, size in levels)
-        return venue.definition(symbol, prices, sizes)
-    except (ArithmeticError, ValueError) as error:
-        why = "there is none in its first lines" if not levels else f"its snapshot is damaged ({type(error).__name__})"
-        raise BadInput(f"recording {path} needs an order book snapshot to begin with: {why}") from None
-    except Rejected as error:
-        raise BadInput(f"recording {path}: {error}") from None

@@ -4,293 +4,303 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from pathlib import Path
+from collections.abc import Sequence
 
+import structlog
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.outbox import Outbox
-from huracan.clock import MILLISECOND_NS, NANOSECONDS, STEP_NS, step_close, step_open
+from huracan.clock import NANOSECONDS
 from huracan.contracts.context import Context, ContextRef, context_name
 from huracan.contracts.features import FeatureWindow
-from huracan.contracts.market import NewsItem, TickBatch, instrument_key
-from huracan.contracts.ops import ServiceChanged, StepAcknowledged, dead_letter
+from huracan.contracts.market import InstrumentDefinition, NewsItem, TickBatch, instrument_key
+from huracan.contracts.ops import FeedState, ServiceChanged, StepAcknowledged
+from huracan.errors import Fatal
 from huracan.ids import derived_id
-from huracan.market.history import load_history
 from huracan.market.news import load_news
 from huracan.ports import Ports
 from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import LAST, Service
 from huracan.ticklog.writer import LogWriter
-from huracan_gateway.binance_usdm.data import Decoder
-from huracan_gateway.config import GatewayConfig
-from huracan_gateway.events import Event
-from huracan_gateway.feed import Feed
+from huracan_gateway.anomaly import DivergenceDetector
+from huracan_gateway.channel import NAME, Channel, next_version
+from huracan_gateway.config import FeedConfig, GatewayConfig
+from huracan_gateway.feed import Feed, Source
 from huracan_gateway.instrument import Instrument
-from huracan_gateway.recording import Line
-from huracan_gateway.reject import Reason, Rejected
-from huracan_gateway.skew import SkewEstimator
+from huracan_gateway.live.feed import LiveFeed
 
-NAME = "gateway"
-HISTORY_BARS = 512
-"""Bars of history read: a window of 64, and what the slowest feature of its first row needs before it."""
+logger = structlog.get_logger()
+
 VERSIONS_KEPT = 8
+CHANGES_KEPT = 4_096
+"""Changes of feeds that wait to be told; past it the oldest are not."""
 
 
 class Gateway(Service):
-    """Run one feed. Single writer of its shard: every message carries its epoch."""
+    """Run feeds, a channel each. Single writer of its shard: every message carries its epoch."""
 
-    def __init__(self, config: GatewayConfig, feed: Feed, ports: Ports) -> None:
+    def __init__(self, config: GatewayConfig, sources: Sequence[Source], ports: Ports) -> None:
         super().__init__(NAME)
-        self.skew = SkewEstimator()
-        self.instrument: Instrument | None = None
+        self.clock = ports.clock
+        self.epoch = 1
+        self.channels: dict[str, Channel] = {}
+        """By instrument key."""
         self._config = config
-        self._feed = feed
+        self._sources = sources
         self._ports = ports
-        self._definition = feed.definition
-        self._key = instrument_key(feed.definition.id)
-        self._decoder = Decoder(feed.definition)
         self._writer = LogWriter(ports, NAME)
         self._outbox = Outbox(ports)
         self._dead_letters = DeadLetters(ports, NAME, self.counts)
         self._contexts: dict[tuple[str, str], deque[Context]] = {}
-        self._news: deque[NewsItem] = deque()
-        self._epoch = 1
-        self._last_recv_ns = -1
-        self._step = 0
-        self._closing = asyncio.Lock()
-        self._acknowledged: dict[str, int] = {}
+        self._news: deque[NewsItem] | None = None
+        self._acknowledged: dict[tuple[str, str], int] = {}
         self._announced: dict[str, ServiceChanged] = {}
         self._running: set[str] = set()
         self._progress = asyncio.Event()
-        self._warm_windows: list[tuple[str, FeatureWindow]] = []
-        self._waiting: asyncio.Task[object] | None = None
+        self._changes: asyncio.Queue[tuple[Channel, FeedState, str, str, int]] = asyncio.Queue(CHANGES_KEPT)
+        self._silent: dict[str, asyncio.Event] = {}
+        self._back: dict[str, asyncio.Event] = {}
         self._stopped = False
 
+    @property
+    def instrument(self) -> Instrument | None:
+        """Return the first instrument, once it is known."""
+        return next((channel.instrument for channel in self.channels.values()), None)
+
     async def run(self) -> None:
-        """Play the feed to its end, or until cancelled."""
-        last = await self._ports.log.last(subjects.TICKS_TOPIC, self._key)
-        if last is not None and isinstance(last.message, TickBatch):
-            self._epoch = last.message.epoch + 1
-        self.instrument = Instrument(self._definition, epoch=self._epoch, batch_rows=self._config.batch_rows)
+        """Play every feed to its end, or until cancelled."""
+        feeds = [await source() for source in self._sources]
+        try:
+            await self._run(feeds)
+        finally:
+            for feed in feeds:
+                await feed.aclose()
+
+    async def _run(self, feeds: Sequence[Feed]) -> None:
+        for feed in feeds:
+            await self._recall(feed)
+        divergence = DivergenceDetector(self._config.quality.anomalies)
+        for feed in feeds:
+            channel = Channel(feed, self._config, self, divergence)
+            self.channels[channel.key] = channel
+        for channel in self.channels.values():
+            alike = {key: other for key, other in self.channels.items() if _alike(channel, other)}
+            channel.beside(alike if len(alike) > 1 else {})
+            self._attach(channel)
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._listen()), tasks.create_task(self._writer.run())]
-            closing = []
-            await self._claim(self.instrument)
+            background = [
+                tasks.create_task(self._listen()),
+                tasks.create_task(self._writer.run()),
+                tasks.create_task(self._tell_changes()),
+            ]
+            for channel in self.channels.values():
+                await channel.claim()
+            await self._writer.drained()
             await self.listening(self._ports)
             await self._wait_for_services()
-            if not self._config.lockstep_services:
-                closing.append(tasks.create_task(self._close_on_the_clock(self.instrument)))
-            await self._play(self.instrument)
-            async with self._closing:  # so that none is cancelled between a step and what it gives
-                for task in closing:
-                    task.cancel()
+            async with asyncio.TaskGroup() as playing:
+                for channel in self.channels.values():
+                    playing.create_task(self._play(channel))
             await self._writer.drained()
+            await self._changes.join()
+            await self._outbox.flush()
             for task in background:
                 task.cancel()
 
+    async def _recall(self, feed: Feed) -> None:
+        """Take up the epoch and the version of the definition after those in the log."""
+        last = await self._ports.log.last(subjects.TICKS_TOPIC, instrument_key(feed.definition.id))
+        if last is None or not isinstance(last.message, TickBatch):
+            return
+        self.epoch = max(self.epoch, last.message.epoch + 1)
+        feed.definition = next_version(last.message.instrument, feed.definition, last.message.watermark_ns)
+
+    async def _play(self, channel: Channel) -> None:
+        """Play a channel: from the beginning, or whenever the one it stands by for is silent."""
+        async with asyncio.TaskGroup() as tasks:
+            closing = None
+            if not self._config.lockstep_services:
+                closing = tasks.create_task(channel.close_on_the_clock(), name=f"close {channel.key}")
+            primary = self._primary(channel)
+            if primary is None:
+                await self._play_while_it_can(channel)
+            else:
+                await self._stand_by(channel, primary)
+            await channel.finished_closing()  # so that none is cancelled between a step and what it gives
+            if closing is not None:
+                closing.cancel()
+
+    async def _play_while_it_can(self, channel: Channel) -> None:
+        """Play a channel; where there are others, one whose feed is refused for good ends alone."""
+        try:
+            await channel.play()
+        except Fatal as refused:
+            if len(self.channels) == 1:
+                raise
+            self.counts["feeds.refused"] += 1
+            logger.error("gateway.feed_refused", instrument=channel.key, error=str(refused))
+
+    def _settings(self, channel: Channel) -> FeedConfig | None:
+        return next(
+            (
+                feed
+                for feed in self._config.feeds
+                if (feed.venue, feed.symbol) == (channel.feed.adapter.venue, channel.definition.venue_symbol)
+            ),
+            None,
+        )
+
+    def _primary(self, channel: Channel) -> Channel | None:
+        settings = self._settings(channel)
+        if settings is None or not settings.standby_for:
+            return None
+        for other in self.channels.values():
+            found = self._settings(other)
+            if found is not None and found.name == settings.standby_for:
+                return other
+        return None
+
+    async def _stand_by(self, channel: Channel, primary: Channel) -> None:
+        """Play a channel whenever its primary is silent, until that is back: each time on a new connection."""
+        silent, back = self._silent[primary.key], self._back[primary.key]
+        source = self._sources[list(self.channels).index(channel.key)]
+        while True:
+            await silent.wait()
+            if self._stopped:
+                return
+            self._note(primary, FeedState.FEED_STATE_FALLBACK, channel.key, f"{primary.key} is silent")
+            playing = asyncio.create_task(channel.play(), name=f"stand by {channel.key}")
+            returned = asyncio.create_task(back.wait())
+            await asyncio.wait([playing, returned], return_when=asyncio.FIRST_COMPLETED)
+            if playing.done():
+                returned.cancel()
+                playing.result()
+                return
+            await channel.interrupt(playing)
+            self._note(primary, FeedState.FEED_STATE_RETURNED, "websocket", f"{channel.key} stands by again")
+            channel.feed = await source()
+            self._attach(channel)
+
+    def _attach(self, channel: Channel) -> None:
+        """Hear what happens to a live feed."""
+        self._silent[channel.key], self._back[channel.key] = asyncio.Event(), asyncio.Event()
+        settings = self._settings(channel)
+        if settings is not None:
+            channel.history = settings.history
+        if not isinstance(channel.feed, LiveFeed):
+            return
+        channel.fetched = list(channel.feed.bars)
+
+        def changed(state: FeedState, provider: str, detail: str, attempt: int) -> None:
+            silent, back = self._silent[channel.key], self._back[channel.key]
+            if state == FeedState.FEED_STATE_SILENT:
+                silent.set()
+                back.clear()
+            elif state == FeedState.FEED_STATE_RETURNED:
+                back.set()
+                silent.clear()
+            self._note(channel, state, provider, detail, attempt)
+
+        channel.feed.on_change = changed
+
+    def _note(self, channel: Channel, state: FeedState, provider: str, detail: str, attempt: int = 0) -> None:
+        """Have a change told after those before it."""
+        if self._changes.full():
+            self._changes.get_nowait()
+            self._changes.task_done()
+            self.counts["feed.untold"] += 1
+        self._changes.put_nowait((channel, state, provider, detail, attempt))
+
+    async def _tell_changes(self) -> None:
+        while True:
+            channel, state, provider, detail, attempt = await self._changes.get()
+            await channel.changed(state, provider, detail, attempt)
+            self._changes.task_done()
+
     def stop(self) -> None:
-        """Take no more frames: the run ends as at the end of the feed."""
+        """Take no more frames: the run ends as at the end of the feeds."""
         self._stopped = True
-        if self._waiting is not None:
-            self._waiting.cancel()
+        for channel in self.channels.values():
+            channel.stop()
+        for silent in self._silent.values():
+            silent.set()
 
     def report(self) -> Counter[str]:
-        """Return everything that was counted, of the instrument too, and the newest skew and quote."""
+        """Return everything that was counted; where there are several instruments, of each too, under its key."""
         report = Counter(self.counts)
-        if self.instrument is not None:
-            check, last = self.instrument.check, self.instrument.check.last_quote
-            report.update(self.instrument.counts)
-            report["frames_missed"] = self._feed.skipped
-            report.update({"book.compared": check.compared, "book.matched": check.matched})
-            report[f"{LAST}skew_ns"] = self.skew.skew_ns() if self.skew.known else 0
-            report[f"{LAST}bid"], report[f"{LAST}ask"] = (last.bid, last.ask) if last is not None else (0, 0)
+        for channel in self.channels.values():
+            counted = channel.report()
+            for name, count in counted.items():
+                if name.startswith(LAST):
+                    report.setdefault(name, count)
+                else:
+                    report[name] += count
+                if len(self.channels) > 1:
+                    last = LAST if name.startswith(LAST) else ""
+                    report[f"{last}{channel.key}/{name.removeprefix(LAST)}"] = count
         return report
 
-    async def _claim(self, instrument: Instrument) -> None:
-        """Take the epoch with an empty batch: whoever starts after any message of this epoch finds it in the log."""
-        instrument.flush(0)
-        await self._hand_on(instrument)
-        await self._writer.drained()
+    # What channels are given.
 
-    async def _play(self, instrument: Instrument) -> None:
-        await self._feed.request_snapshot()
-        while (line := await self._next_line()) is not None:
-            kind, frame = self._read(line)
-            if not isinstance(frame, Rejected):
-                if self._last_recv_ns < 0:
-                    await self._begin(instrument, line.recv_ns)
-                self._last_recv_ns = line.recv_ns
-                await self._close_through(instrument, line.recv_ns)
-            self.counts["frames_in"] += 1
-            if kind is not None:
-                self.counts[f"frames.{kind}"] += 1
-            try:
-                self._take(instrument, line, frame)
-            except Rejected as rejected:
-                await self._refuse(line, rejected)
-            await self._hand_on(instrument)
-        instrument.check.finish()
-        instrument.flush(self._last_recv_ns + 1)
-        await self._hand_on(instrument)
+    async def log(self, topic: str, key: str, message: Message, record_id: bytes) -> None:
+        """Put a record into the log, in order."""
+        await self._writer.put(topic, key, message, record_id=record_id)
 
-    async def _next_line(self) -> Line | None:
-        """Wait for the next line; None at the end of the feed, and once stopped."""
-        if self._stopped:
-            return None
-        self._waiting = task = asyncio.current_task()
-        try:
-            return await self._feed.next_line()
-        except asyncio.CancelledError:
-            if task is not None and self._asked_to_stop() and not task.uncancel():
-                return None
-            raise
-        finally:
-            self._waiting = None
-
-    def _asked_to_stop(self) -> bool:
-        return self._stopped
-
-    async def _begin(self, instrument: Instrument, first_recv_ns: int) -> None:
-        """Warm what is slow with what was known before the first frame."""
-        instrument.observe_from(first_recv_ns)
-        if self._config.news is not None:
-            horizon_ns = first_recv_ns - int(self._config.news_max_age_h * 3600 * NANOSECONDS)
-            items = load_news(self._config.news)
-            self._news.extend(item for item in items if item.published_ns >= horizon_ns)
-            self.counts["news.too_old"] += len(items) - len(self._news)
-        if self._config.history is not None:
-            self._warm(instrument, self._config.history, first_recv_ns)
-
-    def _warm(self, instrument: Instrument, path: Path, first_recv_ns: int) -> None:
-        bars = next(bars for bars in instrument.bars if bars.name == subjects.BAR_15M)
-        history = load_history(
-            path,
-            instrument=self._definition.id,
-            interval_ns=bars.interval_ns,
-            before_ns=first_recv_ns,
-            last=HISTORY_BARS,
-        )
-        windows = [bars.push(bar, last_frame_ns=first_recv_ns) for bar in history]
-        self.counts["history_bars"] = len(windows)
-        if windows and windows[-1] is not None:
-            self._warm_windows.append((bars.name, windows[-1]))
-
-    def _read(self, line: Line) -> tuple[str | None, Event | Rejected]:
-        """Return the kind of a line and what it says, or why it is refused: only one that is not tells the time."""
-        kind = None
-        try:
-            if line.rejected is not None:
-                raise line.rejected
-            if line.recv_ns < self._last_recv_ns:
-                was = f"receive time was {line.recv_ns} after {self._last_recv_ns}"
-                raise Rejected(Reason.RECEIVE_TIME_BACKWARDS, was)
-            kind, event = self._decoder.decode(line.raw)
-            self._check_time(event.event_ns, line.recv_ns)
-        except Rejected as rejected:
-            return kind, rejected
-        return kind, event
-
-    def _take(self, instrument: Instrument, line: Line, frame: Event | Rejected) -> None:
-        if isinstance(frame, Rejected):
-            raise frame
-        instrument.take(frame, recv_ns=line.recv_ns, ingest_seq=self.counts["frames_in"])
-        instrument.bind(line.recv_ns, line.raw)
-        self.counts["ticks_logged"] += 1
-
-    def _check_time(self, event_ns: int, recv_ns: int) -> None:
-        """Refuse an event time that no clock difference seen so far explains."""
-        if self.skew.known:
-            apart_s = abs(recv_ns - event_ns - self.skew.skew_ns()) / NANOSECONDS
-            if apart_s > self._config.max_event_age_s:
-                raise Rejected(Reason.IMPOSSIBLE_TIME, f"E was {apart_s:.0f} s from ours after skew correction")
-        self.skew.observe(event_ns, recv_ns)
-
-    async def _refuse(self, line: Line, rejected: Rejected) -> None:
-        self.counts[f"rejected.{rejected.reason}"] += 1
-        letter = dead_letter(
-            raw=line.raw,
-            source=self._key,
-            schema="frame",
-            reason=rejected.reason,
-            detail=rejected.detail,
-            attempt=1,
-            at_ns=max(line.recv_ns, 0),
-        )
-        record_id = derived_id("dead-letter", self._key, self._epoch, self.counts["frames_in"])
-        await self._writer.put(subjects.dead_letters(subjects.TICKS_TOPIC), self._key, letter, record_id=record_id)
-
-    async def _hand_on(self, instrument: Instrument) -> None:
-        """Send what an event gave rise to: full batches to the log, broken sequences to whoever watches."""
-        batches, instrument.batches = instrument.batches, []
-        for batch in batches:
-            record_id = derived_id("ticks", self._key, batch.epoch, batch.batch)
-            await self._writer.put(subjects.TICKS_TOPIC, self._key, batch, record_id=record_id)
-        gaps, instrument.gaps = instrument.gaps, []
-        for gap in gaps:
-            await self._ports.bus.publish(subjects.ops(NAME, "gap"), gap, epoch=self._epoch)
-            if gap.stream == "depth":
-                await self._feed.request_snapshot()
-
-    async def _close_on_the_clock(self, instrument: Instrument) -> None:
-        """Close steps when their time is over."""
-        clock = self._ports.clock
-        while True:
-            step = instrument.next_step
-            close_ns = step_close(step) if step is not None else (clock.now_ns() // STEP_NS + 1) * STEP_NS
-            await clock.sleep_until(close_ns)
-            await self._close_through(instrument, close_ns)
-
-    async def _close_through(self, instrument: Instrument, now_ns: int) -> None:
-        """Close every step that ends at or before a receive time, empty ones included, until the feed is silent."""
-        async with self._closing:  # steps are published in order, whoever closes them: a frame or the clock
-            while instrument.next_step is not None and step_close(instrument.next_step) <= now_ns:
-                close_ns = step_close(instrument.next_step)
-                if close_ns - instrument.last_frame_ns > self._config.inactive_after_ms * MILLISECOND_NS:
-                    instrument.rest()
-                    return
-                await self._close_step(instrument, instrument.next_step)
-
-    async def _close_step(self, instrument: Instrument, step: int) -> None:
-        if self._config.lockstep_services:
-            await self._ports.clock.sleep_until(step_close(step))
-        closed = instrument.close(self._in_force(step_open(step)))
-        await self._hand_on(instrument)
-        record_id = derived_id("row", self._key, closed.row.feature_set, self._epoch, step)
-        await self._writer.put(subjects.FEATURES_TOPIC, self._key, closed.row, record_id=record_id)
-        await self._publish_news(step_close(step))
-        for name, window in [*self._warm_windows, *closed.bars]:
-            await self._publish_bars(name, window)
-        self._warm_windows.clear()
-        self.counts["windows"] += 1
-        self._step = step
-        subject = subjects.features(subjects.MICRO, self._definition)
-        await self._ports.bus.publish(subject, closed.window, epoch=self._epoch)
-        await self._wait_for_all(step)
-
-    async def _publish_bars(self, name: str, window: FeatureWindow) -> None:
-        self.counts[f"windows.{name}"] += 1
-        message_id = derived_id("bars", self._key, name, self._epoch, window.step)
-        await self._outbox.put(
-            subjects.features(name, self._definition), window, message_id=message_id, epoch=self._epoch
-        )
+    async def tell(self, event: str, message: Message, message_id: bytes | None = None) -> None:
+        """Publish what watches want to know, acknowledged where it has an id."""
+        subject = subjects.ops(NAME, event)
+        if message_id is None:
+            await self._ports.bus.publish(subject, message, epoch=self.epoch)
+            return
+        await self._outbox.put(subject, message, message_id=message_id, epoch=self.epoch)
         await self._outbox.flush()
 
-    async def _publish_news(self, now_ns: int) -> None:
+    async def window(self, name: str, definition: InstrumentDefinition, window: FeatureWindow) -> None:
+        """Publish a window: of steps best effort, of bars acknowledged."""
+        subject = subjects.features(name, definition)
+        if name == subjects.MICRO:
+            await self._ports.bus.publish(subject, window, epoch=self.epoch)
+            return
+        message_id = derived_id("bars", instrument_key(definition.id), name, self.epoch, window.step)
+        await self._outbox.put(subject, window, message_id=message_id, epoch=self.epoch)
+        await self._outbox.flush()
+
+    async def news(self, now_ns: int) -> None:
+        """Publish the headlines that came out before a time."""
+        if self._config.news is None:
+            return
+        if self._news is None:
+            items = load_news(self._config.news)
+            horizon_ns = now_ns - int(self._config.news_max_age_h * 3600 * NANOSECONDS)
+            self._news = deque(item for item in items if item.published_ns >= horizon_ns)
+            self.counts["news.too_old"] += len(items) - len(self._news)
         while self._news and self._news[0].published_ns < now_ns:
             item = self._news.popleft()
             self.counts["news"] += 1
-            await self._outbox.put(subjects.news(item.source), item, message_id=item.news_id, epoch=self._epoch)
+            await self._outbox.put(subjects.news(item.source), item, message_id=item.news_id, epoch=self.epoch)
         await self._outbox.flush()
 
-    def _in_force(self, open_ns: int) -> list[ContextRef]:
-        """Return the newest versions of the instrument's contexts that count for a step that opens then."""
-        keys = (self._key, self._definition.underlying)
+    def in_force(self, open_ns: int, definition: InstrumentDefinition) -> list[ContextRef]:
+        """Return the newest versions of an instrument's contexts that count for a step that opens then."""
+        keys = (instrument_key(definition.id), definition.underlying)
         refs = []
         for _, versions in sorted(item for item in self._contexts.items() if item[0][1] in keys):
             effective = [context.ref for context in versions if context.effective_from_ns <= open_ns]
             refs += effective[-1:]
         return refs
+
+    async def stepped(self, key: str, step: int) -> None:
+        """In a replay, return once every running service has acknowledged the step."""
+        while any(
+            self._acknowledged.get((service, key), 0) < step
+            for service in self._config.lockstep_services
+            if service in self._running
+        ):
+            self._progress.clear()
+            await self._progress.wait()
+
+    # What services say.
 
     async def _listen(self) -> None:
         inbox = self._ports.bus.inbox()
@@ -313,14 +323,14 @@ class Gateway(Service):
                 newest = versions[-1] if versions else None
                 if newest is None or (message.epoch >= newest.epoch and message.ref.version > newest.ref.version):
                     versions.append(message)
-            case StepAcknowledged() if message.instrument == self._definition.id:
-                self._done(message.service, message.step)
+            case StepAcknowledged():
+                self._done(message.service, instrument_key(message.instrument), message.step)
             case ServiceChanged():
                 self._changed(message)
         self._progress.set()
 
-    def _done(self, service: str, step: int) -> None:
-        self._acknowledged[service] = max(step, self._acknowledged.get(service, 0))
+    def _done(self, service: str, key: str, step: int) -> None:
+        self._acknowledged[service, key] = max(step, self._acknowledged.get((service, key), 0))
 
     def _changed(self, change: ServiceChanged) -> None:
         known = self._announced.get(change.service)
@@ -329,7 +339,8 @@ class Gateway(Service):
         self._announced[change.service] = change
         if change.running:
             self._running.add(change.service)
-            self._done(change.service, self._step)  # it began to listen after the window of this step
+            for key, channel in self.channels.items():
+                self._done(change.service, key, channel.step)  # it began to listen after the window of this step
         else:
             self._running.discard(change.service)
 
@@ -339,12 +350,7 @@ class Gateway(Service):
             self._progress.clear()
             await self._progress.wait()
 
-    async def _wait_for_all(self, step: int) -> None:
-        """In a replay, return once every running service has acknowledged the step."""
-        while any(
-            self._acknowledged.get(service, 0) < step
-            for service in self._config.lockstep_services
-            if service in self._running
-        ):
-            self._progress.clear()
-            await self._progress.wait()
+
+def _alike(one: Channel, other: Channel) -> bool:
+    """Return whether two instruments should trade near one price."""
+    return (one.definition.underlying, one.definition.quote) == (other.definition.underlying, other.definition.quote)

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from huracan.bus import subjects
 from huracan.bus.access import Access
 from huracan.errors import BadInput
 from huracan.ports import Ports
 from huracan.service.service import ServiceSpec
+from huracan_gateway.channel import NAME
 from huracan_gateway.config import GatewayConfig
-from huracan_gateway.feed import Feed, RecordingFeed, recorded, simulated
+from huracan_gateway.feed import RecordingFeed, Source, opened, recorded, simulated
+from huracan_gateway.live.open import open_feed
 from huracan_gateway.paced import PacedFeed
-from huracan_gateway.service import NAME, Gateway
+from huracan_gateway.service import Gateway
 
 
 def _make(config: GatewayConfig, ports: Ports) -> Gateway:
-    return Gateway(config, _feed(config, ports), ports)
+    return Gateway(config, _sources(config, ports), ports)
 
 
-def _feed(config: GatewayConfig, ports: Ports) -> Feed:
-    """Return what is played: in a replay as fast as it is acknowledged, else when the clock says so."""
+def _sources(config: GatewayConfig, ports: Ports) -> Sequence[Source]:
+    """Return what is played: in a replay as fast as it is acknowledged, else when the clock says so, or as it comes."""
     if config.recording is not None and config.lockstep_services:
-        return RecordingFeed(config.recording)
+        return [opened(RecordingFeed(config.recording))]
     if config.recording is not None:
         tape = recorded(config.recording)
     elif config.simulated is not None:
         tape = simulated(config.simulated)
+    elif config.feeds:
+        return [partial(open_feed, feed, ports) for feed in config.feeds]
     else:
-        raise BadInput("gateway: neither recording nor simulated was set: there is nothing to play")
-    return PacedFeed(tape.lines, tape.definition, ports.clock)
+        raise BadInput("gateway: none of recording, simulated and feeds was set: there is nothing to play")
+    return [opened(PacedFeed(tape.lines, tape.adapter, tape.definition, ports.clock))]
 
 
 def _access(config: GatewayConfig) -> Access:  # noqa: ARG001 - the spec's form

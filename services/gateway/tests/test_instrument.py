@@ -17,14 +17,14 @@ from huracan.contracts.features import window_matrix
 from huracan.contracts.market import FLAG_FIRST, FLAG_UNSYNCED, Bar, TickBatch, TickKind, bar, tick_columns
 from huracan.features.micro import MICRO
 from huracan.market.book import ASK, BID, DepthUpdate, Level, OrderBook
-from huracan_gateway.binance_usdm.data import definition
+from huracan_gateway.binance_usdm.adapter import ADAPTER
 from huracan_gateway.events import Depth, Event, Quote, Snapshot, Trade
 from huracan_gateway.instrument import Bars, ClosedStep, Instrument
 from huracan_gateway.reject import Reason, Rejected
 
 NS = 10**9
 START = step_open(step_of(1_723_161_255 * NS))
-BTCUSDT = definition("BTCUSDT", Decimal("0.10"), Decimal("0.001"))
+BTCUSDT = ADAPTER.implied("BTCUSDT", "0.10", "0.001")
 DEPTH, SNAPSHOT = TickKind.TICK_KIND_DEPTH, TickKind.TICK_KIND_SNAPSHOT
 
 
@@ -64,7 +64,7 @@ class Feed:
     """Feed an instrument, one millisecond of receive time after the other."""
 
     def __init__(self, *, batch_rows: int = 10_000) -> None:
-        self.instrument = Instrument(BTCUSDT, epoch=7, batch_rows=batch_rows)
+        self.instrument = Instrument(BTCUSDT, epoch=7, batch_rows=batch_rows, adapter=ADAPTER)
         self.recv_ns = START
         self.sequence = 0
         self.final = 100
@@ -270,12 +270,12 @@ def test_missing_trades_are_told_and_the_next_ones_taken() -> None:
         (Quote(4, 6, 0, 1, 11, 1), Reason.NOT_POSITIVE, "bid=0"),
         (Quote(4, 6, 10, 0, 11, 1), Reason.NOT_POSITIVE, "bid_size=0"),
         (Quote(4, 6, 10, 1, 11, 0), Reason.NOT_POSITIVE, "ask_size=0"),
-        (Quote(4, 5, 10, 1, 11, 1), Reason.DUPLICATE, "u was 5 after 5"),
-        (Quote(4, 4, 10, 1, 11, 1), Reason.OUT_OF_ORDER, "u was 4 after 5"),
+        (Quote(4, 5, 10, 1, 11, 1), Reason.DUPLICATE, "update id was 5 after 5"),
+        (Quote(4, 4, 10, 1, 11, 1), Reason.OUT_OF_ORDER, "update id was 4 after 5"),
         (Trade(3, 6, 10, 0, 1), Reason.NOT_POSITIVE, "size 0"),
         (Trade(3, 6, 0, 1, 1), Reason.NOT_POSITIVE, "price was 0"),
-        (Trade(3, 5, 10, 1, 1), Reason.DUPLICATE, "t was 5 after 5"),
-        (Trade(3, 3, 10, 1, 1), Reason.OUT_OF_ORDER, "t was 3 after 5"),
+        (Trade(3, 5, 10, 1, 1), Reason.DUPLICATE, "trade id was 5 after 5"),
+        (Trade(3, 3, 10, 1, 1), Reason.OUT_OF_ORDER, "trade id was 3 after 5"),
         (Depth(1, DepthUpdate(99, 100, 98, [(9, 9)], [])), Reason.DUPLICATE, "u was 100, the book is at 101"),
         (Depth(1, DepthUpdate(101, 101, 100, [(9, 9)], [])), Reason.DUPLICATE, "u was 101"),
         (Snapshot(2, 100, [(1, 1)], []), Reason.OUT_OF_ORDER, "lastUpdateId was 100, behind 101"),

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from itertools import pairwise, takewhile
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from huracan.ports import Clock, Ports
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.market import SimulatedMarketConfig, write_recording
 from huracan.sim.world import World
-from huracan_gateway.binance_usdm.data import Decoder, definition
+from huracan_gateway.binance_usdm.adapter import ADAPTER
 from huracan_gateway.config import GatewayConfig
 from huracan_gateway.events import Depth, Snapshot
-from huracan_gateway.feed import Feed, Tape, recorded, simulated
+from huracan_gateway.feed import Feed, Tape, opened, recorded, simulated
 from huracan_gateway.paced import LINES_AT_ONCE, SNAPSHOT_LEVELS, PacedFeed, VenueBook
 from huracan_gateway.recording import Line
 from huracan_gateway.reject import Reason, Rejected
@@ -35,7 +34,7 @@ RECORDING = Path(__file__).resolve().parents[4] / "shared/data/ticks/hftbacktest
 NS = 10**9
 MS = 10**6
 START = 1_723_161_255 * NS
-BTCUSDT = definition("BTCUSDT", Decimal("0.10"), Decimal("0.001"))
+BTCUSDT = ADAPTER.implied("BTCUSDT", "0.10", "0.001")
 AHEAD_MS = 1_270
 """The venue's clock before ours."""
 MARKET = SimulatedMarketConfig(seed=11, duration_s=12.0, regime_switch_s=4.0, clock_skew_ms=AHEAD_MS)
@@ -75,7 +74,7 @@ def on_clock(main: Callable[[VirtualClock], Awaitable[None]], *, late_ms: int = 
 
 
 def feed_of(lines: Sequence[Line], clock: Clock) -> PacedFeed:
-    return PacedFeed(lambda: iter(lines), BTCUSDT, clock)
+    return PacedFeed(lambda: iter(lines), ADAPTER, BTCUSDT, clock)
 
 
 async def rest(feed: PacedFeed) -> list[Line]:
@@ -107,7 +106,7 @@ class DroppingFeed(PacedFeed):
     """A connection to a venue that loses one depth update."""
 
     def __init__(self, tape: Tape, clock: Clock, *, lost: int) -> None:
-        super().__init__(tape.lines, tape.definition, clock)
+        super().__init__(tape.lines, tape.adapter, tape.definition, clock)
         self._lost = lost
         self._updates = 0
 
@@ -142,13 +141,17 @@ class Played:
         assert self.gateway.instrument is not None
         return self.gateway.instrument.check.compared, self.gateway.instrument.check.ratio
 
+    @property
+    def skew_ns(self) -> int:
+        return next(iter(self.gateway.channels.values())).skew.skew_ns()
+
     def count(self, name: str) -> int:
         assert self.gateway.instrument is not None
-        return self.gateway.counts[name] + self.gateway.instrument.counts[name]
+        return self.gateway.report()[name]
 
 
 def paced(tape: Tape) -> Callable[[Clock], Feed]:
-    return lambda clock: PacedFeed(tape.lines, tape.definition, clock)
+    return lambda clock: PacedFeed(tape.lines, tape.adapter, tape.definition, clock)
 
 
 def play(tape: Tape, feed: Callable[[Clock], Feed], *, down_s: tuple[float, float] | None = None) -> Played:
@@ -157,7 +160,7 @@ def play(tape: Tape, feed: Callable[[Clock], Feed], *, down_s: tuple[float, floa
 
     def gateway(ports: Ports) -> Gateway:
         feeds.append(feed(ports.clock))
-        return Gateway(GatewayConfig(), feeds[-1], ports)
+        return Gateway(GatewayConfig(), [opened(feeds[-1])], ports)
 
     async def scenario(clock: VirtualClock) -> Played:
         world = World(clock, seed=1)
@@ -239,7 +242,7 @@ def test_lines_that_come_late_bear_the_time_at_which_they_came() -> None:
 
 
 def test_no_frame_comes_with_a_time_before_a_step_that_has_closed(market: Tape) -> None:
-    played = play(market, lambda clock: PacedFeed(market.lines, market.definition, Oversleeper(clock)))
+    played = play(market, lambda clock: PacedFeed(market.lines, market.adapter, market.definition, Oversleeper(clock)))
     late = {sequence: at for batch in played.ticks for sequence, at in _received(batch)}
     on_time = {line.recv_ns for line in market.lines()}
     assert len(set(late.values()) - on_time) > 10, "lines were held up"
@@ -435,7 +438,7 @@ def test_a_line_that_was_waited_for_in_vain_is_not_lost() -> None:
 
 
 def test_an_answer_has_as_many_levels_as_the_venue_gives() -> None:
-    book = VenueBook(BTCUSDT)
+    book = VenueBook(ADAPTER, BTCUSDT)
     bids = [(f"{price}", "1") for price in range(10_000, 8_000, -1)]
     asks = [(f"{price}", "1") for price in range(10_001, 12_001)]
     book.take(snapshot(0, 1, bids, asks), START)
@@ -445,7 +448,7 @@ def test_an_answer_has_as_many_levels_as_the_venue_gives() -> None:
 
 
 def test_where_the_tape_lacks_an_update_the_newer_of_two_crossed_levels_stands() -> None:
-    book = VenueBook(BTCUSDT)
+    book = VenueBook(ADAPTER, BTCUSDT)
     book.take(snapshot(0, 1, [("100", "1"), ("99", "1")], [("101", "1"), ("102", "1")]), START)
     book.take(depth(10, 5, asks=[("99.5", "2")]), START)
     assert json.loads(book.snapshot(START))["bids"] == [["99.00", "1.000"]]
@@ -455,7 +458,7 @@ def test_where_the_tape_lacks_an_update_the_newer_of_two_crossed_levels_stands()
 
 
 def test_a_later_snapshot_on_the_tape_begins_the_book_anew() -> None:
-    book = VenueBook(BTCUSDT)
+    book = VenueBook(ADAPTER, BTCUSDT)
     book.take(snapshot(0, 1, [("100", "1")], [("101", "1")]), START)
     book.take(snapshot(10, 9, [("99", "1")], [("102", "1")]), START)
     told = json.loads(book.snapshot(START))
@@ -463,7 +466,7 @@ def test_a_later_snapshot_on_the_tape_begins_the_book_anew() -> None:
 
 
 def test_frames_that_a_gateway_refuses_and_older_ones_change_no_answer() -> None:
-    book = VenueBook(BTCUSDT)
+    book = VenueBook(ADAPTER, BTCUSDT)
     book.take(snapshot(0, 7, [("100", "1")], [("101", "1")]), START)
     told = book.snapshot(START)
     for line in (
@@ -491,7 +494,7 @@ def test_a_restarted_gateway_has_the_venues_book_again(market: Tape, whole: Play
     assert compared > 0.95 * sum(1 for line in list(market.lines())[skipped:] if is_depth(line))
     assert played.book == whole.book
     assert {batch.epoch for batch in played.ticks} == {1, 2}
-    assert played.gateway.skew.skew_ns() == pytest.approx(whole.gateway.skew.skew_ns(), abs=MS)
+    assert played.skew_ns == pytest.approx(whole.skew_ns, abs=MS)
 
 
 def test_a_restarted_gateway_closes_steps_again_at_once(market: Tape) -> None:
@@ -534,8 +537,8 @@ def test_a_restarted_gateway_has_the_book_of_a_real_venue_again() -> None:
     tape = replace(head, lines=lambda: takewhile(lambda line: line.recv_ns < end_ns, head.lines()))
     assert (tape.source, tape.simulated) == (RECORDING.name, False)
     played = play(tape, paced(tape), down_s=(20.0, 25.0))
-    decoder = Decoder(tape.definition)
-    kinds = [decoder.decode(line.raw)[1] for line in tape.lines() if line.recv_ns >= tape.first_recv_ns + 25 * NS]
+    decoder = ADAPTER.decoder(tape.definition)
+    kinds = [decoder.decode(line.raw)[1][0] for line in tape.lines() if line.recv_ns >= tape.first_recv_ns + 25 * NS]
     updates = sum(isinstance(event, Depth) for event in kinds)
     assert not any(isinstance(event, Snapshot) for event in kinds)
     assert (played.count("snapshots"), played.count("gaps.depth"), len(played.letters)) == (1, 0, 0)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from huracan.contracts.market import instrument_key
 from huracan.errors import BadInput
 from huracan.sim.loop import run_virtual
 from huracan.sim.market import SimulatedMarketConfig, write_recording
 from huracan_gateway.feed import RecordingFeed
 from huracan_gateway.recording import HEAD_LINES, Line, read_head, read_lines
 from huracan_gateway.reject import Reason
+from huracan_gateway.venues import ADAPTERS
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "ticks" / "hftbacktest"
 NS = 1_723_161_255_030_314_667
@@ -144,7 +147,7 @@ def test_a_recording_says_its_symbol_its_increments_and_when_it_begins(tmp_path:
 
 def test_frames_of_another_venue_between_its_own_do_not_make_a_recording_anothers(tmp_path: Path) -> None:
     path = tmp_path / "r"
-    path.write_bytes(line(HYPERLIQUID) + line(SPOT) + line(TRADE) + line(SNAPSHOT))
+    path.write_bytes(line(TRADE) + line(HYPERLIQUID) + line(SPOT) + line(SNAPSHOT))
     assert read_head(path).definition.id.venue == "binance_usdm"
 
 
@@ -166,15 +169,14 @@ def test_the_simulated_market_is_labelled_simulated(tmp_path: Path) -> None:
         (b"\x1f\x8b", "truncated_gzip"),
         (line(b"{}"), "unknown_stream"),
         (line(TRADE, NS // 1_000_000), "impossible_time: receive time was 1723161255030"),
-        (line(SPOT), "it looks like binance_spot"),
-        (line(HYPERLIQUID), "it looks like hyperliquid"),
+        (line(HYPERLIQUID), "it looks like Hyperliquid"),
     ],
 )
 def test_a_recording_without_a_frame_of_this_venue_is_refused_in_one_sentence(
     tmp_path: Path, content: bytes, why: str
 ) -> None:
     sentence = head_of(tmp_path / "r", content)
-    assert "has no frame of binance_usdm, the one venue read here" in sentence
+    assert f"has no frame of {', '.join(ADAPTERS)}, the venues read here" in sentence
     assert why in sentence
 
 
@@ -209,20 +211,30 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_sentence(tmp_path: Path) -
         read_head(tmp_path)
 
 
+def test_a_real_recording_of_another_venue_is_refused_by_that_venues_name() -> None:
+    path = SHARED / "hyperliquid_btc_20250126.jsonl.gz"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    with pytest.raises(BadInput, match=r"hyperliquid_btc_20250126.* has no frame of .*: it looks like Hyperliquid$"):
+        read_head(path)
+
+
 @pytest.mark.parametrize(
-    ("name", "venue"),
+    ("name", "instrument", "increments"),
     [
-        ("binance_spot_btcusdt_20240808", "binance_spot"),
-        ("binance_cm_btcusd_perp_20240808", "binance_coinm"),
-        ("hyperliquid_btc_20250126", "hyperliquid"),
+        ("binance_spot_btcusdt_20240808", "binance_spot.btc-usdt", ("0.01", "0.00001")),
+        ("binance_cm_btcusd_perp_20240808", "binance_coinm.btc-usd-perp", ("0.1", "1")),
     ],
 )
-def test_a_real_recording_of_another_venue_is_refused_by_that_venues_name(name: str, venue: str) -> None:
+def test_a_real_recording_is_known_by_its_frames(name: str, instrument: str, increments: tuple[str, str]) -> None:
     path = SHARED / f"{name}.jsonl.gz"
     if not path.exists():
         pytest.skip(f"needs {path}")
-    with pytest.raises(BadInput, match=f"{name}.* has no frame of binance_usdm, .*: it looks like {venue}$"):
-        read_head(path)
+    definition = read_head(path).definition
+    assert instrument_key(definition.id) == instrument
+    assert tuple(Decimal(text) for text in (definition.price_increment, definition.size_increment)) == tuple(
+        Decimal(text) for text in increments
+    )
 
 
 def test_the_increments_of_the_real_recording_are_those_of_the_venue() -> None:

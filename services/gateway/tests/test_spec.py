@@ -32,7 +32,7 @@ def recording(tmp_path: Path) -> Path:
 
 
 def test_it_needs_something_to_play_and_says_what() -> None:
-    with pytest.raises(BadInput, match="neither recording nor simulated was set"):
+    with pytest.raises(BadInput, match="none of recording, simulated and feeds was set"):
         _make(GatewayConfig())
 
 
