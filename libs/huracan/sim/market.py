@@ -41,6 +41,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from huracan.config import Config
 from huracan.rng import SeededRng
+from huracan.sim.exchange.ladder import Ladder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -137,31 +138,10 @@ def _exponential(draw: _Draw) -> float:
     return -math.log(1.0 - draw())
 
 
-class _Side:
-    """Hold one side of the book as key -> lots; key = sign * price ticks, so that the best is the least."""
+class _Side(Ladder):
+    """One side of the book, in wire form."""
 
-    __slots__ = ("best", "levels", "sign", "touched")
-
-    def __init__(self, sign: int, best_ticks: int) -> None:
-        self.sign = sign
-        self.best = sign * best_ticks
-        self.levels: dict[int, int] = {}
-        self.touched: set[int] = set()
-
-    def add(self, key: int, lots: int) -> None:
-        self.levels[key] = self.levels.get(key, 0) + lots
-        self.touched.add(key)
-        self.best = min(self.best, key)
-
-    def take(self, key: int, lots: int) -> None:
-        left = self.levels[key] - lots
-        self.touched.add(key)
-        if left > 0:
-            self.levels[key] = left
-            return
-        del self.levels[key]
-        while self.best not in self.levels:
-            self.best += 1
+    __slots__ = ()
 
     def best_first(self) -> str:
         """Return every level in wire form, in the order of a REST snapshot."""
@@ -169,8 +149,8 @@ class _Side:
 
     def drain_touched(self) -> str:
         """Return what changed since the last call in wire form, by rising price as in a depthUpdate."""
-        rows = self._rows(sorted(self.touched, reverse=self.sign < 0))
-        self.touched.clear()
+        rows = self._rows(sorted(self.before, reverse=self.sign < 0))
+        self.before.clear()
         return rows
 
     def _rows(self, keys: list[int]) -> str:
