@@ -22,7 +22,9 @@ NOT_RUNNING = 3
 """Exit code of `status` when nothing runs."""
 
 
-@app.command("tail", epilog=examples("tail 'sig.v1.decision.>'", "tail 'exec.v1.>' --count 10 --json"))
+@app.command(
+    "tail", epilog=examples("tail 'sig.v1.decision.>'", "tail 'exec.v1.>' --count 10 --json", "tail 'ops.v1.gateway.>'")
+)
 def tail_command(
     pattern: Annotated[str, typer.Argument(help="Subject; * stands for one token, a last > for all that follow.")],
     count: Annotated[int | None, typer.Option(help="End after so many messages.")] = None,
@@ -55,7 +57,12 @@ def status_command(state: StateOption = None, as_json: JsonOption = False) -> No
 
 
 @app.command(
-    "query", epilog=examples("query decisions --limit 20", "query fills --instrument sim.sim-usdt-perp --json")
+    "query",
+    epilog=examples(
+        "query decisions --limit 20",
+        "query fills --instrument sim.sim-usdt-perp --json",
+        "query anomalies --since 2026-03-01T14:30:00Z",
+    ),
 )
 def query_command(
     table: Annotated[str, typer.Argument(help=f"One of {', '.join(queries.TABLE_NAMES)}.")],

@@ -13,7 +13,7 @@ from rich.text import Text
 from huracan.clock import MILLISECOND_NS
 from huracan.errors import BadInput
 from huracan.store.query import TABLE_NAMES, Cell, query
-from huracan_cli.tail import COLOURS
+from huracan_cli.tail import COLOURS, printable
 
 __all__ = ["TABLE_NAMES", "Cell", "parse_time", "query", "render"]
 
@@ -36,6 +36,9 @@ _SHOWN: dict[str, tuple[str, ...]] = {
     "fills": ("matched_ns", _INSTRUMENT, "side", "quantity", "price", "fee", "account", "order_id"),
     "accounts": ("as_of_ns", "account", "epoch", "equity", "cash", "fees", "risk_state"),
     "bars": ("open_ns", _INSTRUMENT, "interval_ns", "open", "high", "low", "close", "volume", "trades", "partial"),
+    "anomalies": ("at_ns", _INSTRUMENT, "kind", "policy", "score", "threshold", "evidence"),
+    "reliability": ("hour_ns", _INSTRUMENT, "score", "frames", "from_ns", "to_ns", "parts"),
+    "feed_changes": ("at_ns", _INSTRUMENT, "state", "provider", "attempt", "detail"),
     "lineage": (
         *("decision_id", "position", "kind", "opinion_id", "weight"),
         *("context_kind", "context_key", "context_version"),
@@ -72,7 +75,10 @@ def parse_time(text: str, field: str = "time") -> int:
 
 
 def render(table: str, rows: Sequence[dict[str, Cell]]) -> Table:
-    """Return the rows of a table as people read them: times in UTC, long ids shortened, empty for null."""
+    """Return the rows of a table as people read them: times in UTC, long ids shortened, empty for null.
+
+    What venues wrote cannot steer the terminal.
+    """
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold")
     for name in _SHOWN[table]:
         numeric = any(isinstance(row.get(name), int | float) for row in rows) and not name.endswith("_ns")
@@ -90,7 +96,7 @@ def _heading(name: str) -> str:
 
 def _text(name: str, row: dict[str, Cell]) -> Text:
     if name == _INSTRUMENT:
-        return Text(f"{row['venue']}.{row['symbol']}")
+        return Text(printable(f"{row['venue']}.{row['symbol']}"))
     value = row[name]
     if value is None:
         return Text("")
@@ -102,4 +108,4 @@ def _text(name: str, row: dict[str, Cell]) -> Text:
         return Text(str(value)[:SHORT_ID])
     if isinstance(value, float):
         return Text(f"{value:.4f}")
-    return Text(str(value), style=COLOURS.get(str(value), ""))
+    return Text(printable(str(value)), style=COLOURS.get(str(value), ""))

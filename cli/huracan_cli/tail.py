@@ -25,9 +25,18 @@ from huracan.contracts.context import Context
 from huracan.contracts.decision import Decision, SignalDirection, TradingSignal, direction_name
 from huracan.contracts.execution import AccountState, Fill, Order, OrderReason, OrderState, RiskState, Side
 from huracan.contracts.features import FeatureWindow
-from huracan.contracts.market import InstrumentDefinition, InstrumentId, instrument_key
+from huracan.contracts.market import (
+    Anomaly,
+    InstrumentDefinition,
+    InstrumentId,
+    Reliability,
+    anomaly_kind_name,
+    instrument_key,
+)
 from huracan.contracts.opinion import Opinion, reason_name
+from huracan.contracts.ops import FeedChanged, GapDetected, feed_state_name
 from huracan.errors import BadInput, Fatal, PoisonMessage
+from huracan.store.tables import named_values, policy_name
 from huracan_cli.state import RunState
 from huracan_cli.system import DESK, OPERATOR, WATCHER
 from huracan_executor.config import ExecutorConfig
@@ -41,6 +50,12 @@ WINDOWS = f"feat.v1.{subjects.MICRO}.>"
 """Heard beside orders and fills: windows tell what their increments are worth."""
 COLOURS = {"BUY": "bold green", "SELL": "bold red", "HOLD": "dim"}
 """Style of a direction or side."""
+_TONES = {
+    **dict.fromkeys(("tag", "connected", "returned", "resynced"), "green"),
+    **dict.fromkeys(("hold", "reconnecting", "fallback", "rate_limited", "resyncing", "redefined"), "yellow"),
+    **dict.fromkeys(("drop", "silent", "refused"), "bold red"),
+}
+"""Style of what is done about an anomaly, and of a feed's state."""
 
 _PERMISSIONS: dict[str, Permissions] = {
     OPERATOR: EVERYTHING,
@@ -248,12 +263,12 @@ def render(heard: Heard) -> Text:
     line = _line(heard)
     text = Text()
     text.append(_clock(line.at_ns or heard.sent_ns), style="dim")
-    text.append(f"  {line.kind:<8}  {_printable(line.of):<26}")
+    text.append(f"  {line.kind:<8}  {printable(line.of):<26}")
     for part in line.parts:
         words, style = part if isinstance(part, tuple) else (part, "")
         if words:
             text.append("  ")
-            text.append(_printable(words), style=style)
+            text.append(printable(words), style=style)
     return text
 
 
@@ -273,8 +288,8 @@ def _clock(ns: int) -> str:
     return f"{_EPOCH + timedelta(milliseconds=ns // MILLISECOND_NS):%H:%M:%S.%f}"[:-3]
 
 
-def _printable(text: str) -> str:
-    """What others wrote must not steer the terminal."""
+def printable(text: str) -> str:
+    """Return text that cannot steer the terminal, whoever wrote it: every character that has no form is replaced."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
@@ -391,6 +406,43 @@ def _window(window: FeatureWindow, _: InstrumentDefinition | None) -> _Line:
     return _Line(window.close_ns, "window", instrument_key(window.instrument.id), parts)
 
 
+def _anomaly(anomaly: Anomaly, _: InstrumentDefinition | None) -> _Line:
+    policy = policy_name(anomaly.policy)
+    parts: list[_Part] = [
+        anomaly_kind_name(anomaly.kind),
+        (policy, _TONES.get(policy, "")),
+        f"score {anomaly.score:.6g}, threshold {anomaly.threshold:.6g}",
+        (named_values(anomaly.evidence), "dim"),
+    ]
+    return _Line(anomaly.at_ns, "anomaly", instrument_key(anomaly.instrument), parts)
+
+
+def _reliability(hour: Reliability, _: InstrumentDefinition | None) -> _Line:
+    parts: list[_Part] = [
+        f"{hour.score:.1f} of 100",
+        f"since {_clock(hour.from_ns)}",
+        f"{hour.frames} frames",
+        (named_values(part for part in hour.parts if part.value), "dim"),
+    ]
+    return _Line(hour.to_ns, "reliable", instrument_key(hour.instrument), parts)
+
+
+def _feed(changed: FeedChanged, _: InstrumentDefinition | None) -> _Line:
+    state = feed_state_name(changed.state)
+    parts: list[_Part] = [
+        (state, _TONES.get(state, "")),
+        f"attempt {changed.attempt}" if changed.attempt else "",
+        changed.provider,
+        (changed.detail, "dim"),
+    ]
+    return _Line(changed.at_ns, "feed", instrument_key(changed.instrument), parts)
+
+
+def _gap(gap: GapDetected, _: InstrumentDefinition | None) -> _Line:
+    parts: list[_Part] = [gap.stream, f"expected {gap.expected}, was {gap.was}", gap.action]
+    return _Line(gap.at_ns, "gap", instrument_key(gap.instrument), parts)
+
+
 _FORMS: dict[type[Message], Callable[[Any, InstrumentDefinition | None], _Line]] = {
     Decision: _decision,
     TradingSignal: _signal,
@@ -400,4 +452,8 @@ _FORMS: dict[type[Message], Callable[[Any, InstrumentDefinition | None], _Line]]
     AccountState: _account,
     Context: _context,
     FeatureWindow: _window,
+    Anomaly: _anomaly,
+    Reliability: _reliability,
+    FeedChanged: _feed,
+    GapDetected: _gap,
 }

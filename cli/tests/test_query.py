@@ -13,8 +13,18 @@ from rich.console import Console
 from huracan.contracts.context import Context, ContextRef
 from huracan.contracts.decision import Decision, Direction, Vote
 from huracan.contracts.execution import AccountState, Fill, Order, Side
-from huracan.contracts.market import Bar, InstrumentId
+from huracan.contracts.market import (
+    Anomaly,
+    AnomalyKind,
+    AnomalyPolicy,
+    Bar,
+    Evidence,
+    InstrumentId,
+    Reliability,
+    ReliabilityPart,
+)
 from huracan.contracts.opinion import AbstainReason, Opinion
+from huracan.contracts.ops import FeedChanged, FeedState
 from huracan.errors import BadInput, Recoverable
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
@@ -26,6 +36,7 @@ ETH = InstrumentId(venue="sim", symbol="eth-usdt-perp", definition_version=1)
 BTC_ELSEWHERE = InstrumentId(venue="okx", symbol="btc-usdt-perp", definition_version=1)
 AT_NS = 1_772_375_400_000_000_000
 """2026-03-01 14:30:00 UTC."""
+HOUR_NS = 3_600_000_000_000
 NOWHERE = "postgresql://huracan:secret@127.0.0.1:1/huracan"
 """A port on which nobody listens."""
 
@@ -48,6 +59,39 @@ def _decision(number: int, instrument: InstrumentId = BTC) -> Decision:
     )
 
 
+def _anomaly(number: int, instrument: InstrumentId = BTC) -> Anomaly:
+    return Anomaly(
+        anomaly_id=_id(number),
+        instrument=instrument,
+        kind=AnomalyKind.ANOMALY_KIND_QUOTE_STUFFING,
+        policy=AnomalyPolicy.ANOMALY_POLICY_HOLD,
+        at_ns=AT_NS + number,
+        score=5_000.0,
+        threshold=1_000.0,
+        evidence=[Evidence(name="updates_per_s", value=5_000.0), Evidence(name="trades_per_s", value=0.5)],
+    )
+
+
+def _reliability(hour: int, instrument: InstrumentId = BTC) -> Reliability:
+    parts = [ReliabilityPart(name="missing", value=0.005), ReliabilityPart(name="clock_drift", value=0.0)]
+    hour_ns = AT_NS + hour * HOUR_NS
+    return Reliability(
+        instrument=instrument, hour_ns=hour_ns, score=92.5, parts=parts, from_ns=hour_ns, to_ns=hour_ns + 1, frames=12
+    )
+
+
+def _feed_changed(number: int, state: FeedState, detail: str = "") -> FeedChanged:
+    return FeedChanged(
+        change_id=_id(number),
+        instrument=BTC,
+        state=state,
+        provider="websocket",
+        detail=detail,
+        at_ns=AT_NS + number,
+        attempt=number,
+    )
+
+
 EVERYTHING: list[Message] = [
     _decision(1),
     _decision(3, ETH),
@@ -65,6 +109,13 @@ EVERYTHING: list[Message] = [
     Fill(fill_id=_id(1), account="paper", instrument=BTC, side=Side.SIDE_SELL, fee="0.10", matched_ns=AT_NS),
     AccountState(account="paper", epoch=1, as_of_ns=AT_NS, equity="99990.50"),
     Bar(instrument=BTC, interval_ns=60_000_000_000, open_ns=AT_NS, open="64250.10", volume="1E-8"),
+    _anomaly(1),
+    _anomaly(2, ETH),
+    _reliability(0),
+    _reliability(1),
+    _reliability(1, BTC_ELSEWHERE),
+    _feed_changed(1, FeedState.FEED_STATE_RECONNECTING, "the venue closed:\x1b[2J 1006"),
+    _feed_changed(2, FeedState.FEED_STATE_CONNECTED),
 ]
 
 
@@ -135,6 +186,27 @@ def test_lineage_goes_by_the_instrument_and_time_of_its_decision(filled: str) ->
         ]
         assert rows[0]["opinion_id"] == _id(101).hex()
         assert rows[1]["context_version"] == 7
+
+    asyncio.run(scenario())
+
+
+def test_anomalies_reliability_and_feeds_are_found_by_instrument_and_time(filled: str) -> None:
+    async def scenario() -> None:
+        anomalies = await query(filled, "anomalies", since_ns=AT_NS + 2)
+        assert [(row["symbol"], row["at_ns"]) for row in anomalies] == [(ETH.symbol, AT_NS + 2)]
+        (anomaly,) = await query(filled, "anomalies", instrument="sim.btc-usdt-perp")
+        assert (anomaly["kind"], anomaly["policy"], anomaly["ingest_seq"]) == ("quote_stuffing", "hold", None)
+        assert anomaly["evidence"] == "updates_per_s=5000, trades_per_s=0.5"
+        hours = await query(filled, "reliability", instrument="btc-usdt-perp")
+        assert [(row["venue"], row["hour_ns"]) for row in hours] == [
+            ("okx", AT_NS + HOUR_NS),
+            ("sim", AT_NS + HOUR_NS),
+            ("sim", AT_NS),
+        ]
+        assert await query(filled, "reliability", until_ns=AT_NS + 1) == hours[2:]
+        changes = await query(filled, "feed_changes", instrument="sim.btc-usdt-perp")
+        assert [row["state"] for row in changes] == ["connected", "reconnecting"]
+        assert await query(filled, "feed_changes", until_ns=AT_NS + 2) == changes[1:]
 
     asyncio.run(scenario())
 
@@ -242,3 +314,10 @@ def test_people_see_every_table_with_short_ids_and_readable_times(filled: str) -
     assert "SELL" in shown["fills"]
     assert "mood" in shown["contexts"]
     assert "mood" in shown["lineage"]
+    anomaly = "sim.btc-usdt-perp quote_stuffing hold 5000.0000 1000.0000 updates_per_s=5000, trades_per_s=0.5"
+    assert anomaly in " ".join(shown["anomalies"].split())
+    hour = "92.5000 12 2026-03-01 15:30:00.000 2026-03-01 15:30:00.000 missing=0.005, clock_drift=0"
+    assert hour in " ".join(shown["reliability"].split())
+    assert "reconnecting websocket 1 the venue closed:\N{REPLACEMENT CHARACTER}[2J 1006" in " ".join(
+        shown["feed_changes"].split()
+    )

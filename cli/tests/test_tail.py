@@ -27,8 +27,19 @@ from huracan.contracts.context import MOOD, REGIME, context, mood_state, regime_
 from huracan.contracts.decision import Decision, Direction, Vote, trading_signal
 from huracan.contracts.execution import OrderReason, OrderState, RiskState, Side, account_state, fill, order
 from huracan.contracts.features import FeatureWindow, feature_window
-from huracan.contracts.market import InstrumentType, instrument_definition, instrument_key, news_item
+from huracan.contracts.market import (
+    AnomalyKind,
+    AnomalyPolicy,
+    InstrumentType,
+    ReliabilityPart,
+    anomaly,
+    instrument_definition,
+    instrument_key,
+    news_item,
+    reliability,
+)
 from huracan.contracts.opinion import AbstainReason, abstention, opinion
+from huracan.contracts.ops import FeedState, feed_changed, gap_detected
 from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import Supervisor, running
@@ -108,6 +119,49 @@ FILL = fill(ORDER, number=1, quantity=37, price=618_000, fee=Decimal("1.10"), ma
 DECIDED = subjects.decision("core", BTC.shard, BTC.id)
 ORDERED = subjects.execution("paper", "order", BTC.id)
 FILLED = subjects.execution("paper", "fill", BTC.id)
+ANOMALY = anomaly(
+    instrument=BTC.id,
+    kind=AnomalyKind.ANOMALY_KIND_PRICE_JUMP,
+    policy=AnomalyPolicy.ANOMALY_POLICY_HOLD,
+    at_ns=CLOSE_NS,
+    epoch=3,
+    ingest_seq=9,
+    score=35.25,
+    threshold=12.0,
+    evidence={"move_bps": 35.25, "scale_bps": 1 / 3},
+)
+HOUR = reliability(
+    instrument=BTC.id,
+    hour_ns=CLOSE_NS - 1_800_100 * MILLISECOND_NS,
+    epoch=3,
+    score=62.54,
+    parts=[
+        ReliabilityPart(name="missing", value=0.0075, limit=0.02, weight=0.3),
+        ReliabilityPart(name="gap", limit=0.02, weight=0.2),
+    ],
+    from_ns=CLOSE_NS - 600_100 * MILLISECOND_NS,
+    to_ns=CLOSE_NS,
+    frames=5_400,
+)
+CHANGED = feed_changed(
+    instrument=BTC.id,
+    state=FeedState.FEED_STATE_RECONNECTING,
+    provider="websocket",
+    detail="closed by the venue: 1006",
+    at_ns=CLOSE_NS,
+    epoch=3,
+    number=1,
+    attempt=2,
+)
+GAP = gap_detected(
+    instrument=BTC.id,
+    stream="depth",
+    expected=900,
+    was=931,
+    at_ns=CLOSE_NS,
+    ingest_seq=9,
+    action="book dropped, resync started",
+)
 WINDOW = subjects.features(subjects.MICRO, BTC)
 
 
@@ -210,6 +264,20 @@ def test_a_desk_hears_its_decisions_and_its_account(site: Site) -> None:
             assert heard[0].message == expected
 
     _run(site, scenario, (DECIDED, _decision()), (ORDERED, ORDER))
+
+
+def test_the_watcher_hears_what_happens_to_the_data(site: Site) -> None:
+    said: dict[str, Message] = {
+        subjects.ops("gateway", event): message
+        for event, message in (("anomaly", ANOMALY), ("reliability", HOUR), ("feed", CHANGED), ("gap", GAP))
+    }
+
+    async def scenario() -> None:
+        heard = await _collect(tail(site.state, "ops.v1.gateway.>", count=8))
+        assert {each.subject: each.message for each in heard} == said
+        assert len({render(each).plain for each in heard}) == 4
+
+    _run(site, scenario, *said.items())
 
 
 @pytest.mark.parametrize("pattern", ["feat.v1.>", "sig.v1.decision.>", "exec.v1.other.>", ">"])
@@ -413,6 +481,30 @@ def test_accounts_contexts_and_windows_read_in_a_line() -> None:
     )
     assert _shown(mood) == "14:30:00.100 mood BTC version 1 polarity -0.500 2 headlines"
     assert _shown(_window()) == f"14:30:00.100 window {KEY} micro step 7 60/64 rows bid 61800.00 ask 61800.10"
+
+
+def test_anomalies_hours_feeds_and_gaps_read_in_a_line() -> None:
+    assert _shown(ANOMALY) == (
+        f"14:30:00.100 anomaly {KEY} price_jump hold score 35.25, threshold 12 move_bps=35.25, scale_bps=0.333333"
+    )
+    assert _shown(HOUR) == f"14:30:00.100 reliable {KEY} 62.5 of 100 since 14:20:00.000 5400 frames missing=0.0075"
+    assert _shown(CHANGED) == (f"14:30:00.100 feed {KEY} reconnecting attempt 2 websocket closed by the venue: 1006")
+    assert _shown(GAP) == f"14:30:00.100 gap {KEY} depth expected 900, was 931 book dropped, resync started"
+    styles = [str(span.style) for span in render(_heard("x", ANOMALY)).spans]
+    assert styles == ["dim", "yellow", "dim"]
+
+
+def test_what_a_venue_says_of_a_feed_cannot_steer_the_terminal() -> None:
+    changed = feed_changed(
+        instrument=BTC.id,
+        state=FeedState.FEED_STATE_REFUSED,
+        provider="websocket",
+        detail="\x1b[2J no\nsuch symbol",
+        at_ns=CLOSE_NS,
+        epoch=3,
+        number=1,
+    )
+    assert render(_heard("x", changed)).plain.isprintable()
 
 
 def test_anything_else_is_one_short_line_that_cannot_steer_the_terminal() -> None:

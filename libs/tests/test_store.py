@@ -19,8 +19,18 @@ from huracan.contracts.context import Context, ContextRef
 from huracan.contracts.decision import Decision, Direction
 from huracan.contracts.execution import AccountState, Fill, Order, OrderReason, OrderState, RiskState, Side
 from huracan.contracts.journal import JournalEntry, WindowOpened
-from huracan.contracts.market import Bar, InstrumentId
+from huracan.contracts.market import (
+    Anomaly,
+    AnomalyKind,
+    AnomalyPolicy,
+    Bar,
+    Evidence,
+    InstrumentId,
+    Reliability,
+    ReliabilityPart,
+)
 from huracan.contracts.opinion import AbstainReason, Opinion
+from huracan.contracts.ops import FeedChanged, FeedState
 from huracan.errors import BadInput
 from huracan.ports import Store
 from huracan.store import parquet, postgres
@@ -62,6 +72,11 @@ def _order(number: int, revision: int, *, created_ns: int = 0, account: str = "p
     )
 
 
+def _reliability(to_ns: int, score: float = 100.0) -> Reliability:
+    parts = [ReliabilityPart(name="missing", value=0.0125, limit=0.02, weight=0.3), ReliabilityPart(name="gap")]
+    return Reliability(instrument=BTC, hour_ns=3_600, from_ns=3_600, to_ns=to_ns, score=score, parts=parts, frames=9)
+
+
 def _of_each_kind() -> list[Message]:
     return [
         _decision(1),
@@ -71,6 +86,18 @@ def _of_each_kind() -> list[Message]:
         Fill(fill_id=_id(1), account="paper", side=Side.SIDE_SELL, instrument=BTC, fee="-0.5"),
         AccountState(account="paper", epoch=1, as_of_ns=5, cash="100000", risk_state=RiskState.RISK_STATE_ACTIVE),
         Bar(instrument=BTC, interval_ns=60, open_ns=120, open="1.5", partial=True),
+        Anomaly(
+            anomaly_id=_id(1),
+            instrument=BTC,
+            kind=AnomalyKind.ANOMALY_KIND_PRICE_JUMP,
+            policy=AnomalyPolicy.ANOMALY_POLICY_HOLD,
+            ingest_seq=7,
+            score=35.25,
+            threshold=12.0,
+            evidence=[Evidence(name="move_bps", value=35.25), Evidence(name="scale_bps", value=1 / 3)],
+        ),
+        _reliability(3_660),
+        FeedChanged(change_id=_id(1), instrument=BTC, state=FeedState.FEED_STATE_RATE_LIMITED, provider="rest"),
     ]
 
 
@@ -131,6 +158,11 @@ OTHER = [
     Bar(instrument=BTC, interval_ns=60, open_ns=180),
     Bar(instrument=BTC, interval_ns=900, open_ns=120),
     Bar(instrument=ETH, interval_ns=60, open_ns=120),
+    Anomaly(anomaly_id=_id(2), instrument=BTC),
+    Reliability(instrument=BTC, hour_ns=7_200),
+    Reliability(instrument=ETH, hour_ns=3_600),
+    Reliability(instrument=InstrumentId(venue="okx", symbol=BTC.symbol), hour_ns=3_600),
+    FeedChanged(change_id=_id(2), instrument=BTC),
 ]
 
 
@@ -150,6 +182,17 @@ def test_of_an_order_the_latest_revision_stays_whatever_the_arrival(
     new = sum(kept.save(order) for order in orders) if one_by_one else kept.save(*orders)
     assert new == 1
     assert kept.load(Order) == [_order(1, 3)]
+
+
+@pytest.mark.parametrize("one_by_one", [False, True], ids=["in one batch", "one by one"])
+@pytest.mark.parametrize("minutes", [(1, 2, 60), (60, 2, 1), (2, 60, 1, 60)])
+def test_of_an_hour_what_was_observed_longest_stays_whatever_the_arrival(
+    kept: Kept, minutes: tuple[int, ...], one_by_one: bool
+) -> None:
+    hours = [_reliability(3_600 + minute, score=100.0 - minute) for minute in minutes]
+    new = sum(kept.save(hour) for hour in hours) if one_by_one else kept.save(*hours)
+    assert new == 1
+    assert kept.load(Reliability) == [_reliability(3_660, score=40.0)]
 
 
 @pytest.mark.parametrize("one_by_one", [False, True], ids=["in one batch", "one by one"])
@@ -229,6 +272,22 @@ def test_orders_are_listed_by_account_and_time(kept: Kept) -> None:
     assert [order.order_id for order in kept.load(Order)] == [_id(3), _id(1), _id(2)]
 
 
+def test_what_is_said_of_data_is_listed_by_instrument_and_time(kept: Kept) -> None:
+    elsewhere = InstrumentId(venue="okx", symbol=BTC.symbol)
+    places = [(elsewhere, 1), (ETH, 1), (BTC, 9), (BTC, 5)]
+    for number, (instrument, at_ns) in enumerate(places):
+        kept.save(
+            Anomaly(anomaly_id=_id(number), instrument=instrument, at_ns=at_ns),
+            Reliability(instrument=instrument, hour_ns=at_ns),
+            FeedChanged(change_id=_id(number), instrument=instrument, at_ns=at_ns),
+        )
+    listed = [(BTC, 5), (BTC, 9), (ETH, 1), (elsewhere, 1)]
+    listed.sort(key=lambda place: (place[0].venue, place[0].symbol, place[1]))
+    assert [(row.instrument, row.at_ns) for row in kept.load(Anomaly)] == listed
+    assert [(row.instrument, row.hour_ns) for row in kept.load(Reliability)] == listed
+    assert [(row.instrument, row.at_ns) for row in kept.load(FeedChanged)] == listed
+
+
 # On disk.
 
 
@@ -278,6 +337,11 @@ def test_people_read_names_not_numbers(tmp_path: Path) -> None:
     assert rows("fills", "side", "fee") == [("SELL", "-0.5")]
     assert rows("accounts", "risk_state", "cash") == [("ACTIVE", "100000")]
     assert rows("bars", "open", "partial") == [("1.5", True)]
+    assert rows("anomalies", "anomaly_id", "kind", "policy", "ingest_seq", "evidence") == [
+        (_id(1).hex(), "price_jump", "hold", 7, "move_bps=35.25, scale_bps=0.333333")
+    ]
+    assert rows("reliability", "score", "parts", "frames") == [(100.0, "missing=0.0125, gap=0", 9)]
+    assert rows("feed_changes", "state", "provider", "attempt") == [("rate_limited", "rest", 0)]
 
 
 def test_messages_without_a_table_keep_their_order_and_bytes(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from google.protobuf.message import Message
 from huracan.contracts.context import ContextRef
 from huracan.contracts.decision import Decision, Direction, Vote
 from huracan.contracts.execution import Fill, Order, Side
-from huracan.contracts.market import Bar, InstrumentId
+from huracan.contracts.market import Anomaly, AnomalyKind, AnomalyPolicy, Bar, Evidence, InstrumentId, Reliability
 from huracan.contracts.opinion import Opinion
+from huracan.contracts.ops import FeedChanged
 from huracan.errors import BadInput, PoisonMessage, Recoverable
 from huracan.store import postgres
 from huracan.store.migrate import migrate, migrations_directory
@@ -106,6 +107,55 @@ def test_people_read_names_and_exact_numbers(postgres_url: str) -> None:
         opinion = await admin.fetchrow("select p_up, expected_move_bps, reason from moe_analysis.expert_responses")
         assert opinion is not None
         assert tuple(opinion) == (0.5, None, None)
+
+    _run(postgres_url, scenario)
+
+
+def test_an_anomaly_reads_as_names_and_numbers_and_without_a_frame_as_null(postgres_url: str) -> None:
+    async def scenario(store: PostgresStore, admin: Admin) -> None:
+        anomaly = Anomaly(
+            anomaly_id=_id(1),
+            instrument=BTC,
+            kind=AnomalyKind.ANOMALY_KIND_FEED_SILENCE,
+            policy=AnomalyPolicy.ANOMALY_POLICY_TAG,
+            score=6.5,
+            threshold=5.0,
+            evidence=[Evidence(name="silent_s", value=6.5)],
+        )
+        await store.save([anomaly])
+        row = await admin.fetchrow(
+            "select anomaly_id, kind, policy, score, threshold, evidence, ingest_seq from market_data.anomalies"
+        )
+        assert row is not None
+        assert tuple(row) == (_id(1).hex(), "feed_silence", "tag", 6.5, 5.0, "silent_s=6.5", None)
+
+    _run(postgres_url, scenario)
+
+
+@pytest.mark.parametrize(
+    "unsaveable",
+    [
+        Anomaly(anomaly_id=_id(1), instrument=BTC, kind=99),  # type: ignore[arg-type] # of a later release
+        FeedChanged(change_id=_id(1), instrument=BTC, detail="\0"),
+    ],
+    ids=["unknown kind", "text that SQL cannot hold"],
+)
+def test_what_a_gateway_says_that_cannot_be_kept_is_poison(postgres_url: str, unsaveable: Message) -> None:
+    async def scenario(store: PostgresStore, admin: Admin) -> None:
+        with pytest.raises(PoisonMessage, match="market_data"):
+            await store.save([unsaveable])
+        assert await store.count() == _rows()
+
+    _run(postgres_url, scenario)
+
+
+def test_an_hour_under_way_is_replaced_in_every_column(postgres_url: str) -> None:
+    async def scenario(store: PostgresStore, admin: Admin) -> None:
+        for to_ns, score, epoch in ((60, 90.0, 1), (3_600, 75.5, 2), (120, 80.0, 1)):
+            await store.save([Reliability(instrument=BTC, to_ns=to_ns, score=score, epoch=epoch, frames=to_ns)])
+        rows = await admin.fetch("select score, epoch, frames, to_ns, message from market_data.reliability")
+        assert [tuple(row)[:4] for row in rows] == [(75.5, 2, 3_600, 3_600)]
+        assert Reliability.FromString(rows[0]["message"]).score == 75.5
 
     _run(postgres_url, scenario)
 

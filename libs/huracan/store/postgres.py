@@ -142,7 +142,8 @@ class PostgresStore:
     async def save(self, messages: Sequence[Message]) -> int:
         """Keep the messages in one transaction, all or none, and return how many were new.
 
-        Of messages with one id the first stays, or of orders the highest revision. A new decision brings its lineage.
+        Of messages with one id the first stays, or the highest revision where there are some (`Table.revised_by`). A
+        new decision brings its lineage.
         Raises KeyError for a kind that has no table and PoisonMessage when a value does not fit its column.
         """
         batch = _batch(messages)

@@ -42,6 +42,9 @@ _TIMES = {
     "fills": ("matched_ns", "matched_ns desc, fill_id desc"),
     "accounts": ("as_of_ns", "as_of_ns desc, account, epoch desc"),
     "bars": ("open_ns", "open_ns desc, venue, symbol, interval_ns"),
+    "anomalies": ("at_ns", "at_ns desc, anomaly_id desc"),
+    "reliability": ("hour_ns", "hour_ns desc, venue, symbol"),
+    "feed_changes": ("at_ns", "at_ns desc, change_id desc"),
 }
 """Column that a time filter is about, and the order that is newest first: where it can be, that of an index."""
 _LISTINGS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -11,8 +11,18 @@ from google.protobuf.message import Message
 from huracan.contracts.context import Context
 from huracan.contracts.decision import Decision, direction_name
 from huracan.contracts.execution import AccountState, Fill, Order, OrderReason, OrderState, RiskState, Side
-from huracan.contracts.market import Bar, instrument_key
+from huracan.contracts.market import (
+    Anomaly,
+    AnomalyPolicy,
+    Bar,
+    Evidence,
+    Reliability,
+    ReliabilityPart,
+    anomaly_kind_name,
+    instrument_key,
+)
 from huracan.contracts.opinion import Opinion, reason_name
+from huracan.contracts.ops import FeedChanged, feed_state_name
 
 M = TypeVar("M", bound=Message)
 Value = str | int | float | bool | bytes | None
@@ -67,6 +77,16 @@ class Table(Generic[M]):
     def columns(self, message: M) -> dict[str, Value]:
         """Return what people read of a message, by column."""
         return {column.name: column.value(message) for column in self.fields}
+
+
+def named_values(values: Iterable[Evidence | ReliabilityPart]) -> str:
+    """Return numbers with their names, as `move_bps=35.2, median_bps=1.5`: six digits each, in the order given."""
+    return ", ".join(f"{each.name}={each.value:.6g}" for each in values)
+
+
+def policy_name(policy: AnomalyPolicy) -> str:
+    """Return the name of what is done about an anomaly, as `hold`."""
+    return AnomalyPolicy.Name(policy).removeprefix("ANOMALY_POLICY_").lower()
 
 
 def _side(side: Side) -> str:
@@ -195,6 +215,44 @@ _BAR: tuple[Column[Bar], ...] = (
     Column("partial", BOOLEAN, lambda row: row.partial),
 )
 
+_ANOMALY: tuple[Column[Anomaly], ...] = (
+    Column("anomaly_id", TEXT, lambda row: row.anomaly_id.hex(), key=True),
+    Column("venue", TEXT, lambda row: row.instrument.venue),
+    Column("symbol", TEXT, lambda row: row.instrument.symbol),
+    Column("at_ns", BIGINT, lambda row: row.at_ns),
+    Column("kind", TEXT, lambda row: anomaly_kind_name(row.kind)),
+    Column("policy", TEXT, lambda row: policy_name(row.policy)),
+    Column("score", DOUBLE, lambda row: row.score),
+    Column("threshold", DOUBLE, lambda row: row.threshold),
+    Column("evidence", TEXT, lambda row: named_values(row.evidence)),
+    Column("epoch", BIGINT, lambda row: row.epoch),
+    Column("ingest_seq", BIGINT, lambda row: row.ingest_seq or None, nullable=True),
+)
+
+_RELIABILITY: tuple[Column[Reliability], ...] = (
+    Column("venue", TEXT, lambda row: row.instrument.venue, key=True),
+    Column("symbol", TEXT, lambda row: row.instrument.symbol, key=True),
+    Column("hour_ns", BIGINT, lambda row: row.hour_ns, key=True),
+    Column("score", DOUBLE, lambda row: row.score),
+    Column("parts", TEXT, lambda row: named_values(row.parts)),
+    Column("frames", BIGINT, lambda row: row.frames),
+    Column("epoch", BIGINT, lambda row: row.epoch),
+    Column("from_ns", BIGINT, lambda row: row.from_ns),
+    Column("to_ns", BIGINT, lambda row: row.to_ns),
+)
+
+_FEED_CHANGE: tuple[Column[FeedChanged], ...] = (
+    Column("change_id", TEXT, lambda row: row.change_id.hex(), key=True),
+    Column("venue", TEXT, lambda row: row.instrument.venue),
+    Column("symbol", TEXT, lambda row: row.instrument.symbol),
+    Column("at_ns", BIGINT, lambda row: row.at_ns),
+    Column("state", TEXT, lambda row: feed_state_name(row.state)),
+    Column("provider", TEXT, lambda row: row.provider),
+    Column("attempt", BIGINT, lambda row: row.attempt),
+    Column("detail", TEXT, lambda row: row.detail),
+    Column("epoch", BIGINT, lambda row: row.epoch),
+)
+
 
 TABLES: tuple[Table[Any], ...] = (
     Table(
@@ -246,6 +304,28 @@ TABLES: tuple[Table[Any], ...] = (
         Bar,
         lambda row: (instrument_key(row.instrument), row.interval_ns, row.open_ns),
         _BAR,
+    ),
+    Table(
+        "anomalies",
+        "market_data.anomalies",
+        Anomaly,
+        lambda row: (instrument_key(row.instrument), row.at_ns, row.anomaly_id),
+        _ANOMALY,
+    ),
+    Table(
+        "reliability",
+        "market_data.reliability",
+        Reliability,
+        lambda row: (instrument_key(row.instrument), row.hour_ns),
+        _RELIABILITY,
+        revised_by="to_ns",
+    ),
+    Table(
+        "feed_changes",
+        "market_data.feed_changes",
+        FeedChanged,
+        lambda row: (instrument_key(row.instrument), row.at_ns, row.change_id),
+        _FEED_CHANGE,
     ),
 )
 """Every table that has a writer."""

@@ -19,7 +19,16 @@ from huracan.service.service import Service
 from huracan.store.tables import TABLE_OF
 
 NAME = "persister"
-ACKNOWLEDGED = ("sig.v1.decision.>", "ctx.v1.>", "exec.v1.>", "feat.v1.bar_1m.>", "feat.v1.bar_15m.>")
+ACKNOWLEDGED = (
+    "sig.v1.decision.>",
+    "ctx.v1.>",
+    "exec.v1.>",
+    "feat.v1.bar_1m.>",
+    "feat.v1.bar_15m.>",
+    subjects.ops("gateway", "anomaly"),
+    subjects.ops("gateway", "reliability"),
+    subjects.ops("gateway", "feed"),
+)
 """What must not be lost."""
 BEST_EFFORT = ("sig.v1.regime.>", "sig.v1.flow.>", "sig.v1.sentiment.>")
 """What the journal also holds."""
@@ -31,7 +40,7 @@ _Received = tuple[Delivery, Message]
 
 
 class Persister(Service):
-    """Save decisions, opinions, contexts, orders, fills, accounts and bars."""
+    """Save decisions and what they rest on and lead to, bars, and how good the data were: whatever has a table."""
 
     def __init__(self, ports: Ports, *, linger_ms: int = 0) -> None:
         super().__init__(NAME)

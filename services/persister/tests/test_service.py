@@ -17,9 +17,9 @@ from huracan.contracts.context import Context, ContextRef
 from huracan.contracts.decision import Decision
 from huracan.contracts.execution import AccountState, ExecutionReport, Fill, Order
 from huracan.contracts.features import FeatureWindow
-from huracan.contracts.market import Bar, InstrumentDefinition, InstrumentId
+from huracan.contracts.market import Anomaly, Bar, InstrumentDefinition, InstrumentId, Reliability
 from huracan.contracts.opinion import Opinion
-from huracan.contracts.ops import DeadLetter, StepAcknowledged, step_acknowledged
+from huracan.contracts.ops import DeadLetter, FeedChanged, GapDetected, StepAcknowledged, step_acknowledged
 from huracan.errors import Fatal, PoisonMessage, Recoverable
 from huracan.ids import derived_id
 from huracan.ports import Record
@@ -53,6 +53,9 @@ ACKNOWLEDGED: dict[str, tuple[str, Message]] = {
     "fills": (subjects.execution("paper", "fill", BTC), Fill(fill_id=_id(1))),
     "accounts": (subjects.execution("paper", "quality", BTC), AccountState(account="paper", as_of_ns=1)),
     "bars": _bars("bar_1m"),
+    "anomalies": (subjects.ops("gateway", "anomaly"), Anomaly(anomaly_id=_id(1), instrument=BTC)),
+    "reliability": (subjects.ops("gateway", "reliability"), Reliability(instrument=BTC, hour_ns=1, to_ns=2)),
+    "feed_changes": (subjects.ops("gateway", "feed"), FeedChanged(change_id=_id(1), instrument=BTC)),
 }
 """One message of each acknowledged kind, by the table it belongs to."""
 OPINIONS = {name: Opinion(opinion_id=name.encode(), expert=name) for name in ("regime", "flow", "sentiment")}
@@ -195,6 +198,19 @@ def test_the_latest_revision_of_an_order_is_kept() -> None:
     _run(scenario)
 
 
+def test_of_an_hour_the_reliability_that_was_observed_longest_is_kept() -> None:
+    async def scenario(world: World) -> None:
+        persister = await _start(world)
+        for to_ns in (60, 3_600, 120):
+            hour = Reliability(instrument=BTC, hour_ns=0, to_ns=to_ns)
+            await _publish(world, subjects.ops("gateway", "reliability"), hour)
+        await asyncio.sleep(0.001)
+        assert [hour.to_ns for hour in await world.store.load(Reliability)] == [3_600]
+        assert persister.counts == {"reliability": 1, "reliability.again": 2}
+
+    _run(scenario)
+
+
 def test_a_redelivered_message_is_saved_once_and_counted() -> None:
     transport = Losing(NAME, losing=False)
 
@@ -283,6 +299,7 @@ def test_nothing_else_is_kept() -> None:
         await _start(world)
         await _publish(world, "sig.v1.signal.core.06.sim.btc", Decision(decision_id=_id(9)))
         await _publish(world, subjects.features("micro", DEFINITION), FeatureWindow(instrument=DEFINITION))
+        await world.ports("gateway").bus.publish(subjects.ops("gateway", "gap"), GapDetected(instrument=BTC))
         await asyncio.sleep(0.001)
         assert await _rows(world) == {}
 

@@ -19,6 +19,9 @@ ACKNOWLEDGED = (
     "feat.v1.bar_15m.>",
     "news.v1.>",
     "ops.v1.*.service",
+    "ops.v1.gateway.anomaly",
+    "ops.v1.gateway.reliability",
+    "ops.v1.gateway.feed",
 )
 """Subjects of the acknowledged path."""
 
