@@ -9,7 +9,7 @@ upper = $(shell echo $(1) | tr a-z A-Z)
 given = $(if $($(call upper,$(1))),--$(1) "$($(call upper,$(1)))")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint gen pins release-image demo chaos clean
+.PHONY: help setup test lint gen pins release-image demo chaos bench-gateway clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,11 +48,15 @@ pins: setup ## write requirements/ from the pyproject.toml files (UPGRADE=1 move
 release-image: ## keep the contracts of this release, for later ones to be compared with
 	CI=true tools/buf build proto --exclude-source-info --output $(IMAGE)
 
-demo: setup ## run the whole system on this machine, live (RECORDING= HISTORY= NEWS= SPEED= LAYOUT=)
-	$(BIN)/huracan demo $(foreach option,recording history news speed layout,$(call given,$(option))) --out out/demo
+demo: setup ## run the whole system on this machine, live (SOURCE= SECONDS= LAYOUT= RECORDING= HISTORY= NEWS= SPEED=)
+	$(BIN)/huracan demo $(foreach option,source seconds layout recording history news speed,$(call given,$(option))) --out out/demo
 
 chaos: setup ## strike the whole system with seeded faults on virtual time (SEED= repeats one)
 	$(BIN)/python -m huracan_cli.chaos $(if $(SEED),--seed $(SEED)) --out out/chaos
+
+bench-gateway: setup ## measure the gateway, whole and part by part (RECORDING=, a Binance USD-M one)
+	$(BIN)/python bench/gateway.py "$(RECORDING)"
+	$(BIN)/python bench/gateway_anomalies.py
 
 clean: ## remove what make made, .venv and built tools excepted
 	rm -rf out build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -146,8 +146,22 @@ def _silences(at_s: Numbers) -> NDArray[np.intp]:
 # Charts.
 
 
-def market(mid: Series, bought: Fills, sold: Fills, directions: Series, regimes: Stack, span: Span) -> str:
-    """Draw the mid with fills, which way decisions went (1 buy, 0 hold, -1 sell), and the regimes in force."""
+def market(
+    mid: Series,
+    bought: Fills,
+    sold: Fills,
+    directions: Series,
+    regimes: Stack,
+    span: Span,
+    *,
+    notices: Mapping[str, Numbers] | None = None,
+    name: str = "market",
+) -> str:
+    """Draw the mid with fills, which way decisions went (1 buy, 0 hold, -1 sell), and the regimes in force.
+
+    `notices` are times, in seconds, of what is marked below the price, by what it is. Here as in every chart `name` is
+    one that no other picture of the page has.
+    """
 
     def draw(axes: list[Axes]) -> None:
         price, strip, shares = axes
@@ -169,6 +183,10 @@ def market(mid: Series, bought: Fills, sold: Fills, directions: Series, regimes:
             )
         price.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.8g}"))
         price.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        for (what, at_s), colour in zip((notices or {}).items(), (SELL, AIM), strict=False):
+            if at_s.size:
+                below = price.get_xaxis_transform()
+                price.vlines(_apart(at_s, span), 0, 0.07, colors=colour, linewidth=1.2, label=what, transform=below)
         price.margins(y=0.12)
         _legend(price)
         _title(price, "mid price and fills")
@@ -184,36 +202,36 @@ def market(mid: Series, bought: Fills, sold: Fills, directions: Series, regimes:
         _stack(shares, regimes, [REGIME_COLOURS.get(name, FLAT) for name in regimes.names], step=True)
         _title(shares, "regime probabilities")
 
-    return _svg("market", (2.9, 0.8, 1.1), draw, span)
+    return _svg(name, (2.9, 0.8, 1.1), draw, span)
 
 
-def opinions(by_expert: Mapping[str, Series], notes: Mapping[str, str], span: Span) -> str:
+def opinions(by_expert: Mapping[str, Series], notes: Mapping[str, str], span: Span, *, name: str = "opinions") -> str:
     """Draw p_up - p_down of each expert, mean and range of each pixel, with a note about what it did not say."""
     every = [np.abs(series.values[np.isfinite(series.values)]) for series in by_expert.values()]
     most = max((float(values.max(initial=0.0)) for values in every), default=0.0) or 1.0
 
     def draw(axes: list[Axes]) -> None:
-        for axis, (name, series), colour in zip(axes, by_expert.items(), EXPERT_COLOURS, strict=False):
+        for axis, (expert, series), colour in zip(axes, by_expert.items(), EXPERT_COLOURS, strict=False):
             _band(axis, series, colour)
             axis.axhline(0, color=MUTED, linewidth=0.6)
             axis.set_ylim(-1.1 * most, 1.1 * most)
             axis.yaxis.set_major_locator(MaxNLocator(4, symmetric=True))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.2g}" if value else "0"))
-            _title(axis, name, notes.get(name, ""))
+            _title(axis, expert, notes.get(expert, ""))
 
-    return _svg("opinions", (0.95,) * len(by_expert), draw, span)
+    return _svg(name, (0.95,) * len(by_expert), draw, span)
 
 
-def answers(counts: Mapping[str, Mapping[str, int]], answered: str) -> str:
+def answers(counts: Mapping[str, Mapping[str, int]], answered: str, *, name: str = "answers") -> str:
     """Draw a bar for each of those who were asked: how often they answered, and why not; `answered` names the first."""
-    reasons = [name for name in dict.fromkeys(name for row in counts.values() for name in row) if name != answered]
+    reasons = [each for each in dict.fromkeys(each for row in counts.values() for each in row) if each != answered]
     names = list(counts)
 
     def draw(axes: list[Axes]) -> None:
         (axis,) = axes
         left = np.zeros(len(names))
         for reason, colour in zip((answered, *reasons), (LINE, *REASON_COLOURS * 2), strict=False):
-            width = np.array([counts[name].get(reason, 0) for name in names], dtype=np.float64)
+            width = np.array([counts[who].get(reason, 0) for who in names], dtype=np.float64)
             label = reason.replace("_", " ").lower()
             axis.barh(names, width, left=left, color=colour, height=0.62, label=label, linewidth=0)
             left += width
@@ -224,10 +242,10 @@ def answers(counts: Mapping[str, Mapping[str, int]], answered: str) -> str:
         axis.set_xlim(0, max(float(left.max(initial=0.0)), 1.0))
         _legend(axis)
 
-    return _svg("answers", (0.34 * len(names) + 0.1,), draw, None)
+    return _svg(name, (0.34 * len(names) + 0.1,), draw, None)
 
 
-def gate(pooled: Stack, weights: Stack, disagreement: Series, span: Span) -> str:
+def gate(pooled: Stack, weights: Stack, disagreement: Series, span: Span, *, name: str = "gate") -> str:
     """Draw the pooled forecast (down, flat, up), each expert's weight in it, and how far the experts disagreed."""
 
     def draw(axes: list[Axes]) -> None:
@@ -240,23 +258,33 @@ def gate(pooled: Stack, weights: Stack, disagreement: Series, span: Span) -> str
         axes[2].yaxis.set_major_locator(MaxNLocator(3))
         _title(axes[2], "disagreement (Jensen-Shannon, 0 to 1)")
 
-    return _svg("gate", (1.5, 1.0, 0.9), draw, span)
+    return _svg(name, (1.5, 1.0, 0.9), draw, span)
 
 
-def money(target: Series, held: Series, equity: Series, before_fees: Series, units: tuple[str, str], span: Span) -> str:
-    """Draw the position held and its target, equity with and without fees, and drawdown; units: base, settlement."""
+def money(
+    positions: Mapping[str, tuple[Series, Series]],
+    equity: Series,
+    before_fees: Series,
+    units: tuple[str, str],
+    span: Span,
+) -> str:
+    """Draw each target and position held, by title, then equity with and without fees, and drawdown.
+
+    Units: base, settlement.
+    """
     base, settle = units
 
     def draw(axes: list[Axes]) -> None:
-        position, worth, lost = axes
-        position.axhline(0, color=MUTED, linewidth=0.6)
-        _band(position, target, AIM, "target")
-        line = thinned(held)
-        position.plot(line.at_s, line.values, color=LINE, linewidth=0.8, drawstyle="steps-post", label="held")
-        position.yaxis.set_major_locator(MaxNLocator(5))
-        position.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.6g}" if value else "0"))
-        _legend(position)
-        _title(position, f"position, {base}")
+        *held_axes, worth, lost = axes
+        for axis, (title, (target, held)) in zip(held_axes, positions.items(), strict=True):
+            axis.axhline(0, color=MUTED, linewidth=0.6)
+            _band(axis, target, AIM, "target")
+            line = thinned(held)
+            axis.plot(line.at_s, line.values, color=LINE, linewidth=0.8, drawstyle="steps-post", label="held")
+            axis.yaxis.set_major_locator(MaxNLocator(5))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.6g}" if value else "0"))
+            _legend(axis)
+            _title(axis, f"{title}, {base}")
         for series, style, colour, name in (
             (before_fees, "--", MUTED, "before fees"),
             (equity, "-", LINE, "equity"),
@@ -274,7 +302,7 @@ def money(target: Series, held: Series, equity: Series, before_fees: Series, uni
         lost.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
         _title(lost, f"drawdown, {settle}")
 
-    return _svg("money", (1.6, 1.6, 0.8), draw, span)
+    return _svg("money", (*(1.6 if len(positions) == 1 else 1.0 for _ in positions), 1.6, 0.8), draw, span)
 
 
 def latencies(by_hop: Mapping[str, Numbers]) -> str:
@@ -353,6 +381,12 @@ def gathered(fills: Fills, span: Span, buckets: int = _FILL_BUCKETS) -> Fills:
     sizes = np.add.reduceat(fills.sizes, starts)
     prices = np.add.reduceat(fills.prices * fills.sizes, starts) / sizes
     return Fills(np.add.reduceat(fills.at_s * fills.sizes, starts) / sizes, prices, sizes)
+
+
+def _apart(at_s: Numbers, span: Span) -> Numbers:
+    """Return times of which no two fall on one pixel."""
+    width = max(span[1] - span[0], 1e-9) / _PIXELS
+    return np.unique(np.round(at_s / width)) * width
 
 
 def _cuts(at_s: Numbers, buckets: int) -> NDArray[np.intp]:
@@ -473,7 +507,7 @@ def _svg(name: str, heights: Sequence[float], draw: Callable[[list[Axes]], None]
 def _inlined(name: str, svg: str) -> str:
     """Return an SVG to stand beside others in a page: own ids, the page's colours, a tenth of a pixel."""
     svg = _SIZE.sub(rf'\1 role="img" aria-label="{name}"', _HEAD.sub("", svg), count=1)
-    svg = _NAMES.sub(f"{name}-", svg)
+    svg = _NAMES.sub(f"{name.replace(' ', '-')}-", svg)
     svg = _COORDINATES.sub(lambda path: _DIGITS.sub(r"\1", path[0]), svg)
     for stand_in, variable in _THEME.items():
         svg = svg.replace(stand_in, variable)

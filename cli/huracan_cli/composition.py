@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import huracan_flow.expert
@@ -11,21 +11,22 @@ import huracan_regime.spec
 import huracan_sentiment.expert
 from huracan.config import Config
 from huracan.contracts.market import InstrumentDefinition, instrument_key
+from huracan.errors import BadInput
 from huracan.expert.port import Expert
 from huracan.ports import Ports
 from huracan.service.service import Service, spec
-from huracan.sim.market import SimulatedMarketConfig
 from huracan.sim.world import Factory
 from huracan_executor.config import ExecutorConfig
 from huracan_flow.config import FlowConfig
-from huracan_gateway.config import GatewayConfig
-from huracan_gateway.feed import Feed
+from huracan_gateway.config import FeedConfig, GatewayConfig
+from huracan_gateway.feed import Feed, opened
 from huracan_gateway.service import Gateway
 from huracan_orchestrator.config import DeadlineConfig, GateConfig, OrchestratorConfig
 from huracan_persister.spec import PersisterConfig
 from huracan_regime.config import RegimeServiceConfig
 from huracan_sentiment.config import MoodConfig, SentimentConfig
 
+GATEWAY = "gateway"
 EXPERTS = ("regime", "flow", "sentiment")
 SERVICES = (*EXPERTS, "orchestrator", "executor", "persister")
 """Every service but the gateway, in the order in which they drain: what one still says, the next still hears."""
@@ -35,25 +36,35 @@ SERVICES = (*EXPERTS, "orchestrator", "executor", "persister")
 class Inputs:
     """What a run reads besides its frames."""
 
-    definition: InstrumentDefinition
+    definitions: Sequence[InstrumentDefinition]
+    """Of one shard: one orchestrator decides for all of them."""
     first_recv_ns: int
-    history: Path | None = None
+    history: Mapping[str, Path] = field(default_factory=dict)
+    """Files of bars by instrument key."""
     news: Path | None = None
 
 
+def history_of(definition: InstrumentDefinition, history: Path | None) -> dict[str, Path]:
+    """Return the history of a run with one instrument, as `Inputs` has it."""
+    return {instrument_key(definition.id): history} if history else {}
+
+
 def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[str, Config]:
-    """Return the configuration of each service but the gateway; without deadlines for a replay."""
-    definition = inputs.definition
+    """Return the configuration of each service but the gateway; without deadlines for a replay.
+
+    Raises BadInput for instruments of several shards.
+    """
+    shards = {definition.shard for definition in inputs.definitions}
+    if len(shards) != 1:
+        names = ", ".join(instrument_key(definition.id) for definition in inputs.definitions)
+        raise BadInput(f"instruments were {names or 'none'}, of {len(shards)} shards: name those of one underlying")
     return {
-        "regime": RegimeServiceConfig(
-            history={instrument_key(definition.id): inputs.history} if inputs.history else {},
-            history_before_ns=inputs.first_recv_ns,
-        ),
+        "regime": RegimeServiceConfig(history=dict(inputs.history), history_before_ns=inputs.first_recv_ns),
         "flow": FlowConfig(),
-        "sentiment": SentimentConfig(mood=MoodConfig(underlyings=(definition.underlying,))),
-        "orchestrator": OrchestratorConfig(
-            gate=GateConfig(experts=EXPERTS), shard=definition.shard, deadlines=deadlines
+        "sentiment": SentimentConfig(
+            mood=MoodConfig(underlyings=tuple(dict.fromkeys(each.underlying for each in inputs.definitions)))
         ),
+        "orchestrator": OrchestratorConfig(gate=GateConfig(experts=EXPERTS), shard=shards.pop(), deadlines=deadlines),
         "executor": ExecutorConfig(),
         "persister": PersisterConfig() if deadlines else PersisterConfig(linger_ms=0),
     }
@@ -85,14 +96,15 @@ def _factory(name: str, config: Config) -> Factory:
 
 
 def gateway_config(
-    inputs: Inputs, *, lockstep: bool, recording: Path | None = None, simulated: SimulatedMarketConfig | None = None
+    inputs: Inputs, *, lockstep: bool, recording: Path | None = None, feeds: Sequence[FeedConfig] = ()
 ) -> GatewayConfig:
     """Return the gateway's configuration: in lockstep with all services, or with steps that close on the clock."""
+    alone = not feeds and len(inputs.definitions) == 1
     return GatewayConfig(
         recording=recording,
-        simulated=simulated,
+        feeds=tuple(feeds),
         lockstep_services=SERVICES if lockstep else (),
-        history=inputs.history,
+        history=inputs.history.get(instrument_key(inputs.definitions[0].id)) if alone else None,
         news=inputs.news,
     )
 
@@ -100,4 +112,4 @@ def gateway_config(
 def gateway(inputs: Inputs, feed: Feed, *, lockstep: bool) -> Factory:
     """Return how a gateway is made that plays a feed in this process."""
     config = gateway_config(inputs, lockstep=lockstep)
-    return lambda ports: Gateway(config, feed, ports)
+    return lambda ports: Gateway(config, [opened(feed)], ports)

@@ -25,9 +25,8 @@ from huracan.embedded.postgres import SERVER_USER
 from huracan.errors import BadInput
 from huracan.service.service import GROUP
 from huracan.store.migrate import migrations_directory, read_migrations
-from huracan_cli.composition import SERVICES
+from huracan_cli.composition import GATEWAY, SERVICES
 from huracan_cli.status import reachable, status
-from huracan_cli.system import GATEWAY
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_JAVA = 17

@@ -162,7 +162,7 @@ def _votes(
             vote.expert: "the window could not be rebuilt from the feature rows of the run" for vote in decision.votes
         }
     else:
-        inputs = Inputs(definition=opened.instrument, first_recv_ns=0)
+        inputs = Inputs(definitions=[opened.instrument], first_recv_ns=0)
         asked = {name: expert(name, inputs) for name in EXPERTS}
         contexts = read_table(run, Context)
         proofs = {vote.expert: _ask_again(asked, vote, window, contexts, opinions) for vote in decision.votes}

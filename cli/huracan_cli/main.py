@@ -20,10 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.tree import Tree
 
+from huracan.clock import NANOSECONDS
 from huracan.errors import BadInput, HuracanError
-from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
 from huracan.store.migrate import migrate, migrations_directory
-from huracan_cli import look
+from huracan_cli import look, sources
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.journal import replay_journals
 from huracan_cli.options import (
@@ -32,7 +32,9 @@ from huracan_cli.options import (
     NatsOption,
     NewsOption,
     PostgresOption,
+    RecordingOption,
     SeedOption,
+    SourceOption,
     SpeedOption,
     StateOption,
     console,
@@ -41,24 +43,24 @@ from huracan_cli.options import (
     on_the_loop,
     problems,
 )
+from huracan_cli.record import Recorded, Tape, feed_config, record, record_simulated
 from huracan_cli.replay import Replay, replay
 from huracan_cli.report import write_report
-from huracan_cli.run import Request, run
+from huracan_cli.run import run
+from huracan_cli.sources import Market, Opening, Source
 from huracan_cli.state import default_directory
 from huracan_cli.summary import Summary
-from huracan_cli.system import Layout, System
-from huracan_cli.up import Request as UpRequest
+from huracan_cli.system import Layout, Plan, System
 from huracan_cli.up import down, up
 from huracan_cli.watch import render
-from huracan_gateway.feed import Tape, recorded
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 app.add_typer(look.app)
 
-SIMULATED_HISTORY_BARS = 4_000
-"""About six weeks of 15-minute bars: enough to fit the regimes."""
-RECORDING_SPEED, SIMULATED_SPEED = 10.0, 4.0
-"""Market seconds in a second of a demo; the simulated market is two minutes long, and a demo about one."""
+RECORDING_SPEED = 10.0
+"""Market seconds in a second of a demo on a recording."""
+DEMO_S = 40.0
+"""Seconds of live feeds in a demo, which with its start and end takes about a minute."""
 REFRESH_S = 0.25
 
 
@@ -103,10 +105,8 @@ def replay_command(
         if layout is Layout.SIM:
             summary = replay(Replay(recording=path, history=history, news=news, seed=seed, out=out), progress).summary
         else:
-            request = Request(
-                tape=recorded(path), recording=path, layout=layout, speed=0, history=history, news=news, out=out
-            )
-            summary = on_the_loop(run(request, progress=progress)).summary
+            plan = Plan(source=sources.recording(path, speed=0, history=history, news=news), layout=layout)
+            summary = on_the_loop(run(plan, out=out, progress=progress)).summary
     _keep(summary, out)
     _show(summary, out, as_json=as_json)
 
@@ -126,50 +126,51 @@ def _replay_journals(directory: Path, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-@app.command("demo", epilog=examples("demo", "demo --recording day.jsonl.gz --history bars.parquet --speed 10"))
+@app.command(
+    "demo",
+    epilog=examples(
+        "demo",
+        "demo --source simulated --seconds 20",
+        "demo --recording day.jsonl.gz --history bars.parquet --speed 10",
+    ),
+)
 def demo_command(
-    recording: Annotated[
-        Path | None, typer.Option(help="Recording to run on; the simulated market without it.")
-    ] = None,
+    recording: RecordingOption = None,
+    source: SourceOption = Market.AUTO,
+    seconds: Annotated[
+        float,
+        typer.Option(min=1, help="How long to play live feeds from when all is ready; a recording ends by itself."),
+    ] = DEMO_S,
     history: HistoryOption = None,
     news: NewsOption = None,
     out: Annotated[Path, typer.Option(help="Directory for everything the run writes.")] = Path("out/demo"),
     layout: Annotated[Layout, typer.Option(help="How the services share processes.")] = Layout.SEVEN,
-    speed: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01, max=100, help="Market seconds in a second: 10 for a recording, 4 for the simulated market."
-        ),
-    ] = None,
+    speed: SpeedOption = None,
     seed: SeedOption = 7,
     nats_url: NatsOption = None,
     postgres_url: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole system on one machine, live: on a recording, or on a simulated market that is labelled so."""
+    """Run the whole system on one machine, live: on a recording, or on three venues side by side, and say which."""
     _make(out)
     if layout is Layout.SIM:
         raise BadInput("--layout was sim: that is a replay (`huracan replay`); a demo runs single, hosted or seven")
-    if speed is None:
-        speed = SIMULATED_SPEED if recording is None else RECORDING_SPEED
-    if recording is None:
-        recording, simulated_history = _simulate(out, seed)
-        history = history or simulated_history
-    tape = recorded(recording)
-    if not as_json:
-        console.print(_source(tape, speed))
-    request = Request(
-        tape=tape,
-        recording=recording,
+    plan = Plan(
+        source=_opening(
+            recording, source, history=history, news=news, speed=speed, seed=seed, usual_speed=RECORDING_SPEED
+        ),
         layout=layout,
-        speed=speed,
-        history=history,
-        news=news,
-        out=out,
         nats_url=nats_url,
         postgres_url=postgres_url,
     )
-    summary = on_the_loop(run(request, meanwhile=partial(_live, quiet=as_json))).summary
+    outcome = run(
+        plan,
+        out=out,
+        lasts_s=seconds if recording is None else None,
+        on_source=partial(_tell_source, quiet=as_json),
+        meanwhile=partial(_live, quiet=as_json),
+    )
+    summary = on_the_loop(outcome).summary
     _keep(summary, out)
     report = write_report(summary, out)
     _show(summary, out, as_json=as_json)
@@ -177,10 +178,38 @@ def demo_command(
         console.print(f"report: {escape(str(report))}")
 
 
-def _source(tape: Tape, speed: float) -> str:
-    if tape.simulated:
-        return f"[bold]SIMULATED market[/bold] at {speed:g} x real time: nothing below happened anywhere."
-    return f"recording {escape(tape.source)} at {speed:g} x real time; orders go to the paper venue"
+def _opening(
+    path: Path | None,
+    market: Market,
+    *,
+    history: Path | None,
+    news: Path | None,
+    speed: float | None,
+    seed: int,
+    usual_speed: float,
+) -> Opening:
+    """Return what a run reads; raise BadInput for options that do not go together."""
+    if path is not None:
+        if market is not Market.AUTO:
+            raise BadInput(f"--source was {market}: with --recording there is nothing to choose; leave one of them out")
+        return sources.recording(path, speed=usual_speed if speed is None else speed, history=history, news=news)
+    for name, given in (("--history", history), ("--speed", speed)):
+        if given is not None:
+            raise BadInput(f"{name} was {given}: live feeds bring their own bars and time; it goes with --recording")
+    return sources.markets(market, seed=seed, news=news)
+
+
+def _tell_source(source: Source, *, quiet: bool) -> None:
+    if quiet:
+        return
+    speed = f" at {source.time.speed:g} x real time" if source.time else ", live"
+    if source.simulated:
+        console.print(
+            f"[bold]SIMULATED market[/bold]: {escape(source.label)}{speed}. Nothing below happened anywhere.",
+            soft_wrap=True,
+        )
+    else:
+        console.print(f"{escape(source.label)}{speed}; orders go to the paper venue", soft_wrap=True)
 
 
 async def _live(system: System, *, quiet: bool) -> None:
@@ -196,15 +225,17 @@ async def _live(system: System, *, quiet: bool) -> None:
             await asyncio.sleep(REFRESH_S)
 
 
-@app.command("up", epilog=examples("up", "up --recording day.jsonl.gz --speed 1", "tail 'sig.v1.decision.>'"))
+@app.command(
+    "up",
+    epilog=examples("up", "up --source public", "up --recording day.jsonl.gz --speed 1", "tail 'sig.v1.decision.>'"),
+)
 def up_command(
-    recording: Annotated[
-        Path | None, typer.Option(help="Recording to play; without it the simulated market, for ever.")
-    ] = None,
+    recording: RecordingOption = None,
+    source: SourceOption = Market.AUTO,
     history: HistoryOption = None,
     news: NewsOption = None,
     layout: Annotated[Layout, typer.Option(help="How the services share processes.")] = Layout.SEVEN,
-    speed: SpeedOption = 1.0,
+    speed: SpeedOption = None,
     seed: SeedOption = 7,
     state: StateOption = None,
     wipe: Annotated[bool, typer.Option(help="Begin with empty servers instead of those of the last time.")] = False,
@@ -215,33 +246,78 @@ def up_command(
     """Bring the whole system up and keep it up, with a live table; Ctrl-C or `huracan down` ends it."""
     if layout is Layout.SIM:
         raise BadInput("--layout was sim: that is a replay (`huracan replay`); up runs single, hosted or seven")
-    request = UpRequest(
-        directory=state or default_directory(),
+    plan = Plan(
+        source=_opening(recording, source, history=history, news=news, speed=speed, seed=seed, usual_speed=1.0),
         layout=layout,
-        recording=recording,
-        history=history,
-        news=news,
-        speed=speed,
-        seed=seed,
-        wipe=wipe,
         nats_url=nats_url,
         postgres_url=postgres_url,
     )
-    on_the_loop(up(request, partial(_tell_up, as_json=as_json, directory=request.directory)))
+    on_the_loop(up(plan, state or default_directory(), partial(_tell_up, as_json=as_json), wipe=wipe))
     if recording is not None and not as_json:
         console.print("the recording is over, or was stopped; the data is kept")
 
 
-async def _tell_up(system: System, tape: Tape, *, as_json: bool, directory: Path) -> None:
+async def _tell_up(system: System, *, as_json: bool) -> None:
+    source = system.source
     if as_json:
-        up_now = {"ready": True, "source": tape.source, "simulated": tape.simulated, "state": str(directory)}
+        up_now = {
+            "ready": True,
+            "source": source.label,
+            "simulated": source.simulated,
+            "state": str(system.directory),
+        }
         typer.echo(json.dumps(up_now))
         return
-    time = system.plan.time
-    console.print(_source(tape, time.speed if time else 1.0))
+    _tell_source(source, quiet=False)
     console.print("ready. In another terminal: [bold]huracan tail 'sig.v1.decision.>'[/bold]")
     console.print("Ctrl-C, or [bold]huracan down[/bold], stops it")
     await _live(system, quiet=False)
+
+
+@app.command(
+    "record",
+    epilog=examples(
+        "record --venue okx --symbol BTC-USDT-SWAP --out btc.jsonl.gz",
+        "record --simulated --venue bybit --symbol SIMUSDT --seconds 20 --out sim.jsonl.gz",
+    ),
+)
+def record_command(
+    venue: Annotated[str, typer.Option(help="Token of the venue, as binance_usdm, okx, bybit.")],
+    symbol: Annotated[str, typer.Option(help="The venue's own name of the instrument, as BTC-USDT-SWAP.")],
+    out: Annotated[Path, typer.Option(help="File to write; packed when its name ends with .gz.")],
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="How long; without it until Ctrl-C.")] = None,
+    simulated: Annotated[
+        bool, typer.Option(help="Start simulated venues on this machine and record one of them.")
+    ] = False,
+    websocket_url: Annotated[str | None, typer.Option(help="Another public stream than the venue's own.")] = None,
+    rest_url: Annotated[str | None, typer.Option(help="Another REST interface than the venue's own.")] = None,
+    seed: SeedOption = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Write down a live feed as a recording that `huracan replay` reads."""
+    if simulated and (websocket_url or rest_url):
+        raise BadInput("--simulated was given with --websocket-url or --rest-url: it has addresses of its own")
+    feed = feed_config(venue, symbol, websocket_url=websocket_url, rest_url=rest_url)
+    _make(out.parent)
+    with _written(f"{venue} {symbol}", quiet=as_json) as progress:
+        work = (
+            record_simulated(feed, out, seed=seed, lasts_s=seconds, progress=progress)
+            if simulated
+            else record(feed, out, lasts_s=seconds, progress=progress)
+        )
+        told = on_the_loop(work)
+    if as_json:
+        typer.echo(told.model_dump_json())
+        return
+    label = f"[bold]{told.instrument}[/bold]{' (SIMULATED)' if told.simulated else ''}"
+    span_s = (told.last_ns - told.first_ns) / NANOSECONDS
+    console.print(f"{label}: {told.lines:,} lines, {told.bytes:,} bytes, {span_s:.1f} s; {_lost(told)}")
+    console.print(f"written: {escape(str(out))}")
+
+
+def _lost(told: Recorded) -> str:
+    gaps = sum(told.gaps.values())
+    return f"{gaps} gaps, {told.missed} lines missed, {sum(told.rejected.values())} that the gateway refuses"
 
 
 @app.command("down", epilog=examples("down"))
@@ -261,14 +337,6 @@ def migrate_command(postgres_url: PostgresOption = None, as_json: JsonOption = F
         typer.echo(json.dumps({"applied": applied}))
     else:
         console.print("\n".join(f"applied {name}" for name in applied) or "nothing to do: the schema is up to date")
-
-
-def _simulate(out: Path, seed: int) -> tuple[Path, Path]:
-    config = SimulatedMarketConfig(seed=seed)
-    recording, history = out / "simulated_market.jsonl.gz", out / "simulated_history.parquet"
-    write_recording(config, recording)
-    write_history(config, history, bars=SIMULATED_HISTORY_BARS)
-    return recording, history
 
 
 def _make(out: Path) -> None:
@@ -292,6 +360,19 @@ def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda frames: progress.update(task, completed=frames)
 
 
+@contextmanager
+def _written(name: str, *, quiet: bool) -> Iterator[Callable[[Tape], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        TextColumn("{task.completed:,} lines"),
+        TextColumn("{task.fields[size]:,} bytes"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=problems, disable=quiet or not problems.is_terminal) as progress:
+        task = progress.add_task(escape(name), total=None, size=0)
+        yield lambda tape: progress.update(task, completed=tape.lines, size=tape.bytes)
+
+
 def _keep(summary: Summary, out: Path) -> None:
     (out / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -301,10 +382,21 @@ def _show(summary: Summary, out: Path, *, as_json: bool) -> None:
         typer.echo(summary.model_dump_json())
         return
     table = Table("what", "value", title=f"{summary.instrument}{' (SIMULATED)' if summary.simulated else ''}")
-    for name, value in summary.model_dump().items():
+    for name, value in summary.model_dump(exclude={"instruments"}).items():
         table.add_row(name, json.dumps(value) if isinstance(value, dict) else escape(str(value)))
     console.print(table)
+    if len(summary.instruments) > 1:
+        console.print(_side_by_side(summary))
     console.print(f"written: {escape(str(out))}")
+
+
+def _side_by_side(summary: Summary) -> Table:
+    table = Table("what", *summary.instruments)
+    rows = [each.model_dump() for each in summary.instruments.values()]
+    for name in rows[0]:
+        values = [json.dumps(row[name]) if isinstance(row[name], dict) else str(row[name]) for row in rows]
+        table.add_row(name, *map(escape, values))
+    return table
 
 
 @app.command("explain", epilog=examples("explain last --run out/demo", "explain 3fa9c1"))

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from huracan.service.loop import new_event_loop
+from huracan_cli.sources import Market
 
 T = TypeVar("T")
 
@@ -24,7 +25,14 @@ HistoryOption = Annotated[
 NewsOption = Annotated[Path | None, typer.Option(help="Headlines (CSV or JSON lines); each is seen at its own time.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all randomness of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-SpeedOption = Annotated[float, typer.Option(min=0.01, max=100, help="Market seconds in a second.")]
+SpeedOption = Annotated[
+    float | None, typer.Option(min=0.01, max=100, help="Market seconds in a second of a recording.")
+]
+RecordingOption = Annotated[Path | None, typer.Option(help="Recording to play; live feeds of three venues without it.")]
+SourceOption = Annotated[
+    Market,
+    typer.Option(help="Live feeds: public; simulated, on this machine; auto: public where they can be reached."),
+]
 NatsOption = Annotated[
     str | None, typer.Option(envvar="HURACAN_NATS_URL", help="NATS server with JetStream to use; else one is started.")
 ]

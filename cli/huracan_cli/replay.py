@@ -11,7 +11,7 @@ from huracan.contracts.decision import Decision
 from huracan.contracts.market import InstrumentDefinition
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
-from huracan_cli.composition import Inputs, factories, gateway
+from huracan_cli.composition import Inputs, factories, gateway, history_of
 from huracan_cli.results import logged, stored, write
 from huracan_cli.summary import Run, Summary, summarise
 from huracan_gateway.feed import RecordingFeed
@@ -62,9 +62,9 @@ def replay(request: Replay, progress: Callable[[int], None] = lambda _: None) ->
 
     async def main(clock: VirtualClock) -> Outcome:
         inputs = Inputs(
-            definition=feed.definition,
+            definitions=[feed.definition],
             first_recv_ns=feed.head.first_recv_ns,
-            history=request.history,
+            history=history_of(feed.definition, request.history),
             news=request.news,
         )
         world = World(clock, seed=request.seed)
@@ -86,7 +86,7 @@ async def _summary(world: World, definition: InstrumentDefinition, source: str) 
     run = Run(
         source=source,
         layout="sim",
-        definition=definition,
+        definitions=[definition],
         counts=world.counts,
         tables=await stored(world.store),
     )

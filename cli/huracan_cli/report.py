@@ -21,12 +21,14 @@ from huracan.contracts.context import REGIME, Context
 from huracan.contracts.decision import Decision, Direction
 from huracan.contracts.execution import AccountState, Fill, Side
 from huracan.contracts.journal import WindowOpened
-from huracan.contracts.market import InstrumentDefinition, instrument_key
+from huracan.contracts.market import Anomaly, InstrumentDefinition, instrument_key
 from huracan.contracts.opinion import Opinion, reason_name
+from huracan.contracts.ops import FeedChanged, FeedState
 from huracan.errors import BadInput
 from huracan.store.parquet import read_journal, read_table
 from huracan_cli.results import LATENCIES
 from huracan_cli.summary import Summary
+from huracan_gateway.identity import SIMULATED_VENUE
 
 if TYPE_CHECKING:
     from huracan_cli.charts import Fills, Numbers, Series, Span, Stack
@@ -41,6 +43,12 @@ _LAYOUTS = {
     "seven": "seven processes",
 }
 _VIRTUAL = ("", "sim")
+_TROUBLE = (
+    FeedState.FEED_STATE_RECONNECTING,
+    FeedState.FEED_STATE_SILENT,
+    FeedState.FEED_STATE_RATE_LIMITED,
+    FeedState.FEED_STATE_REFUSED,
+)
 _SIDES = {Direction.DIRECTION_BUY: 1.0, Direction.DIRECTION_SELL: -1.0}
 
 _STYLE = """
@@ -66,6 +74,7 @@ p { margin: .2rem 0 .8rem; color: var(--muted) }
 .card b { display: block; font-size: 1.3rem; line-height: 1.35; font-variant-numeric: tabular-nums }
 .card span { color: var(--muted); font-size: .8rem; overflow-wrap: anywhere }
 section { padding: 1.1rem 1.2rem; margin: 1rem 0 }
+summary { cursor: pointer; font-weight: 600; margin: 1.2rem 0 .4rem }
 .plot { overflow-x: auto } svg { display: block; width: 100%; min-width: 40rem; height: auto }
 svg * { stroke-linejoin: round; stroke-linecap: butt } svg text { font-family: system-ui, sans-serif !important }
 table { border-collapse: collapse; width: 100%; font-size: .88rem }
@@ -85,22 +94,53 @@ class _Run:
     opinions: Sequence[Opinion]
     fills: Sequence[Fill]
     regimes: Sequence[Context]
+    anomalies: Sequence[Anomaly]
+    feed: Sequence[FeedChanged]
+
+    @property
+    def key(self) -> str:
+        """Return the key of the instrument."""
+        return instrument_key(self.definition.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Whole:
+    """What a run left behind."""
+
+    runs: Sequence[_Run]
+    """Of each instrument with a step, at least one."""
     accounts: Sequence[AccountState]
-    midnight_ns: int
+
+    @property
+    def first_ns(self) -> int:
+        """Return when the first step closed."""
+        return min(run.windows[0].close_ns for run in self.runs)
+
+    @property
+    def last_ns(self) -> int:
+        """Return when the last step closed."""
+        return max(run.windows[-1].close_ns for run in self.runs)
+
+    @property
+    def midnight_ns(self) -> int:
+        """Return what times are counted from: the same in every chart."""
+        return self.first_ns // _DAY_NS * _DAY_NS
 
     @property
     def span(self) -> Span:
         """Return the seconds from the first step to the last, at least one."""
-        first, last = ((row.close_ns - self.midnight_ns) / NANOSECONDS for row in (self.windows[0], self.windows[-1]))
+        first, last = ((at_ns - self.midnight_ns) / NANOSECONDS for at_ns in (self.first_ns, self.last_ns))
         return first, max(last, first + 1.0)
 
 
 def write_report(summary: Summary, run: Path) -> Path:
     """Write `report.html` from the files of a run and return its path; raise BadInput when one cannot be read."""
     told = summary.model_dump()
-    read = _read(run, summary.instrument)
-    sections = _pictures(read, told, run) if read else [_section("Nothing happened", "No step was closed.")]
-    body = "".join([_header(told, read), _cards(told, read), *sections, _happened(told), _counts(told)])
+    runs = [read for key in summary.instruments if (read := _read(run, key)) is not None]
+    accounts = sorted(read_table(run, AccountState), key=lambda row: row.as_of_ns)
+    whole = _Whole(runs=runs, accounts=accounts) if runs else None
+    sections = _pictures(whole, told, run) if whole else [_section("Nothing happened", "No step was closed.")]
+    body = "".join([_header(told, whole), _cards(told, whole), *sections, _happened(told), _counts(told)])
     title = html.escape(f"{summary.instrument}, {summary.source}")
     head = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -140,82 +180,129 @@ def _read(run: Path, instrument: str) -> _Run | None:
             (row for row in read_table(run, Context) if row.ref.kind == REGIME and row.ref.key == instrument),
             key=lambda row: (row.effective_from_ns, row.ref.version),
         ),
-        accounts=sorted(read_table(run, AccountState), key=lambda row: row.as_of_ns),
-        midnight_ns=windows[0].close_ns // _DAY_NS * _DAY_NS,
+        anomalies=[row for row in read_table(run, Anomaly) if instrument_key(row.instrument) == instrument],
+        feed=[row for row in read_table(run, FeedChanged) if instrument_key(row.instrument) == instrument],
     )
 
 
 # Pictures.
 
 
-def _pictures(run: _Run, told: Mapping[str, Any], directory: Path) -> list[str]:
+def _pictures(whole: _Whole, told: Mapping[str, Any], directory: Path) -> list[str]:
     from huracan_cli import charts  # slow to import: only for a report
 
-    experts = tuple(dict.fromkeys(vote.expert for row in run.decisions for vote in row.votes))
-    bought, sold = _fills(run, Side.SIDE_BUY), _fills(run, Side.SIDE_SELL)
-    units = run.definition.base, run.definition.settle
-    answers = _answers(run, experts)
-    held, target = _held(run), _target(run)
-    equity, before_fees = _equity(run)
+    midnight_ns, alone = whole.midnight_ns, len(whole.runs) == 1
+    positions = {
+        "position" if alone else f"position in {run.key}": (_target(run, midnight_ns), _held(run, midnight_ns))
+        for run in whole.runs
+    }
+    newest = whole.runs[0].definition
     return [
-        _section(
-            "Market",
-            f"{len(run.fills):,} fills in {len(run.windows):,} steps of {STEP_NS // MILLISECOND_NS} ms. Fills that "
-            "would lie on each other are one triangle, the larger the more was traded; bought stands below the line, "
-            "sold above it. Times are UTC.",
-            charts.market(_mid(run), bought, sold, _directions(run), _regimes(run), run.span),
-        ),
-        _section(
-            "What the experts thought",
-            "Probability of up minus probability of down: mean and range. Gaps are abstentions.",
-            charts.opinions(
-                {name: _tilt(run, name) for name in experts}, {name: _note(answers[name]) for name in experts}, run.span
-            ),
-        ),
-        _section(
-            "Who answered, and why not",
-            "An abstention is an answer, with its reason. A decision abstains when all experts do, or when they clash.",
-            charts.answers(answers, _ANSWERED),
-        ),
-        _section(
-            "How opinions became decisions",
-            "The forecasts of the experts that answered, pooled by weight.",
-            charts.gate(*_gate(run, experts), run.span),
-        ),
+        *(_market(run, whole, number, alone=alone) for number, run in enumerate(whole.runs)),
+        *(_thought(run, whole, number, alone=alone) for number, run in enumerate(whole.runs)),
         _section(
             "Position and money",
             "Orders move the position towards the target of the newest decision; on HOLD there is no target.",
-            charts.money(target, held, equity, before_fees, units, run.span),
+            charts.money(positions, *_equity(whole), (newest.base, newest.settle), whole.span),
         ),
         _latency(directory / LATENCIES, virtual=told.get("layout", "") in _VIRTUAL),
     ]
 
 
-def _series(run: _Run, at_ns: Sequence[int], values: Iterable[float]) -> Series:
+def _market(run: _Run, whole: _Whole, number: int, *, alone: bool) -> str:
     from huracan_cli import charts
 
-    return charts.Series(charts.seconds(at_ns, run.midnight_ns), np.array(list(values), dtype=np.float64))
+    midnight_ns = whole.midnight_ns
+    bought, sold = _fills(run, Side.SIDE_BUY, midnight_ns), _fills(run, Side.SIDE_SELL, midnight_ns)
+    notices = {
+        "anomalies": charts.seconds([row.at_ns for row in run.anomalies], midnight_ns),
+        "feed trouble": charts.seconds([row.at_ns for row in run.feed if row.state in _TROUBLE], midnight_ns),
+    }
+    return _section(
+        _title("Market", run, alone=alone),
+        f"{len(run.fills):,} fills in {len(run.windows):,} steps of {STEP_NS // MILLISECOND_NS} ms. Fills that "
+        "would lie on each other are one triangle, the larger the more was traded; bought stands below the line, "
+        "sold above it. Times are UTC.",
+        charts.market(
+            _mid(run, midnight_ns),
+            bought,
+            sold,
+            _directions(run, midnight_ns),
+            _regimes(run, midnight_ns),
+            whole.span,
+            notices=notices,
+            name=f"market {number}",
+        ),
+    )
 
 
-def _steps(run: _Run, at_ns: Sequence[int], values: Iterable[float]) -> Series:
+def _thought(run: _Run, whole: _Whole, number: int, *, alone: bool) -> str:
+    """Return what the experts said and what was made of it: folded up where there are several instruments."""
     from huracan_cli import charts
 
-    return charts.stepwise(_series(run, at_ns, values))
+    midnight_ns = whole.midnight_ns
+    experts = tuple(dict.fromkeys(vote.expert for row in run.decisions for vote in row.votes))
+    answers = _answers(run, experts)
+    sections = [
+        _section(
+            "What the experts thought",
+            "Probability of up minus probability of down: mean and range. Gaps are abstentions.",
+            charts.opinions(
+                {name: _tilt(run, name, midnight_ns) for name in experts},
+                {name: _note(answers[name]) for name in experts},
+                whole.span,
+                name=f"opinions {number}",
+            ),
+        ),
+        _section(
+            "Who answered, and why not",
+            "An abstention is an answer, with its reason. A decision abstains when all experts do, or when they clash.",
+            charts.answers(answers, _ANSWERED, name=f"answers {number}"),
+        ),
+        _section(
+            "How opinions became decisions",
+            "The forecasts of the experts that answered, pooled by weight.",
+            charts.gate(*_gate(run, experts, midnight_ns), whole.span, name=f"gate {number}"),
+        ),
+    ]
+    if alone:
+        return "".join(sections)
+    title = html.escape(_title("Opinions and decisions", run, alone=alone))
+    return f"<details{'' if number else ' open'}><summary>{title}</summary>{''.join(sections)}</details>"
 
 
-def _stack(run: _Run, at_ns: Sequence[int], names: tuple[str, ...], rows: Sequence[Sequence[float]]) -> Stack:
+def _title(text: str, run: _Run, *, alone: bool) -> str:
+    if alone:
+        return text
+    simulated = " (SIMULATED)" if run.definition.id.venue == SIMULATED_VENUE else ""
+    return f"{text}: {run.key}{simulated}"
+
+
+def _series(at_ns: Sequence[int], values: Iterable[float], midnight_ns: int) -> Series:
+    from huracan_cli import charts
+
+    return charts.Series(charts.seconds(at_ns, midnight_ns), np.array(list(values), dtype=np.float64))
+
+
+def _steps(at_ns: Sequence[int], values: Iterable[float], midnight_ns: int) -> Series:
+    from huracan_cli import charts
+
+    return charts.stepwise(_series(at_ns, values, midnight_ns))
+
+
+def _stack(at_ns: Sequence[int], names: tuple[str, ...], rows: Sequence[Sequence[float]], midnight_ns: int) -> Stack:
     from huracan_cli import charts
 
     shares = np.array(rows, dtype=np.float64).reshape(len(at_ns), len(names))
-    return charts.Stack(charts.seconds(at_ns, run.midnight_ns), names, shares)
+    return charts.Stack(charts.seconds(at_ns, midnight_ns), names, shares)
 
 
-def _mid(run: _Run) -> Series:
+def _mid(run: _Run, midnight_ns: int) -> Series:
     half = float(run.definition.price_increment) / 2
     return _steps(
-        run,
         [row.close_ns for row in run.windows],
         ((row.best_bid + row.best_ask) * half if row.best_bid and row.best_ask else np.nan for row in run.windows),
+        midnight_ns,
     )
 
 
@@ -224,24 +311,23 @@ def _lot(run: _Run) -> float:
     return float(Decimal(run.definition.size_increment) * Decimal(run.definition.multiplier))
 
 
-def _fills(run: _Run, side: Side) -> Fills:
+def _fills(run: _Run, side: Side, midnight_ns: int) -> Fills:
     from huracan_cli import charts
 
     rows = [row for row in run.fills if row.side == side]
     return charts.Fills(
-        charts.seconds([row.matched_ns for row in rows], run.midnight_ns),
+        charts.seconds([row.matched_ns for row in rows], midnight_ns),
         np.array([row.price for row in rows], dtype=np.float64) * float(run.definition.price_increment),
         np.array([row.quantity for row in rows], dtype=np.float64) * _lot(run),
     )
 
 
-def _directions(run: _Run) -> Series:
-    return _series(
-        run, [row.close_ns for row in run.decisions], (_SIDES.get(row.direction, 0.0) for row in run.decisions)
-    )
+def _directions(run: _Run, midnight_ns: int) -> Series:
+    sides = (_SIDES.get(row.direction, 0.0) for row in run.decisions)
+    return _series([row.close_ns for row in run.decisions], sides, midnight_ns)
 
 
-def _regimes(run: _Run) -> Stack:
+def _regimes(run: _Run, midnight_ns: int) -> Stack:
     """Return the regime in force as steps: from its time on, until the next or until it is no longer valid."""
     names = tuple(dict.fromkeys(share.regime for row in run.regimes for share in row.regime.shares))
     at_ns: list[int] = []
@@ -251,14 +337,13 @@ def _regimes(run: _Run) -> Stack:
         shares = {share.regime: share.probability for share in row.regime.shares}
         at_ns += [row.effective_from_ns, max(row.effective_from_ns, min(end_ns, row.valid_until_ns))]
         rows += [[shares.get(name, 0.0) for name in names], [0.0] * len(names)]
-    return _stack(run, at_ns, names, rows)
+    return _stack(at_ns, names, rows, midnight_ns)
 
 
-def _tilt(run: _Run, expert: str) -> Series:
+def _tilt(run: _Run, expert: str, midnight_ns: int) -> Series:
     rows = [row for row in run.opinions if row.expert == expert]
-    return _steps(
-        run, [row.close_ns for row in rows], (np.nan if row.abstained else row.p_up - row.p_down for row in rows)
-    )
+    tilts = (np.nan if row.abstained else row.p_up - row.p_down for row in rows)
+    return _steps([row.close_ns for row in rows], tilts, midnight_ns)
 
 
 def _answers(run: _Run, experts: Sequence[str]) -> dict[str, Counter[str]]:
@@ -281,7 +366,7 @@ def _note(counts: Mapping[str, int]) -> str:
     return f"abstained: {why}" if why else ""
 
 
-def _gate(run: _Run, experts: tuple[str, ...]) -> tuple[Stack, Stack, Series]:
+def _gate(run: _Run, experts: tuple[str, ...], midnight_ns: int) -> tuple[Stack, Stack, Series]:
     from huracan_cli import charts
 
     at_ns = [row.close_ns for row in run.decisions]
@@ -289,36 +374,37 @@ def _gate(run: _Run, experts: tuple[str, ...]) -> tuple[Stack, Stack, Series]:
     votes = [{vote.expert: vote.weight for vote in row.votes} for row in run.decisions]
     weights = [[row.get(name, 0.0) for name in experts] for row in votes]
     return (
-        charts.stepwise_stack(_stack(run, at_ns, ("down", "flat", "up"), pooled)),
-        charts.stepwise_stack(_stack(run, at_ns, experts, weights)),
-        _steps(run, at_ns, (np.nan if row.abstained else row.disagreement for row in run.decisions)),
+        charts.stepwise_stack(_stack(at_ns, ("down", "flat", "up"), pooled, midnight_ns)),
+        charts.stepwise_stack(_stack(at_ns, experts, weights, midnight_ns)),
+        _steps(at_ns, (np.nan if row.abstained else row.disagreement for row in run.decisions), midnight_ns),
     )
 
 
-def _target(run: _Run) -> Series:
+def _target(run: _Run, midnight_ns: int) -> Series:
     return _steps(
-        run,
         [row.close_ns for row in run.decisions],
         (row.size * _lot(run) if row.direction in _SIDES else np.nan for row in run.decisions),
+        midnight_ns,
     )
 
 
-def _held(run: _Run) -> Series:
+def _held(run: _Run, midnight_ns: int) -> Series:
     sides = {Side.SIDE_BUY: 1, Side.SIDE_SELL: -1}
     steps = np.cumsum([0, *(sides.get(row.side, 0) * row.quantity for row in run.fills), 0]) * _lot(run)
     first_ns, last_ns = run.windows[0].close_ns, run.windows[-1].close_ns
-    return _series(run, [first_ns, *(row.matched_ns for row in run.fills), last_ns], steps)
+    return _series([first_ns, *(row.matched_ns for row in run.fills), last_ns], steps, midnight_ns)
 
 
-def _equity(run: _Run) -> tuple[Series, Series]:
+def _equity(whole: _Whole) -> tuple[Series, Series]:
     """Return equity from the start of the run, and what it would have been without fees."""
-    if not run.accounts:
-        return _series(run, [], []), _series(run, [], [])
-    start = float(run.accounts[0].peak_equity)
-    at_ns = [run.windows[0].close_ns, *(row.as_of_ns for row in run.accounts)]
-    equity = [start, *(float(row.equity) for row in run.accounts)]
-    fees = [0.0, *(float(row.fees) for row in run.accounts)]
-    return _series(run, at_ns, equity), _series(run, at_ns, np.add(equity, fees))
+    midnight_ns = whole.midnight_ns
+    if not whole.accounts:
+        return _series([], [], midnight_ns), _series([], [], midnight_ns)
+    start = float(whole.accounts[0].peak_equity)
+    at_ns = [whole.first_ns, *(row.as_of_ns for row in whole.accounts)]
+    equity = [start, *(float(row.equity) for row in whole.accounts)]
+    fees = [0.0, *(float(row.fees) for row in whole.accounts)]
+    return _series(at_ns, equity, midnight_ns), _series(at_ns, np.add(equity, fees), midnight_ns)
 
 
 def _latency(path: Path, *, virtual: bool) -> str:
@@ -357,11 +443,11 @@ def _section(title: str, text: str, picture: str = "") -> str:
     return f"<section><h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>{plot}</section>"
 
 
-def _header(told: Mapping[str, Any], run: _Run | None) -> str:
+def _header(told: Mapping[str, Any], whole: _Whole | None) -> str:
     layout = told.get("layout", "")
     badges = [f"source {told['source']}", _LAYOUTS.get(layout, layout)]
-    if run is not None:
-        first, last = run.windows[0].close_ns, run.windows[-1].close_ns
+    if whole is not None:
+        first, last = whole.first_ns, whole.last_ns
         began = datetime.fromtimestamp(first // NANOSECONDS, UTC)
         badges += [f"{began:%Y-%m-%d %H:%M:%S} UTC", f"{_length((last - first) / NANOSECONDS)} of market time"]
     simulated = (
@@ -383,7 +469,7 @@ def _length(seconds: float) -> str:
     return f"{hours} h {minute} min" if hours else f"{minute} min {second} s" if minute else f"{second} s"
 
 
-def _cards(told: Mapping[str, Any], run: _Run | None) -> str:
+def _cards(told: Mapping[str, Any], whole: _Whole | None) -> str:
     net, fees = Decimal(told["pnl"]), Decimal(told["fees"])
     directions = ", ".join(f"{count:,} {name}" for name, count in told["decisions"].items())
     cards = [
@@ -392,7 +478,7 @@ def _cards(told: Mapping[str, Any], run: _Run | None) -> str:
         (
             "position",
             f"{Decimal(told['position']):+f}",
-            f"{run.definition.base if run else 'base units'}, at the end",
+            f"{whole.runs[0].definition.base if whole else 'base units'}, at the end",
             "",
         ),
         ("net PnL", f"{net:+,.2f}", f"{net + fees:+,.2f} before {fees:,.2f} fees", "good" if net >= 0 else "bad"),
@@ -445,6 +531,10 @@ def _happened(told: Mapping[str, Any]) -> str:
 
 
 def _counts(told: Mapping[str, Any]) -> str:
+    told = dict(told)
+    instruments = told.pop("instruments")
+    if len(instruments) > 1:  # the counts of a single one are those of the run
+        told.update(instruments)
     plain = {name: value for name, value in told.items() if not isinstance(value, Mapping)}
     nested = {name: value for name, value in told.items() if isinstance(value, Mapping)}
     tables = [_table("the run", plain), *(_table(name, value) for name, value in nested.items() if value)]

@@ -16,6 +16,7 @@ from huracan.bus import subjects
 from huracan.contracts.decision import Decision
 from huracan.contracts.execution import AccountState, Fill, Order
 from huracan.contracts.journal import JournalEntry
+from huracan.contracts.market import Reliability
 from huracan.contracts.opinion import Opinion
 from huracan.ports import Record, Store
 from huracan.store.parquet import write_journals, write_messages, write_run
@@ -146,6 +147,7 @@ class Stored:
     orders: Sequence[Order]
     fills: Sequence[Fill]
     accounts: Sequence[AccountState]
+    reliability: Sequence[Reliability]
 
 
 async def stored(store: Store) -> Stored:
@@ -156,4 +158,5 @@ async def stored(store: Store) -> Stored:
         orders=await store.load(Order),
         fills=await store.load(Fill),
         accounts=await store.load(AccountState),
+        reliability=await store.load(Reliability),
     )

@@ -26,8 +26,9 @@ from huracan.config import Config
 from huracan.contracts.ops import ServiceChanged
 from huracan.errors import BadInput, HuracanError
 from huracan.store.postgres import PostgresStore
+from huracan_cli.composition import GATEWAY
 from huracan_cli.state import FILE, RunState, load
-from huracan_cli.system import GATEWAY, OPERATOR
+from huracan_cli.system import OPERATOR
 
 ANSWER_WITHIN_S = 2.0
 """Longest wait for one answer of a process: its event loop hangs when it takes longer."""

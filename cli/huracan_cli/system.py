@@ -29,7 +29,6 @@ from huracan.bus.nats.users import (
     watcher_permissions,
 )
 from huracan.clock import MarketClock, SystemClock
-from huracan.config import Config
 from huracan.contracts.ops import ServiceChanged, ServiceReport
 from huracan.embedded.files import make_directory, write_secret
 from huracan.embedded.nats import NatsServer, NatsUser
@@ -45,13 +44,14 @@ from huracan.store.memory import MemoryStore
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
 from huracan.ticklog.jetstream import JetStreamLog
-from huracan_cli.composition import EXPERTS, SERVICES
+from huracan_cli.answers import answers
+from huracan_cli.composition import EXPERTS, GATEWAY, SERVICES
+from huracan_cli.sources import Opening, Source
 from huracan_cli.watch import Watch
 from huracan_executor.config import ExecutorConfig
 from huracan_orchestrator.config import GateConfig
 
 OPERATOR, WATCHER, DESK = "operator", "watcher", "desk"
-GATEWAY = "gateway"
 SERVICE_READY_WITHIN_S = 90.0
 """A first start compiles and imports; a second takes a tenth of this."""
 SERVICE_STOP_WITHIN_S = 30.0
@@ -95,24 +95,11 @@ class Layout(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Time:
-    """Whose time the services live in: the wall clock's without it."""
-
-    start_ns: int
-    speed: float
-    """Market seconds in a second; 0: a replay in lockstep."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run, and where."""
+    """What to run."""
 
+    source: Opening
     layout: Layout
-    configs: Mapping[str, Config]
-    """Of every service, the gateway included."""
-    directory: Path
-    """Data of the servers, settings and logs of the processes."""
-    time: Time | None = None
     nats_url: str | None = None
     """A server that is there already, with its user and password; None: one of our own."""
     postgres_url: str | None = None
@@ -133,11 +120,16 @@ class Reached:
 
 
 class System:
-    """Start it, wait for its end or for whoever stops it, ask it what it did."""
+    """Start it, wait for its end or for whoever stops it, ask it what it did.
 
-    def __init__(self, plan: Plan) -> None:
+    `directory` is for data of the servers, settings and logs of the processes, and what the source writes.
+    """
+
+    def __init__(self, plan: Plan, directory: Path) -> None:
         self.plan = plan
-        self.watch = Watch(speed=plan.time.speed or None if plan.time else 1.0, equity=ExecutorConfig().equity)
+        self.directory = directory
+        self.on_source: Callable[[Source], None] = lambda _source: None
+        """Called once it is known what is read, before anything else is started."""
         self.on_report: Callable[[str, Counter[str]], None] = lambda _service, _counts: None
         """Called with what a service has counted, about once a second."""
         self._wall = SystemClock()
@@ -155,9 +147,18 @@ class System:
 
     # Up.
 
-    async def open(self) -> None:
-        """Start servers, then services, the gateway last; return once all are ready."""
-        make_directory(self.plan.directory, mode=0o711)
+    async def open(self, *, fresh: bool = False) -> None:
+        """Open the source, start servers, then services, the gateway last; return once all are ready.
+
+        Raises BadInput for a server that holds the journal of another run, where all of it is to be this run's: always
+        for a recording, and for others when `fresh`.
+        """
+        make_directory(self.directory, mode=0o711)
+        self.source = await self.plan.source(self._supervisor, self.directory)
+        self.on_source(self.source)
+        self._configs = self.source.configs()
+        time = self.source.time
+        self.watch = Watch(speed=time.speed or None if time else 1.0, equity=ExecutorConfig().equity)
         await self._start_servers()
         self.store = PostgresStore(self._postgres_url)
         await migrate(self._postgres_url, migrations_directory())
@@ -165,14 +166,12 @@ class System:
         self.connection = Connection(self._nats)
         await self.connection.open()
         await make_streams(self.connection)
-        self._clock = (
-            MarketClock(self.plan.time.start_ns, speed=self.plan.time.speed, leads=False) if self.plan.time else None
-        )
+        self._clock = MarketClock(time.start_ns, speed=time.speed, leads=False) if time else None
         self.bus = NatsBus(self.connection, wall=self._wall, clock=self._clock, since_ns=self._began_ns)
         self.log = JetStreamLog(self.bus)
-        if self.plan.time is not None and await self.log.keys(subjects.JOURNAL_TOPIC):
+        if (fresh or time is not None) and await self.log.keys(subjects.JOURNAL_TOPIC):
             raise BadInput(
-                f"{self._nats.url} holds the journal of another run, and a recording needs an empty one: begin with "
+                f"{self._nats.url} holds the journal of another run, and this one needs an empty one: begin with "
                 "--wipe, or name another server"
             )
         self._tasks = [asyncio.create_task(self._follow_messages()), asyncio.create_task(self._follow_reports())]
@@ -182,13 +181,13 @@ class System:
     async def _start_servers(self) -> None:
         plan, programs = self.plan, []
         if plan.postgres_url is None:
-            database = PostgresServer(directory=plan.directory / "postgres", port=free_port())
+            database = PostgresServer(directory=self.directory / "postgres", port=free_port())
             programs.append(database.prepare())
             self._postgres_url = database.url
         else:
             self._postgres_url = plan.postgres_url
         if plan.nats_url is None:
-            bus = NatsServer(directory=plan.directory / "nats", port=free_port(), monitor_port=free_port())
+            bus = NatsServer(directory=self.directory / "nats", port=free_port(), monitor_port=free_port())
             programs.append(bus.prepare(self._users()))
             self._nats = NatsLogin(url=bus.url, name=OPERATOR, password=SecretStr(self._passwords[OPERATOR]))
         else:
@@ -200,9 +199,7 @@ class System:
             OPERATOR: EVERYTHING,
             WATCHER: watcher_permissions(WATCHER),
             DESK: desk_permissions(DESK, strategies=(GateConfig().strategy,), accounts=(ExecutorConfig().account,)),
-            **{
-                name: service_permissions(name, spec(name).access(config)) for name, config in self.plan.configs.items()
-            },
+            **{name: service_permissions(name, spec(name).access(config)) for name, config in self._configs.items()},
         }
         self._passwords = {name: secrets.token_urlsafe(24) for name in permissions}
         return [
@@ -221,12 +218,12 @@ class System:
 
     def _program(self, process: str, services: tuple[str, ...]) -> Program:
         port = self._ports_of[process] = free_port()
-        path = self.plan.directory / f"{process}.json"
+        path = self.directory / f"{process}.json"
         write_secret(path, json.dumps(self._settings(services, port), indent=2))
         self._services[process] = program = Program(
             name=process,
             command=(sys.executable, "-m", "huracan.service", "--config", str(path.resolve())),
-            directory=self.plan.directory,
+            directory=self.directory,
             ready=lambda: answers(port, "/readyz"),
             ready_within_s=SERVICE_READY_WITHIN_S,
             stop_within_s=SERVICE_STOP_WITHIN_S,
@@ -235,20 +232,20 @@ class System:
 
     def _settings(self, services: tuple[str, ...], port: int) -> dict[str, object]:
         assert self._nats is not None
-        time = self.plan.time
+        time = self.source.time
         user = self._nats.user or None
         passwords = {name: self._passwords[name] for name in services if name in self._passwords}
         if user is not None:
             passwords = {user: self._nats.password.get_secret_value()}
         return {
-            "services": {name: self.plan.configs[name].model_dump(mode="json") for name in services},
+            "services": {name: self._configs[name].model_dump(mode="json") for name in services},
             "nats": {"url": self._nats.url, "user": user, "passwords": passwords},
             "store": {"url": self._postgres_url if any(spec(name).keeps for name in services) else None},
             "clock": {
                 "start_ns": time.start_ns,
                 "speed": time.speed,
                 "since_ns": self._began_ns,
-                "origin": str((self.plan.directory / "origin").resolve()),
+                "origin": str((self.directory / "origin").resolve()),
             }
             if time
             else None,
@@ -407,13 +404,3 @@ def login_of(url: str, name: str) -> NatsLogin:
     credentials, at, host = rest.rpartition("@")
     user, _, password = credentials.partition(":")
     return NatsLogin(url=f"{scheme}://{host}" if at else url, name=name, user=user, password=SecretStr(password))
-
-
-async def answers(port: int, path: str) -> bool:
-    """Return whether a path of a local process answers 200."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
-        return b" 200 " in await reader.readline()
-    finally:
-        writer.close()

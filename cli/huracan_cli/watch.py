@@ -22,7 +22,7 @@ from huracan.contracts.execution import AccountState, Fill, Order, RiskState
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import InstrumentDefinition, InstrumentId, instrument_key
 from huracan.contracts.opinion import Opinion, reason_name
-from huracan_gateway.binance_usdm.data import SIMULATED_VENUE
+from huracan_gateway.identity import SIMULATED_VENUE
 
 GATEWAY, ORCHESTRATOR, EXECUTOR = "gateway", "orchestrator", "executor"
 """Hops named for the service whose work they time; an expert's hop has the expert's name."""

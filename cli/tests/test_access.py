@@ -20,7 +20,7 @@ from huracan.service.service import spec
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
 from huracan.sim.world import Factory, World
-from huracan_cli.composition import EXPERTS, SERVICES, Inputs, configs, factories, gateway, gateway_config
+from huracan_cli.composition import EXPERTS, SERVICES, Inputs, configs, factories, gateway, gateway_config, history_of
 from huracan_gateway.feed import RecordingFeed
 from huracan_orchestrator.config import DeadlineConfig
 
@@ -160,9 +160,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     feed = RecordingFeed(_recording(directory))
     start_ns = feed.head.first_recv_ns
     inputs = Inputs(
-        definition=feed.definition,
+        definitions=[feed.definition],
         first_recv_ns=start_ns,
-        history=_history(directory),
+        history=history_of(feed.definition, _history(directory)),
         news=_news(directory, start_ns),
     )
     deadlines = DeadlineConfig()

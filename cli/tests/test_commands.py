@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +24,16 @@ from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import running
 from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
+from huracan_cli.record import Recorded
 from huracan_cli.summary import Summary
 from huracan_executor.config import ExecutorConfig
 from huracan_orchestrator.config import GateConfig
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+THREE = ["sim.sim-usdt-perp", "sim.sim-usdt-perp-okx", "sim.sim-usdt-perp-bybit"]
+OKX = ("--venue", "okx", "--symbol", "SIM-USDT-SWAP")
+POLL_S = 0.05
+LONGEST_POLLS = 1_200
 MARKET = SimulatedMarketConfig(seed=5, duration_s=12.0, regime_switch_s=4.0)
 
 
@@ -101,16 +107,28 @@ def test_explain_says_so_and_fails_when_the_bytes_differ(run: Path, tmp_path: Pa
     assert "DIFFERENT BYTES" in done.stdout
 
 
-def test_demo_without_a_recording_is_labelled_simulated_everywhere(tmp_path: Path) -> None:
-    done = huracan("demo", "--out", tmp_path, "--seed", "3", "--speed", "40", "--layout", "single", traced=False)
+def test_demo_on_simulated_venues_shows_three_side_by_side_and_says_what_they_are(tmp_path: Path) -> None:
+    options = ("--source", "simulated", "--seed", "3", "--seconds", "9", "--layout", "single")
+    done = huracan("demo", "--out", tmp_path, *options, traced=False)
     assert done.returncode == 0, done.stderr
     assert "SIMULATED" in done.stdout
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["simulated"] is True
-    assert summary["layout"] == "single"
-    assert summary["instrument"].startswith("sim.")
-    assert {path["lost"] + path["doubled"] for path in summary["ledger"].values()} == {0}
-    assert "class='simulated'" in (tmp_path / "report.html").read_text()
+    summary = Summary.model_validate_json((tmp_path / "summary.json").read_text())
+    assert summary.simulated
+    assert summary.layout == "single"
+    assert list(summary.instruments) == THREE
+    for each in summary.instruments.values():
+        assert each.simulated
+        assert each.frames_in == each.ticks_logged + sum(each.rejected.values()) > 0
+        assert each.windows == sum(each.decisions.values()) > 30
+        assert each.book_match_ratio == 1.0
+        assert each.gaps_by_stream == {}
+    for name in ("frames_in", "windows", "fills", "book_compared"):
+        assert getattr(summary, name) == sum(getattr(each, name) for each in summary.instruments.values())
+    assert summary.opinions["regime"] > 0, "bars came from the venues"
+    page = (tmp_path / "report.html").read_text()
+    assert all(f"Market: {key} (SIMULATED)" in page for key in THREE)
+    assert {path["lost"] + path["doubled"] for path in summary.ledger.values()} == {0}
+    assert "class='simulated'" in page
     again = huracan("replay", "--journal", tmp_path, "--json", traced=False)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["same_bytes"] is True
@@ -173,7 +191,14 @@ def test_a_replay_of_a_journal_says_so_and_fails_when_a_decision_was_altered(run
         (["replay", "{market}", "--out", "{garbage}"], r"--out .* cannot be made"),
         (["demo", "--out", "{garbage}"], r"--out .* cannot be made"),
         (["demo", "--layout", "sim", "--out", "{directory}"], r"--layout was sim"),
+        (["demo", "--source", "simulated", "--speed", "4"], r"--speed was 4.0.*goes with --recording"),
+        (["demo", "--source", "public", "--recording", "{market}"], r"--source was public.*leave one of them out"),
         (["up", "--layout", "sim"], r"--layout was sim"),
+        (["record", "--venue", "mtgox", "--symbol", "X", "--out", "x"], r"venue was 'mtgox'; supported are"),
+        (["record", "--simulated", "--venue", "okx", "--symbol", "X", "--out", "x"], r"symbol was 'X', which okx"),
+        (["record", "--simulated", "--venue", "deribit", "--symbol", "X", "--out", "x"], r"--venue was 'deribit'"),
+        (["record", *OKX, "--out", "x", "--websocket-url", "http://there"], r"--websocket-url was 'http://there'"),
+        (["record", "--simulated", *OKX, "--out", "{garbage}"], r"--out .*garbage is there already"),
         (["up", "--state", "{garbage}"], r"garbage"),
         (["replay"], r"needs a recording or --journal"),
         (["replay", "{market}", "--journal", "{run}"], r"needs a recording or --journal"),
@@ -210,7 +235,7 @@ def test_what_people_get_wrong_ends_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "command", ["replay", "demo", "explain", "up", "down", "migrate", "tail", "status", "query", "doctor"]
+    "command", ["replay", "demo", "record", "explain", "up", "down", "migrate", "tail", "status", "query", "doctor"]
 )
 def test_every_command_has_an_example_and_speaks_json(command: str) -> None:
     done = huracan(command, "--help", traced=False)
@@ -233,7 +258,8 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, state: Path, monkeypatch
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     assert {line.split()[0] for line in lines} == {"make", ".venv/bin/huracan"}
-    demo = huracan("demo", "--speed", "40", "--out", "out/demo", cwd=tmp_path, traced=False)  # what `make demo` calls
+    options = ("--source", "simulated", "--seconds", "12", "--out", "out/demo")
+    demo = huracan("demo", *options, cwd=tmp_path, traced=False)  # what `make demo` calls
     assert demo.returncode == 0, demo.stderr
     with upped(tmp_path) as up:
         for line in lines:
@@ -247,7 +273,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, state: Path, monkeypatch
 @contextmanager
 def upped(cwd: Path) -> Iterator[subprocess.Popen[str]]:
     """Run `huracan up` until it is ready; kill it at the end if it still runs."""
-    command = [sys.executable, "-m", "huracan_cli", "up", "--json"]
+    command = [sys.executable, "-m", "huracan_cli", "up", "--source", "simulated", "--json"]
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True) as up:
         try:
             assert up.stdout is not None
@@ -277,6 +303,26 @@ def test_up_keeps_its_data_refuses_a_second_and_can_begin_anew(
         assert set(epochs) == {2}, "the orchestrator took its journal over"
         assert huracan("down", "--json", traced=False).returncode == 0
         assert up.wait(30) == 0
+
+
+def test_ctrl_c_ends_a_recording_whole(tmp_path: Path) -> None:
+    out = tmp_path / "made" / "okx.jsonl"
+    command = [sys.executable, "-m", "huracan_cli", "record", "--simulated", *OKX, "--out", str(out), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recording:
+        try:
+            for _ in range(LONGEST_POLLS):
+                if out.is_file() and out.stat().st_size:
+                    break
+                time.sleep(POLL_S)
+            recording.send_signal(signal.SIGINT)
+            said, _ = recording.communicate(timeout=30)
+        finally:
+            recording.kill()
+    assert recording.returncode == 0
+    told = Recorded.model_validate_json(said)
+    assert told.simulated
+    assert told.lines == len(out.read_bytes().splitlines()) > 0
+    assert told.bytes == out.stat().st_size
 
 
 def test_the_targets_of_the_readme_exist() -> None:

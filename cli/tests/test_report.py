@@ -243,7 +243,8 @@ def test_a_run_without_decisions_has_a_page(summary: Summary, run: Path) -> None
 
 
 def test_what_another_instrument_did_is_left_out(summary: Summary, run: Path) -> None:
-    other = summary.model_copy(update={"instrument": "sim.other-usdt-perp"})
+    (counts,) = summary.instruments.values()
+    other = summary.model_copy(update={"instruments": {"sim.other-usdt-perp": counts}})
     assert "No step was closed." in _page(other, run)
 
 
@@ -340,6 +341,22 @@ def test_a_day_of_steps_draws_as_little_as_a_minute() -> None:
     fills = Fills(at_s, 100 + wave, np.ones(at_s.size))
     size += len(charts.market(Series(at_s, 100 + wave), fills, fills, sides, shares, (0.0, 86_400.0)))
     assert size < 600_000
+
+
+def test_anomalies_and_trouble_of_the_feed_are_marked_below_the_price() -> None:
+    at_s = _floats(0, 1, 2, 3)
+    nothing = Fills(_floats(), _floats(), _floats())
+    regimes = Stack(_floats(), (), np.zeros((0, 0)))
+
+    def drawn(*troubles_s: float) -> str:
+        notices = {"anomalies": _floats(1.5), "feed trouble": _floats(*troubles_s)}
+        prices = Series(at_s, _floats(10, 11, 12, 11))
+        return charts.market(prices, nothing, nothing, Series(at_s, at_s * 0), regimes, (0.0, 3.0), notices=notices)
+
+    assert "anomalies" in drawn()
+    assert "feed trouble" not in drawn(), "there was none"
+    assert "feed trouble" in drawn(2.5)
+    assert drawn(2.5) == drawn(2.5, 2.5, 2.5), "what falls on one pixel is drawn once"
 
 
 @pytest.mark.parametrize(("us", "said"), [(0.5, "0.5 µs"), (812.3, "812 µs"), (1_930.0, "1.93 ms"), (2.5e6, "2.5 s")])

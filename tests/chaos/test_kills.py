@@ -21,11 +21,12 @@ from huracan.contracts.execution import AccountState, Fill, Order, Side
 from huracan.contracts.opinion import reason_name
 from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
 from huracan.store.parquet import read_journal, read_table
-from huracan_cli.composition import EXPERTS
+from huracan_cli.composition import EXPERTS, GATEWAY
 from huracan_cli.results import LATENCIES, fold_decisions
-from huracan_cli.run import Request, run
+from huracan_cli.run import run
+from huracan_cli.sources import recording
 from huracan_cli.summary import Summary
-from huracan_cli.system import GATEWAY, Layout, System
+from huracan_cli.system import Layout, Plan, System
 from huracan_cli.watch import WINDOW_TO_DECISION
 from huracan_gateway.feed import recorded
 
@@ -80,23 +81,16 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(
     directory: Path, out: Path, layout: Layout, meanwhile: Callable[[System], Awaitable[None]], marks: Marks
 ) -> Ran:
-    tape = recorded(directory / "market.jsonl")
-    request = Request(
-        tape=tape,
-        recording=directory / "market.jsonl",
-        layout=layout,
-        speed=SPEED,
-        history=directory / "history.parquet",
-        out=out,
-    )
+    market = directory / "market.jsonl"
+    plan = Plan(source=recording(market, speed=SPEED, history=directory / "history.parquet"), layout=layout)
     places: list[Path] = []
 
     async def noted(system: System) -> None:
-        places.append(system.plan.directory)
+        places.append(system.directory)
         await meanwhile(system)
 
-    summary = asyncio.run(run(request, meanwhile=noted)).summary
-    return Ran(summary=summary, out=out, shard=tape.definition.shard, marks=marks, left=_left(places[0]))
+    summary = asyncio.run(run(plan, out=out, meanwhile=noted)).summary
+    return Ran(summary=summary, out=out, shard=recorded(market).definition.shard, marks=marks, left=_left(places[0]))
 
 
 def _left(directory: Path) -> list[str]:

@@ -22,9 +22,10 @@ from huracan.errors import BadInput, HuracanError
 from huracan.store.parquet import read_journal, read_table
 from huracan_cli.replay import Replay, replay
 from huracan_cli.results import fold_decisions
-from huracan_cli.run import Request, run
+from huracan_cli.run import run
+from huracan_cli.sources import recording
 from huracan_cli.summary import Summary
-from huracan_cli.system import Layout, System
+from huracan_cli.system import Layout, Plan, System
 from huracan_gateway.feed import recorded
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -75,18 +76,18 @@ def _left(home: Path) -> list[str]:
     return found
 
 
-def _request(recording: Path, history: Path, layout: Layout, speed: float, out: Path | None = None) -> Request:
-    return Request(tape=recorded(recording), recording=recording, layout=layout, speed=speed, history=history, out=out)
+def _plan(market: Path, history: Path, layout: Layout, speed: float) -> Plan:
+    return Plan(source=recording(market, speed=speed, history=history), layout=layout)
 
 
-def _played(request: Request) -> Ran:
+def _played(plan: Plan, out: Path | None = None) -> Ran:
     with _home() as home:
-        outcome = asyncio.run(run(request))
+        outcome = asyncio.run(run(plan, out=out))
         return Ran(outcome.summary, [codec.encode(decision) for decision in outcome.decisions], _left(home))
 
 
-def _simulated(recording: Path, history: Path) -> Ran:
-    outcome = replay(Replay(recording=recording, history=history))
+def _simulated(market: Path, history: Path) -> Ran:
+    outcome = replay(Replay(recording=market, history=history))
     return Ran(outcome.summary, [codec.encode(decision) for decision in outcome.decisions], [])
 
 
@@ -119,7 +120,7 @@ def simulation(market: Path, history: Path) -> Ran:
 def test_a_replay_on_processes_is_the_simulations_to_the_byte(
     layout: Layout, simulation: Ran, market: Path, history: Path
 ) -> None:
-    ran = _played(_request(market, history, layout, speed=0))
+    ran = _played(_plan(market, history, layout, speed=0))
     assert ran.summary.fills > 0
     assert ran.summary.restarts == {}
     _assert_same(ran, simulation)
@@ -135,7 +136,7 @@ def test_a_real_recording_on_processes_is_the_simulations_to_the_byte(tmp_path: 
         first = next(lines)
         end_ns = _recv_ns(first) + REAL_S * NANOSECONDS
         head.write_text(first + "".join(itertools.takewhile(lambda line: _recv_ns(line) < end_ns, lines)))
-    ran = _played(_request(head, REAL_HISTORY, Layout.SEVEN, speed=0))
+    ran = _played(_plan(head, REAL_HISTORY, Layout.SEVEN, speed=0))
     assert ran.summary.opinions["regime"] > 0
     _assert_same(ran, _simulated(head, REAL_HISTORY))
 
@@ -151,7 +152,7 @@ def live_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def live(market: Path, history: Path, live_out: Path) -> Ran:
     """The market played ten times as fast as it was, in seven processes."""
-    return _played(_request(market, history, Layout.SEVEN, LIVE_SPEED, live_out))
+    return _played(_plan(market, history, Layout.SEVEN, LIVE_SPEED), live_out)
 
 
 def test_a_live_runs_journal_gives_its_decisions_to_the_byte(live: Ran, live_out: Path, market: Path) -> None:
@@ -230,17 +231,17 @@ def test_a_cancelled_run_leaves_nothing_behind(when: str, market: Path, history:
         async def meanwhile(system: System) -> None:
             ready.set()
 
-        await run(_request(market, history, Layout.SINGLE, speed=1), meanwhile=meanwhile)
+        await run(_plan(market, history, Layout.SINGLE, speed=1), meanwhile=meanwhile)
 
     with _home() as home:
         assert asyncio.run(_left_after(work, home, cancel=when)) == []
 
 
 def test_a_run_that_cannot_start_leaves_nothing_behind(market: Path, history: Path) -> None:
-    request = _request(market, history, Layout.SINGLE, speed=1)
+    plan = _plan(market, history, Layout.SINGLE, speed=1)
     unusable = (
-        replace(request, postgres_url="postgresql://nobody@127.0.0.1:1/nothing"),
-        replace(request, recording=market.with_name("missing.jsonl")),
+        replace(plan, postgres_url="postgresql://nobody@127.0.0.1:1/nothing"),
+        _plan(market.with_name("missing.jsonl"), history, Layout.SINGLE, speed=1),
     )
     with _home() as home:
         for wrong in unusable:
@@ -255,5 +256,5 @@ def test_whoever_fails_beside_a_run_ends_it_and_nothing_stays(market: Path, hist
 
     with _home() as home:
         with pytest.raises(BadInput, match="beside"):
-            asyncio.run(run(_request(market, history, Layout.SINGLE, speed=0.5), meanwhile=meanwhile))
+            asyncio.run(run(_plan(market, history, Layout.SINGLE, speed=0.5), meanwhile=meanwhile))
         assert _left(home) == []

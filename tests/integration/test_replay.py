@@ -25,7 +25,7 @@ from huracan.errors import BadInput
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
 from huracan.store.parquet import read_messages, read_table
-from huracan_cli.composition import Inputs, factories, gateway
+from huracan_cli.composition import Inputs, factories, gateway, history_of
 from huracan_cli.explain import explain
 from huracan_cli.replay import Outcome, Replay, replay
 from huracan_gateway.feed import RecordingFeed
@@ -175,7 +175,11 @@ class DeadlyFeed(RecordingFeed):
 
 def test_a_killed_expert_is_a_counted_abstention(market: Path, history: Path) -> None:
     feed = DeadlyFeed(market, "flow")
-    inputs = Inputs(definition=feed.definition, first_recv_ns=feed.head.first_recv_ns, history=history)
+    inputs = Inputs(
+        definitions=[feed.definition],
+        first_recv_ns=feed.head.first_recv_ns,
+        history=history_of(feed.definition, history),
+    )
 
     async def main(clock: VirtualClock) -> tuple[list[Decision], list[Opinion]]:
         world = feed.world = World(clock, seed=0)
@@ -201,7 +205,7 @@ def test_damaged_lines_are_counted_under_their_reason_and_kept(market: Path, tmp
     trades = [index for index, line in enumerate(lines) if '"e":"trade"' in line and index > 300]
     lines[trades[0]] = "garbage"
     lines[trades[1]] = "-5 " + lines[trades[1]].split(" ", 1)[1]
-    lines[trades[2]] = lines[trades[2]].replace("@trade", "@forceOrder")
+    lines[trades[2]] = lines[trades[2]].replace("@trade", "@compositeIndex")
     lines[trades[3]] = lines[trades[3]].split(" ", 1)[0] + ' {"channel":"trades","data":[]}'
     at = trades[5]
     lines[at], lines[at + 1] = lines[at + 1], lines[at]

@@ -29,15 +29,15 @@ from huracan.rng import SeededRng
 from huracan.service.service import Service
 from huracan.sim.faults import Fault, FaultKind, FaultyTransport, plan
 from huracan.sim.loop import VirtualClock, run_virtual
-from huracan.sim.market import LOT_SIZE, TICK_SIZE, SimulatedMarket, SimulatedMarketConfig, write_history
+from huracan.sim.market import LOT_SIZE, SYMBOL, TICK_SIZE, SimulatedMarket, SimulatedMarketConfig, write_history
 from huracan.sim.world import Factory, World
 from huracan_cli.chaos.lossy_link import LossyLink
 from huracan_cli.chaos.matching import Accepted, match
-from huracan_cli.composition import SERVICES, Inputs, factories, gateway
+from huracan_cli.composition import SERVICES, Inputs, factories, gateway, history_of
 from huracan_executor.config import ExecutorConfig
 from huracan_executor.link import PaperLink
 from huracan_executor.service import Executor
-from huracan_gateway.binance_usdm.data import SIMULATED_SYMBOL, definition
+from huracan_gateway.binance_usdm.adapter import ADAPTER
 from huracan_gateway.recording import Line
 from huracan_orchestrator.config import DeadlineConfig
 from huracan_orchestrator.fold import Fold
@@ -83,7 +83,7 @@ class Exchange:
     def __init__(self, market: SimulatedMarket, clock: VirtualClock) -> None:
         self.market = market
         self.clock = clock
-        self.definition = definition(SIMULATED_SYMBOL, TICK_SIZE, LOT_SIZE)
+        self.definition = ADAPTER.implied(SYMBOL, str(TICK_SIZE), str(LOT_SIZE))
         self._connection: ExchangeFeed | None = None
 
     def connect(self) -> ExchangeFeed:
@@ -104,6 +104,7 @@ class ExchangeFeed:
     """One connection to the simulated venue."""
 
     def __init__(self, exchange: Exchange) -> None:
+        self.adapter = ADAPTER
         self.definition: InstrumentDefinition = exchange.definition
         self.skipped = 0
         self.lines: asyncio.Queue[Line] = asyncio.Queue()
@@ -116,6 +117,9 @@ class ExchangeFeed:
     async def request_snapshot(self) -> None:
         """Ask for the order book, as over REST."""
         self.lines.put_nowait(Line(self._exchange.clock.now_ns(), self._exchange.market.snapshot()))
+
+    async def aclose(self) -> None:
+        """Do nothing: the venue forgets it when the next one connects."""
 
 
 def run_chaos(seed: int, faults: int) -> Ledger:
@@ -172,8 +176,12 @@ class _Run:
         self.world.bus.send = noting  # type: ignore[method-assign]
 
     async def run(self, history: Path, news: Path) -> Ledger:
+        definition = self.exchange.definition
         inputs = Inputs(
-            definition=self.exchange.definition, first_recv_ns=self.clock.now_ns(), history=history, news=news
+            definitions=[definition],
+            first_recv_ns=self.clock.now_ns(),
+            history=history_of(definition, history),
+            news=news,
         )
         made = factories(inputs, deadlines=DeadlineConfig())
         made["executor"] = self._executor

@@ -1,0 +1,104 @@
+"""What is recorded of a live feed replays, in step and the same each time."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+
+from huracan.clock import NANOSECONDS
+from huracan.embedded.supervisor import running
+from huracan.errors import BadInput, Recoverable
+from huracan_cli.local_venues import SYMBOLS, LocalVenues
+from huracan_cli.record import Recorded, record
+from huracan_cli.replay import Replay, replay
+from huracan_gateway.config import FeedConfig
+from huracan_gateway.recording import read_head, read_lines
+
+RECORDED_S = 4.0
+
+
+@contextmanager
+def local_venues() -> Iterator[LocalVenues]:
+    """Give simulated venues of their own."""
+    directory = Path(tempfile.mkdtemp(prefix="huracan-venues-"))
+    try:
+        local = LocalVenues(directory, seed=3)
+        with running(local.program()):
+            yield local
+    finally:
+        rmtree(directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Taped:
+    """A recording, and what was said of it."""
+
+    path: Path
+    told: Recorded
+
+
+@pytest.fixture(scope="module")
+def taped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Taped]:
+    """Record all three venues at once, by venue."""
+    directory = tmp_path_factory.mktemp("recorded")
+
+    async def all_of(local: LocalVenues) -> list[Recorded]:
+        feeds = local.feeds()
+        return await asyncio.gather(
+            *(record(feed, directory / f"{feed.venue}.jsonl.gz", lasts_s=RECORDED_S) for feed in feeds)
+        )
+
+    with local_venues() as local:
+        told = asyncio.run(all_of(local))
+    return {each.venue: Taped(Path(each.path), each) for each in told}
+
+
+@pytest.mark.parametrize("venue", SYMBOLS)
+def test_a_recording_of_a_live_feed_replays_in_step_and_the_same_twice(taped: dict[str, Taped], venue: str) -> None:
+    path, told = taped[venue].path, taped[venue].told
+    once, again = (replay(Replay(recording=path)).summary for _ in range(2))
+    assert once == again
+    assert once.instrument == told.instrument
+    assert once.simulated
+    assert once.frames_in == told.lines
+    assert once.windows >= 10 * RECORDED_S * 0.8
+    assert once.gaps_by_stream == told.gaps == {}
+    assert once.rejected == told.rejected == {}
+    assert once.book_match_ratio == 1.0
+
+
+@pytest.mark.parametrize("venue", SYMBOLS)
+def test_a_recording_begins_with_the_definition_and_is_told_of_in_full(taped: dict[str, Taped], venue: str) -> None:
+    path, told = taped[venue].path, taped[venue].told
+    lines = list(read_lines(path))
+    assert read_head(path).adapter.defines(lines[0].raw) == read_head(path).definition
+    assert told.lines == len(lines)
+    assert told.bytes == len(gzip.decompress(path.read_bytes()))
+    assert (told.first_ns, told.last_ns) == (lines[0].recv_ns, lines[-1].recv_ns)
+    assert (told.last_ns - told.first_ns) / NANOSECONDS >= RECORDED_S * 0.8
+    assert told.feed["connected"] == (2 if venue == "binance_usdm" else 1), "a connection each for book and market"
+    assert told.missed == 0
+    assert all(earlier.recv_ns <= later.recv_ns for earlier, later in pairwise(lines))
+
+
+def test_what_is_there_already_is_never_written_over(taped: dict[str, Taped]) -> None:
+    (path, before) = (taped["okx"].path, taped["okx"].path.read_bytes())
+    with local_venues() as local, pytest.raises(BadInput, match="is there already"):
+        asyncio.run(record(local.feed("okx", SYMBOLS["okx"]), path, lasts_s=1.0))
+    assert path.read_bytes() == before
+
+
+def test_a_venue_that_cannot_be_reached_is_named_with_its_address(tmp_path: Path) -> None:
+    feed = FeedConfig(venue="okx", symbol="SIM-USDT-SWAP", rest_url="http://127.0.0.1:1", answer_within_s=0.2)
+    with pytest.raises(Recoverable, match=r"--rest-url was http://127.0.0.1:1 and gives no answer"):
+        asyncio.run(record(feed, tmp_path / "nothing.jsonl"))
+    assert list(tmp_path.iterdir()) == []
