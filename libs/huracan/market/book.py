@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
-
-from sortedcontainers import SortedDict
 
 from huracan.errors import SequenceGap
 
@@ -19,12 +17,39 @@ Level = tuple[int, int]
 """Price and size in increments."""
 
 
+class _Side:
+    """Levels of one side: the size at each price, and the prices in ascending order.
+
+    A list is moved in one piece on each insertion, which for the few thousand levels of a book costs less than a tree.
+    """
+
+    __slots__ = ("prices", "sizes")
+
+    def __init__(self) -> None:
+        self.prices: list[int] = []
+        self.sizes: dict[int, int] = {}
+
+    def set(self, levels: Iterable[Level]) -> None:
+        prices, sizes = self.prices, self.sizes
+        for price, size in levels:
+            if size:
+                if price not in sizes:
+                    insort(prices, price)
+                sizes[price] = size
+            elif sizes.pop(price, 0):
+                del prices[bisect_left(prices, price)]
+
+    def clear(self) -> None:
+        self.prices.clear()
+        self.sizes.clear()
+
+
 class OrderBook:
     """Hold the price levels of both sides. Sizes are positive; setting a level to 0 removes it."""
 
     def __init__(self) -> None:
-        self._bids: SortedDict[int, int] = SortedDict()  # keyed by -price: best first
-        self._asks: SortedDict[int, int] = SortedDict()
+        self._bids = _Side()
+        self._asks = _Side()
 
     def clear(self) -> None:
         """Remove every level."""
@@ -33,38 +58,37 @@ class OrderBook:
 
     def set_level(self, side: int, price: int, size: int) -> None:
         """Set the size at a price: side +1 bid, -1 ask."""
-        levels, key = (self._bids, -price) if side == BID else (self._asks, price)
-        if size:
-            levels[key] = size
-        else:
-            levels.pop(key, None)
+        self.set_levels(side, ((price, size),))
+
+    def set_levels(self, side: int, levels: Iterable[Level]) -> None:
+        """Set the sizes at several prices of a side, in their order: +1 bid, -1 ask."""
+        (self._bids if side == BID else self._asks).set(levels)
 
     def walk(self, side: int) -> Iterator[Level]:
         """Yield the levels of a side, best first."""
-        if side == ASK:
-            yield from self._asks.items()
-        else:
-            for key, size in self._bids.items():
-                yield -key, size
+        levels = self._bids if side == BID else self._asks
+        for price in reversed(levels.prices) if side == BID else levels.prices:
+            yield price, levels.sizes[price]
 
     def bids(self, depth: int) -> list[Level]:
         """Return up to `depth` bid levels, best first."""
-        return list(islice(self.walk(BID), depth))
+        sizes = self._bids.sizes
+        return [(price, sizes[price]) for price in self._bids.prices[: -depth - 1 : -1]]
 
     def asks(self, depth: int) -> list[Level]:
         """Return up to `depth` ask levels, best first."""
-        return list(islice(self.walk(ASK), depth))
+        sizes = self._asks.sizes
+        return [(price, sizes[price]) for price in self._asks.prices[:depth]]
 
     def best_bid(self) -> Level | None:
         """Return the best bid, or None when there is none."""
-        if not self._bids:
-            return None
-        key, size = self._bids.peekitem(0)
-        return -key, size
+        prices = self._bids.prices
+        return (prices[-1], self._bids.sizes[prices[-1]]) if prices else None
 
     def best_ask(self) -> Level | None:
         """Return the best ask, or None when there is none."""
-        return self._asks.peekitem(0) if self._asks else None
+        prices = self._asks.prices
+        return (prices[0], self._asks.sizes[prices[0]]) if prices else None
 
     def levels(self) -> tuple[list[Level], list[Level]]:
         """Return all bids and all asks, best first."""
@@ -125,9 +149,8 @@ class SyncedBook:
         if restart:
             self._pending.clear()
         self.book.clear()
-        for side, levels in ((BID, bids), (ASK, asks)):
-            for price, size in levels:
-                self.book.set_level(side, price, size)
+        self.book.set_levels(BID, bids)
+        self.book.set_levels(ASK, asks)
         self.final, self.synced, self._awaits_first = last_update_id, True, not restart
         pending = list(self._pending)
         self._pending.clear()
@@ -147,10 +170,8 @@ class SyncedBook:
             self._pending.append(update)
             raise SequenceGap(expected, update.previous)
         self._awaits_first = False
-        for price, size in update.bids:
-            self.book.set_level(BID, price, size)
-        for price, size in update.asks:
-            self.book.set_level(ASK, price, size)
+        self.book.set_levels(BID, update.bids)
+        self.book.set_levels(ASK, update.asks)
         self.final = update.final
         return Applied.APPLIED
 
