@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,7 @@ __all__ = [
     "NewsItem",
     "Reliability",
     "ReliabilityPart",
+    "TickArrays",
     "TickBatch",
     "TickColumns",
     "TickKind",
@@ -51,7 +53,9 @@ __all__ = [
     "bar",
     "instrument_definition",
     "instrument_key",
+    "linear_perpetual",
     "news_item",
+    "policy_name",
     "reliability",
     "tick_batch",
     "tick_columns",
@@ -108,6 +112,31 @@ def instrument_definition(
     )
 
 
+def linear_perpetual(
+    base: str,
+    *,
+    venue: str,
+    price_increment: Decimal,
+    size_increment: Decimal,
+    multiplier: Decimal = Decimal(1),
+    definition_version: int = 1,
+) -> InstrumentDefinition:
+    """Return the definition of a perpetual settled in USDT: `btc-usdt-perp`, `BTCUSDT` to its venue."""
+    return instrument_definition(
+        venue=venue,
+        symbol=f"{base}-usdt-perp".lower(),
+        venue_symbol=f"{base}USDT",
+        type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
+        base=base,
+        quote="USDT",
+        settle="USDT",
+        price_increment=price_increment,
+        size_increment=size_increment,
+        multiplier=multiplier,
+        definition_version=definition_version,
+    )
+
+
 @dataclass(slots=True)
 class TickColumns:
     """Rows of a TickBatch under construction or taken apart: equally long columns, one value a row."""
@@ -127,19 +156,33 @@ class TickColumns:
         return len(self.ingest_seq)
 
 
-def _column(values: list[int], dtype: str) -> bytes:
+class TickArrays(NamedTuple):
+    """Rows of a TickBatch under construction, as whole columns."""
+
+    ingest_seq: NDArray[np.int64]
+    event_ns: NDArray[np.int64]
+    recv_ns: NDArray[np.int64]
+    venue_seq: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    flags: NDArray[np.int64]
+    side: NDArray[np.int64]
+    price: NDArray[np.int64]
+    size: NDArray[np.int64]
+
+
+def _column(values: list[int] | NDArray[np.int64], dtype: str) -> bytes:
     return np.asarray(values, dtype=dtype).tobytes()
 
 
 def tick_batch(
-    *, instrument: InstrumentDefinition, epoch: int, batch: int, columns: TickColumns, watermark_ns: int
+    *, instrument: InstrumentDefinition, epoch: int, batch: int, columns: TickColumns | TickArrays, watermark_ns: int
 ) -> TickBatch:
     """Return a batch of ticks; an empty one still moves the watermark."""
     return TickBatch(
         instrument=instrument,
         epoch=epoch,
         batch=batch,
-        rows=len(columns),
+        rows=len(columns.ingest_seq),
         ingest_seq=_column(columns.ingest_seq, "<i8"),
         event_ns=_column(columns.event_ns, "<i8"),
         recv_ns=_column(columns.recv_ns, "<i8"),
@@ -217,6 +260,11 @@ def news_item(*, source: str, published_ns: int, title: str, underlyings: Sequen
 def anomaly_kind_name(kind: AnomalyKind) -> str:
     """Return the name of a kind of anomaly, as `price_jump`."""
     return AnomalyKind.Name(kind).removeprefix("ANOMALY_KIND_").lower()
+
+
+def policy_name(policy: AnomalyPolicy) -> str:
+    """Return the name of what is done about an anomaly, as `hold`."""
+    return AnomalyPolicy.Name(policy).removeprefix("ANOMALY_POLICY_").lower()
 
 
 def anomaly(

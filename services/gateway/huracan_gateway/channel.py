@@ -135,7 +135,8 @@ class Channel:
                 if not self._begun:
                     self._begin(line.recv_ns)
                 self._last_recv_ns = line.recv_ns
-                await self.close_through(line.recv_ns)
+                if self._closing.locked() or self.instrument.due(line.recv_ns):
+                    await self.close_through(line.recv_ns)
             self.counts["frames_in"] += 1
             if kind is not None:
                 self.counts[f"frames.{kind}"] += 1
@@ -143,7 +144,8 @@ class Channel:
                 await self._take(line, kind, events)
             except Rejected as rejected:
                 await self._refuse(line, rejected)
-            await self._hand_on()
+            if self.instrument.gave:
+                await self._hand_on()
         self.instrument.check.finish()
         self.instrument.flush(self._last_recv_ns + 1)
         await self._hand_on()
@@ -194,24 +196,23 @@ class Channel:
                 was = f"receive time was {line.recv_ns} after {self._last_recv_ns}"
                 raise Rejected(Reason.RECEIVE_TIME_BACKWARDS, was)
             kind, events = self._decoder.decode(line.raw)
-            self._check_time(events[0].event_ns, line.recv_ns)
+            if events:
+                self._check_time(events[0].event_ns, line.recv_ns)
         except Rejected as rejected:
             return kind, rejected
         return kind, events
 
-    async def _take_events(self, line: Line, events: Sequence[Event]) -> list[Rejected]:
+    def _take_events(self, line: Line, events: Sequence[Event]) -> list[Rejected]:
         """Take the events of a frame and return why those that cannot be taken are refused."""
         refused = []
+        recv_ns, ingest_seq = line.recv_ns, self.counts["frames_in"]
         for event in events:
             try:
-                if isinstance(event, Defined):
-                    await self._defined(event, line.recv_ns)
-                else:
-                    self.instrument.take(event, recv_ns=line.recv_ns, ingest_seq=self.counts["frames_in"])
+                self.instrument.take(event, recv_ns=recv_ns, ingest_seq=ingest_seq)
             except Rejected as rejected:
                 refused.append(rejected)
-            if isinstance(event, Quote):
-                self._compare(event, line.recv_ns)
+            if self._peers and isinstance(event, Quote):
+                self._compare(event, recv_ns)
         return refused
 
     async def _take(self, line: Line, kind: str | None, events: Sequence[Event] | Rejected) -> None:
@@ -219,10 +220,14 @@ class Channel:
         if isinstance(events, Rejected):
             raise events
         synced = self.instrument.book.synced
-        refused = await self._take_events(line, events)
+        refused = []
+        if events and isinstance(events[0], Defined):
+            await self._defined(events[0], line.recv_ns)
+        else:
+            refused = self._take_events(line, events)
         if refused and kind == "snapshot" and not self.instrument.book.synced:
             await self.feed.request_snapshot()
-        if len(refused) == len(events):
+        if refused and len(refused) == len(events):
             raise refused[0]
         for part in refused:
             self.counts[f"events_rejected.{part.reason}"] += 1
@@ -237,8 +242,6 @@ class Channel:
 
     def _compare(self, quote: Quote, recv_ns: int) -> None:
         """Compare this market with those of its kind at other venues."""
-        if not self._peers:
-            return
         mid = (quote.bid + quote.ask) / 2 * float(self.definition.price_increment)
         for key, found in self._divergence.mid(self.key, mid, recv_ns):
             self._peers[key].instrument.diverged(found, recv_ns)
@@ -272,11 +275,13 @@ class Channel:
         """Refuse an event time that no clock difference seen so far explains."""
         if event_ns == NO_TIME:
             return
-        if self.skew.known:
-            apart_s = abs(recv_ns - event_ns - self.skew.skew_ns()) / NANOSECONDS
-            if apart_s > self._config.max_event_age_s:
-                raise Rejected(Reason.IMPOSSIBLE_TIME, f"E was {apart_s:.0f} s from ours after skew correction")
-        self.skew.observe(event_ns, recv_ns)
+        skew = self.skew
+        if skew.known:
+            apart_ns = abs(recv_ns - event_ns - skew.skew_ns())
+            if apart_ns > self._config.max_event_age_s * NANOSECONDS:
+                was = f"E was {apart_ns / NANOSECONDS:.0f} s from ours after skew correction"
+                raise Rejected(Reason.IMPOSSIBLE_TIME, was)
+        skew.observe(event_ns, recv_ns)
 
     async def _refuse(self, line: Line, rejected: Rejected) -> None:
         self.counts[f"rejected.{rejected.reason}"] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -14,7 +14,6 @@ from huracan.contracts.context import ContextRef
 from huracan.contracts.features import FeatureRow, FeatureWindow, feature_row, feature_window
 from huracan.contracts.market import (
     FLAG_ANOMALY,
-    FLAG_FIRST,
     FLAG_UNSYNCED,
     FUNDING_UNIT,
     MARK_UNIT,
@@ -24,7 +23,6 @@ from huracan.contracts.market import (
     InstrumentDefinition,
     Reliability,
     TickBatch,
-    TickColumns,
     TickKind,
     anomaly,
     anomaly_kind_name,
@@ -36,7 +34,7 @@ from huracan.features.bar import BAR, BarState
 from huracan.features.micro import MICRO, MicroState
 from huracan.features.window import WindowBuffer
 from huracan.market.bars import BarBuilder
-from huracan.market.book import ASK, BID, Applied, Level, SyncedBook
+from huracan.market.book import BID, Applied, Level, SyncedBook
 from huracan_gateway.adapter import Adapter, Checksum, TradeIds
 from huracan_gateway.anomaly import AnomalyDetector, Found
 from huracan_gateway.book_check import BookCheck
@@ -44,6 +42,7 @@ from huracan_gateway.events import Depth, Event, Liquidation, Mark, Quote, Snaps
 from huracan_gateway.quality import QualityConfig
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.reliability import ReliabilityMeter
+from huracan_gateway.rows import Rows
 from huracan_gateway.validate import PriceBand
 
 FEATURE_DEPTH = 5
@@ -141,7 +140,7 @@ class Instrument:
         self._batch_rows = batch_rows
         self._batch = 0
         self._watermark_ns = 0
-        self._columns = TickColumns()
+        self._rows = Rows()
         self._micro = MicroState(
             float(definition.price_increment), float(definition.size_increment) * float(definition.multiplier)
         )
@@ -170,6 +169,15 @@ class Instrument:
             Liquidation: self._liquidation,
         }
 
+    def due(self, now_ns: int) -> bool:
+        """Return whether a step ends at or before a receive time."""
+        return self.next_step is not None and step_close(self.next_step) <= now_ns
+
+    @property
+    def gave(self) -> bool:
+        """Return whether there is anything for the log, or for whoever watches."""
+        return bool(self.batches or self.anomalies or self.gaps or self.reliability)
+
     def observe_from(self, ns: int) -> None:
         """Bars that open at or after this receive time are whole."""
         for bars in self.bars:
@@ -189,7 +197,7 @@ class Instrument:
                 self._rested = False
             if not synced:
                 self._micro.close(step_open(self.next_step))  # what came before belongs to no step
-        if len(self._columns) >= self._batch_rows:
+        if len(self._rows) >= self._batch_rows:
             self.flush(recv_ns)
 
     def _judge(self, event: Event, recv_ns: int, ingest_seq: int) -> None:
@@ -244,7 +252,7 @@ class Instrument:
         self._micro.quote(quote.bid, quote.bid_size, quote.ask, quote.ask_size)
         self.check.quoted(quote)
         best_bid, best_ask = [(quote.bid, quote.bid_size)], [(quote.ask, quote.ask_size)]
-        self._rows(ingest_seq, quote.event_ns, recv_ns, quote.update_id, _QUOTE, 0, best_bid, best_ask)
+        self._rows.add(ingest_seq, quote.event_ns, recv_ns, quote.update_id, _QUOTE, self._flags, best_bid, best_ask)
 
     def _trade(self, trade: Trade, recv_ns: int, ingest_seq: int) -> None:
         if min(trade.price, trade.size) <= 0:
@@ -265,7 +273,7 @@ class Instrument:
             bars.builder.trade(recv_ns, trade.price, trade.size)
         level = [(trade.price, trade.size)]
         bought, sold = (level, []) if trade.side == BID else ([], level)
-        self._rows(ingest_seq, trade.event_ns, recv_ns, trade.trade_id, _TRADE, 0, bought, sold)
+        self._rows.add(ingest_seq, trade.event_ns, recv_ns, trade.trade_id, _TRADE, self._flags, bought, sold)
 
     def _remember(self, trade_id: int) -> None:
         if trade_id in self._recent_trades:
@@ -293,8 +301,8 @@ class Instrument:
         self._sequenced += 1
         if applied is Applied.APPLIED:
             self._updated(depth.sequence or update.final, depth.checksum, recv_ns, ingest_seq)
-        flag = 0 if self.book.synced else FLAG_UNSYNCED
-        self._rows(ingest_seq, depth.event_ns, recv_ns, update.final, _DEPTH, flag, update.bids, update.asks)
+        flags = self._flags if self.book.synced else self._flags | FLAG_UNSYNCED
+        self._rows.add(ingest_seq, depth.event_ns, recv_ns, update.final, _DEPTH, flags, update.bids, update.asks)
 
     def _snapshot(self, snapshot: Snapshot, recv_ns: int, ingest_seq: int) -> None:
         known = self.book.synced and snapshot.last_update_id < self.book.final
@@ -323,7 +331,16 @@ class Instrument:
 
     def _whole_book(self, event_ns: int, recv_ns: int, ingest_seq: int) -> None:
         bids, asks = self.book.book.levels()
-        self._rows(ingest_seq, event_ns, recv_ns, self.book.final, _SNAPSHOT, 0, bids if bids or asks else _NONE, asks)
+        self._rows.add(
+            ingest_seq,
+            event_ns,
+            recv_ns,
+            self.book.final,
+            _SNAPSHOT,
+            self._flags,
+            bids if bids or asks else _NONE,
+            asks,
+        )
 
     def _verified(self, checksum: int, recv_ns: int, ingest_seq: int) -> bool:
         """Return whether the book is the venue's by its own checksum; drop it where it is not."""
@@ -358,14 +375,14 @@ class Instrument:
         for kind, value, unit, size in rows:
             if value is not None:
                 level = [(int(value / unit), size)]
-                self._rows(ingest_seq, mark.event_ns, recv_ns, 0, kind, 0, level, [])
+                self._rows.add(ingest_seq, mark.event_ns, recv_ns, 0, kind, self._flags, level, [])
 
     def _liquidation(self, liquidation: Liquidation, recv_ns: int, ingest_seq: int) -> None:
         if min(liquidation.price, liquidation.size) <= 0:
             raise Rejected(Reason.NOT_POSITIVE, f"liquidation was {liquidation}")
         level = [(liquidation.price, liquidation.size)]
         bought, sold = (level, []) if liquidation.side == BID else ([], level)
-        self._rows(ingest_seq, liquidation.event_ns, recv_ns, 0, _LIQUIDATION, 0, bought, sold)
+        self._rows.add(ingest_seq, liquidation.event_ns, recv_ns, 0, _LIQUIDATION, self._flags, bought, sold)
 
     def _depth_features(self) -> None:
         book = self.book.book
@@ -385,7 +402,7 @@ class Instrument:
         self._tell(self._detector.desynced(expected, was), recv_ns, ingest_seq)
         self._micro.lost_book()
         self.check.lost()
-        self._rows(ingest_seq, recv_ns, recv_ns, 0, _SNAPSHOT, 0, _NONE, [])
+        self._rows.add(ingest_seq, recv_ns, recv_ns, 0, _SNAPSHOT, self._flags, _NONE, [])
 
     def _gap(self, stream: str, expected: int, was: int, recv_ns: int, ingest_seq: int, action: str) -> None:
         self.counts[f"gaps.{stream}"] += 1
@@ -402,46 +419,21 @@ class Instrument:
             )
         )
 
-    def _rows(
-        self,
-        ingest_seq: int,
-        event_ns: int,
-        recv_ns: int,
-        venue_seq: int,
-        kind: int,
-        flags: int,
-        bids: Sequence[Level],
-        asks: Sequence[Level],
-    ) -> None:
-        """Append the rows of one frame: prices and sizes on the bid or buying side, then on the other."""
-        columns, count = self._columns, len(bids) + len(asks)
-        columns.ingest_seq.extend([ingest_seq] * count)
-        columns.event_ns.extend([event_ns] * count)
-        columns.recv_ns.extend([recv_ns] * count)
-        columns.venue_seq.extend([venue_seq] * count)
-        columns.kind.extend([kind] * count)
-        flags |= self._flags
-        columns.flags.extend([flags | FLAG_FIRST, *[flags] * (count - 1)][:count])
-        columns.side.extend([BID] * len(bids) + [ASK] * len(asks))
-        for levels in (bids, asks):
-            columns.price.extend([price for price, _ in levels])
-            columns.size.extend([size for _, size in levels])
-
     def flush(self, watermark_ns: int) -> None:
         """Make a batch of the rows so far; every frame received before the watermark is in it or an earlier one."""
         self._batch += 1
         self._watermark_ns = max(self._watermark_ns, watermark_ns)
-        self.counts["rows_logged"] += len(self._columns)
+        self.counts["rows_logged"] += len(self._rows)
         self.batches.append(
             tick_batch(
                 instrument=self.definition,
                 epoch=self._epoch,
                 batch=self._batch,
-                columns=self._columns,
+                columns=self._rows.columns(),
                 watermark_ns=self._watermark_ns,
             )
         )
-        self._columns = TickColumns()
+        self._rows = Rows()
 
     def close(self, contexts: list[ContextRef]) -> ClosedStep:
         """Close the next step: its row, its window with the contexts in force, and the windows of bars that ended."""

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from fractions import Fraction
 
+from huracan.market.book import Level
 from huracan_gateway.reject import Reason, Rejected
 
 _CACHE_BOUND = 200_000
 _MAX_DIGITS = 18
 """Integers of more digits do not fit the int64 columns of the log."""
+_LONGEST_ROUNDED = 28
+"""Digits of a size that a venue can mean: 18, a point, and 8 or 9 behind it."""
+
+
+class _Known(dict[str, int]):
+    """What texts were read as; one that is not known yet is read."""
+
+    def __init__(self, parse: Callable[[str], int]) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def __missing__(self, text: str) -> int:
+        value = self._parse(text)
+        if len(self) >= _CACHE_BOUND:
+            self.clear()
+        self[text] = value
+        return value
 
 
 class Scale:
@@ -22,37 +41,64 @@ class Scale:
         self.increment = increment
         self._decimals = max(-exponent, 0)
         self._unit = int(increment.scaleb(self._decimals))
-        self._known: dict[str, int] = {}
+        self._known = _Known(self._parse)
 
     def read(self, text: str, field: str) -> int:
         """Return the number of increments; raise Rejected naming the field for anything but an exact multiple."""
-        known = self._known.get(text)
-        if known is not None:
-            return known
-        if len(self._known) >= _CACHE_BOUND:
-            self._known.clear()
-        value = self._known[text] = self._parse(text, field)
-        return value
+        try:
+            return self._known[text]
+        except Rejected as refused:
+            raise Rejected(refused.reason, f"{field} {refused.detail}") from None
 
-    def _parse(self, text: str, field: str) -> int:
+    def read_each(self, texts: Iterable[str], field: str) -> list[int]:
+        """Return the numbers of increments of several texts; raise Rejected as `read` does for the first bad one."""
+        known = self._known
+        try:
+            return [known[text] for text in texts]
+        except Rejected as refused:
+            raise Rejected(refused.reason, f"{field} {refused.detail}") from None
+
+    def _parse(self, text: str) -> int:
         whole, _, fraction = text.partition(".")
         digits = whole + fraction
         if not (whole and digits.isascii() and digits.isdigit()):
             negative = text[:1] == "-" and text[1:2].isdigit()
-            raise Rejected(Reason.NOT_POSITIVE if negative else Reason.NOT_A_NUMBER, f"{field} was {text[:40]!r}")
+            raise Rejected(Reason.NOT_POSITIVE if negative else Reason.NOT_A_NUMBER, f"was {text[:40]!r}")
         if len(whole) > _MAX_DIGITS:
-            raise self._too_long(text, field)
+            raise _too_long(text)
         kept, rest = fraction[: self._decimals], fraction[self._decimals :]
         number = int(whole + kept.ljust(self._decimals, "0"))
         value, remainder = divmod(number, self._unit)
         if remainder or rest.strip("0"):
-            raise Rejected(Reason.OFF_INCREMENT, f"{field} was {text[:40]}, not a multiple of {self.increment}")
+            raise Rejected(Reason.OFF_INCREMENT, f"was {text[:40]}, not a multiple of {self.increment}")
         if value >= 2**63:
-            raise self._too_long(text, field)
+            raise _too_long(text)
         return value
 
-    def _too_long(self, text: str, field: str) -> Rejected:
-        return Rejected(Reason.NOT_A_NUMBER, f"{field} was {text[:40]}, beyond what can be kept exactly")
+
+class RoundedUpScale(Scale):
+    """Read decimal text as the number of increments that holds it: what is finer is rounded up."""
+
+    def _parse(self, text: str) -> int:
+        try:
+            return super()._parse(text)
+        except Rejected as refused:
+            if refused.reason is not Reason.OFF_INCREMENT or len(text) > _LONGEST_ROUNDED:
+                raise
+        whole = math.ceil(Fraction(text) / Fraction(self.increment))
+        return super()._parse(f"{whole * self.increment:f}")
+
+
+def _too_long(text: str) -> Rejected:
+    return Rejected(Reason.NOT_A_NUMBER, f"was {text[:40]}, beyond what can be kept exactly")
+
+
+def read_levels(prices: Scale, sizes: Scale, levels: Sequence[tuple[str, str]], field: str) -> list[Level]:
+    """Return price and size of levels in increments; raise Rejected as `Scale.read` does, and for a price of 0."""
+    at = prices.read_each([price for price, _ in levels], field)
+    if 0 in at:
+        raise Rejected(Reason.NOT_POSITIVE, f"{field} had a price of 0")
+    return list(zip(at, sizes.read_each([size for _, size in levels], field), strict=True))
 
 
 def implied_increment(texts: Iterable[str]) -> Decimal:

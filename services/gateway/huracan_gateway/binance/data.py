@@ -19,12 +19,11 @@ import msgspec
 
 from huracan.clock import MILLISECOND_NS
 from huracan.contracts.market import InstrumentDefinition
-from huracan.market.book import Level
 from huracan_gateway.binance import frames
 from huracan_gateway.binance.definition import defined
 from huracan_gateway.events import NO_TIME, Defined, Event, Snapshot, Trade
 from huracan_gateway.reject import Reason, Rejected
-from huracan_gateway.scale import Scale
+from huracan_gateway.scale import Scale, read_levels
 
 _EARLIEST_MS, _LATEST_MS = 1_483_228_800_000, 4_102_444_800_000
 """2017 to 2100: what an event time may be at all."""
@@ -86,21 +85,17 @@ class BinanceDecoder:
     """Decode the frames of one instrument: streams in the combined form, and the bodies of answers."""
 
     venue: ClassVar[str]
+    sizes: ClassVar[type[Scale]] = Scale
 
     def __init__(self, definition: InstrumentDefinition) -> None:
         self._symbol = definition.venue_symbol
         self._price = Scale(Decimal(definition.price_increment))
-        self._size = Scale(Decimal(definition.size_increment))
-        self._read_size = self._size.read
+        self._size = self.sizes(Decimal(definition.size_increment))
         self._trades: str | None = None
         self._channels: dict[str, Channel] = {
             "trade": ("trade", _TRADE, self._trade),
             "aggTrade": ("trade", _AGGREGATE_TRADE, self._aggregate_trade),
-            **self._more_channels(),
         }
-
-    def _more_channels(self) -> dict[str, Channel]:
-        raise NotImplementedError
 
     def decode(self, raw: bytes) -> tuple[str, Sequence[Event]]:
         """Return the kind of a frame and what it says; raise Rejected naming field and reason."""
@@ -154,7 +149,7 @@ class BinanceDecoder:
             event_ns(ms, time),
             checked_id(number, field),
             self._price.read(price, "p"),
-            self._read_size(size, "q"),
+            self._size.read(size, "q"),
             -1 if sold else 1,
         )
 
@@ -185,8 +180,8 @@ class BinanceDecoder:
         return Snapshot(
             self._snapshot_ns(frame),
             checked_id(last_update_id, "lastUpdateId"),
-            self._levels(frame.bids, "bids"),
-            self._levels(frame.asks, "asks"),
+            read_levels(self._price, self._size, frame.bids, "bids"),
+            read_levels(self._price, self._size, frame.asks, "asks"),
         )
 
     def _snapshot_ns(self, frame: frames.Frame) -> int:
@@ -201,13 +196,6 @@ class BinanceDecoder:
         definition = defined(raw, self.venue)
         self._belongs(definition.venue_symbol, "symbol")
         return Defined(NO_TIME, definition)
-
-    def _levels(self, levels: list[tuple[str, str]], field: str) -> list[Level]:
-        price, size = self._price.read, self._read_size
-        read = [(price(at, field), size(of, field)) for at, of in levels]
-        if any(at <= 0 for at, _ in read):
-            raise Rejected(Reason.NOT_POSITIVE, f"{field} had a price of 0")
-        return read
 
     def _belongs(self, symbol: str, field: str = "s") -> None:
         if symbol == self._symbol:

@@ -12,10 +12,10 @@ import msgspec
 
 from huracan.contracts.market import FUNDING_UNIT, MARK_UNIT, InstrumentDefinition
 from huracan.market.book import DepthUpdate
-from huracan_gateway.binance.data import BinanceDecoder, Channel, checked_id, event_ns
+from huracan_gateway.binance.data import BinanceDecoder, checked_id, event_ns
 from huracan_gateway.events import Depth, Liquidation, Mark, Quote
 from huracan_gateway.reject import Reason, Rejected
-from huracan_gateway.scale import Scale
+from huracan_gateway.scale import Scale, read_levels
 
 _SIDES = {"BUY": 1, "SELL": -1}
 
@@ -78,9 +78,7 @@ class FuturesDecoder(BinanceDecoder):
         super().__init__(definition)
         self._mark_price = Scale(MARK_UNIT)
         self._funding = Scale(FUNDING_UNIT)
-
-    def _more_channels(self) -> dict[str, Channel]:
-        return {
+        self._channels |= {
             "depth": ("depth", _DEPTH, self._depth),
             "bookTicker": ("quote", _QUOTE, self._quote),
             "markPrice": ("mark", _MARK, self._mark),
@@ -93,8 +91,8 @@ class FuturesDecoder(BinanceDecoder):
             checked_id(data.U, "U"),
             checked_id(data.u, "u"),
             checked_id(data.pu, "pu"),
-            self._levels(data.b, "b"),
-            self._levels(data.a, "a"),
+            read_levels(self._price, self._size, data.b, "b"),
+            read_levels(self._price, self._size, data.a, "a"),
         )
         if not update.previous <= update.final or update.first > update.final:
             raise Rejected(Reason.OUT_OF_ORDER, f"U was {data.U}, u was {data.u}, pu was {data.pu}")

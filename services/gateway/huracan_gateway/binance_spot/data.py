@@ -11,8 +11,6 @@ A size can be finer than LOT_SIZE says: orders from before a lot was enlarged re
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
 from typing import Final
 
 import msgspec
@@ -20,13 +18,12 @@ import msgspec
 from huracan.contracts.market import InstrumentDefinition
 from huracan.market.book import DepthUpdate
 from huracan_gateway.binance import frames
-from huracan_gateway.binance.data import BinanceDecoder, Channel, checked_id, event_ns
+from huracan_gateway.binance.data import BinanceDecoder, checked_id, event_ns
 from huracan_gateway.events import NO_TIME, Depth, Quote
 from huracan_gateway.reject import Reason, Rejected
+from huracan_gateway.scale import RoundedUpScale, read_levels
 
 VENUE: Final = frames.SPOT
-_LONGEST_SIZE = 28
-"""Digits of a size that the venue can mean: 18, a point, and the 8 of its assets."""
 
 
 class _Depth(msgspec.Struct):
@@ -58,22 +55,11 @@ class Decoder(BinanceDecoder):
     """Decode the frames of one pair."""
 
     venue = VENUE
+    sizes = RoundedUpScale
 
     def __init__(self, definition: InstrumentDefinition) -> None:
         super().__init__(definition)
-        self._read_size = self._whole_lots
-
-    def _whole_lots(self, text: str, field: str) -> int:
-        try:
-            return self._size.read(text, field)
-        except Rejected as refused:
-            if refused.reason is not Reason.OFF_INCREMENT or len(text) > _LONGEST_SIZE:
-                raise
-        lots = math.ceil(Fraction(text) / Fraction(self._size.increment))
-        return self._size.read(f"{lots * self._size.increment:f}", field)
-
-    def _more_channels(self) -> dict[str, Channel]:
-        return {"depth": ("depth", _DEPTH, self._depth), "bookTicker": ("quote", _QUOTE, self._quote)}
+        self._channels |= {"depth": ("depth", _DEPTH, self._depth), "bookTicker": ("quote", _QUOTE, self._quote)}
 
     def _depth(self, data: _Depth) -> Depth:
         self._belongs(data.s)
@@ -82,7 +68,9 @@ class Decoder(BinanceDecoder):
         first, final = checked_id(data.U, "U"), checked_id(data.u, "u")
         if not 0 < first <= final:
             raise Rejected(Reason.OUT_OF_ORDER, f"U was {first}, u was {final}")
-        update = DepthUpdate(first, final, first - 1, self._levels(data.b, "b"), self._levels(data.a, "a"))
+        bids = read_levels(self._price, self._size, data.b, "b")
+        asks = read_levels(self._price, self._size, data.a, "a")
+        update = DepthUpdate(first, final, first - 1, bids, asks)
         return Depth(event_ns(data.E, "E"), update)
 
     def _quote(self, data: _Quote) -> Quote:
@@ -93,9 +81,9 @@ class Decoder(BinanceDecoder):
             NO_TIME,
             checked_id(data.u, "u"),
             self._price.read(data.b, "b"),
-            self._read_size(data.B, "B"),
+            self._size.read(data.B, "B"),
             self._price.read(data.a, "a"),
-            self._read_size(data.A, "A"),
+            self._size.read(data.A, "A"),
         )
 
     def _snapshot_ns(self, frame: frames.Frame) -> int:  # noqa: ARG002 - futures' snapshots say it
