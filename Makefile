@@ -24,7 +24,12 @@ setup: .venv/.ready ## create .venv and install everything into it
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(DISTRIBUTIONS:%=--editable ./%)
 	@touch $@
 
-test: setup ## run all tests with branch coverage
+.venv/oracle/.ready: .venv/.ready requirements/oracle.txt
+	test -x .venv/oracle/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv/oracle
+	$(BIN)/uv pip install --quiet --python .venv/oracle/bin/python --compile-bytecode --require-hashes --requirement requirements/oracle.txt
+	@touch $@
+
+test: setup .venv/oracle/.ready ## run all tests with branch coverage
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope --cov --cov-report term:skip-covered
 
 lint: setup ## run the static checks, contracts included

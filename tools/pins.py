@@ -46,7 +46,7 @@ def compile_pins(target: Path, requirements: list[str], extra: list[str]) -> Non
 
 
 def main() -> None:
-    """Pin what services run on, what developers need on top, and the installer itself."""
+    """Pin what services run on, what developers need on top, the installer itself, and the oracle of the tests."""
     extra = sys.argv[1:]
     groups = load(REPO / "pyproject.toml")["dependency-groups"]
     PINS.mkdir(exist_ok=True)
@@ -54,6 +54,8 @@ def main() -> None:
     within = f"--constraints={PINS / 'runtime.txt'}"
     compile_pins(PINS / "dev.txt", runtime() + groups["dev"], [within, *extra])
     compile_pins(PINS / "setup.txt", groups["setup"], extra)
+    # an environment of its own: what it pins is not what we run on
+    compile_pins(PINS / "oracle.txt", groups["oracle"], extra)
 
 
 if __name__ == "__main__":
