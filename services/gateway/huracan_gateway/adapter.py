@@ -34,10 +34,10 @@ class Decoder(Protocol):
     """Decodes the frames of one instrument: those of its streams, and the bodies of answers to requests."""
 
     def decode(self, raw: bytes) -> tuple[str, Sequence[Event]]:
-        """Return the kind of a frame and what it says, at least one event; raise Rejected naming field and reason.
+        """Return the kind of a frame and what it says; raise Rejected naming field and reason.
 
         Kinds: trade, quote, depth, snapshot, mark, liquidation, instrument. A frame with several trades has an event
-        for each, in the venue's order.
+        for each, in the venue's order; an answer that there were none has no event.
         """
 
 

@@ -41,20 +41,13 @@ class Scale:
         self.increment = increment
         self._decimals = max(-exponent, 0)
         self._unit = int(increment.scaleb(self._decimals))
-        self._known = _Known(self._parse)
+        self.known = _Known(self._parse)
+        """Numbers of increments by text; raises Rejected, without the field, for what is no multiple."""
 
     def read(self, text: str, field: str) -> int:
         """Return the number of increments; raise Rejected naming the field for anything but an exact multiple."""
         try:
-            return self._known[text]
-        except Rejected as refused:
-            raise Rejected(refused.reason, f"{field} {refused.detail}") from None
-
-    def read_each(self, texts: Iterable[str], field: str) -> list[int]:
-        """Return the numbers of increments of several texts; raise Rejected as `read` does for the first bad one."""
-        known = self._known
-        try:
-            return [known[text] for text in texts]
+            return self.known[text]
         except Rejected as refused:
             raise Rejected(refused.reason, f"{field} {refused.detail}") from None
 
@@ -95,10 +88,15 @@ def _too_long(text: str) -> Rejected:
 
 def read_levels(prices: Scale, sizes: Scale, levels: Sequence[tuple[str, str]], field: str) -> list[Level]:
     """Return price and size of levels in increments; raise Rejected as `Scale.read` does, and for a price of 0."""
-    at = prices.read_each([price for price, _ in levels], field)
-    if 0 in at:
-        raise Rejected(Reason.NOT_POSITIVE, f"{field} had a price of 0")
-    return list(zip(at, sizes.read_each([size for _, size in levels], field), strict=True))
+    price, size = prices.known, sizes.known
+    try:
+        read = [(price[at], size[of]) for at, of in levels]
+    except Rejected as refused:
+        raise Rejected(refused.reason, f"{field} {refused.detail}") from None
+    for at, _ in read:
+        if not at:
+            raise Rejected(Reason.NOT_POSITIVE, f"{field} had a price of 0")
+    return read
 
 
 def implied_increment(texts: Iterable[str]) -> Decimal:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-_DAMAGED = (msgspec.DecodeError, ValueError, RecursionError)
+from huracan_gateway.reading import DAMAGED
+
 _BYBIT_V2 = "Bybit's v2 API, which has ended: v5 is read here"
 _BYBIT_SPOT = "Bybit's spot API before v5, which has ended: v5 futures are read here"
 _OKX_V3 = "OKX's v3 API, which has ended: v5 is read here"
@@ -102,7 +103,7 @@ def named(raw: bytes) -> str | None:
         return None
     try:
         frame = msgspec.json.decode(raw)
-    except _DAMAGED:
+    except DAMAGED:
         return None
     if isinstance(frame, list):
         return next((name for name, fits in _LISTS if fits(frame)), None)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,9 +21,12 @@ from huracan_gateway.adapter import Control
 from huracan_gateway.events import NO_TIME, Defined, Depth, Liquidation, Mark, Quote, Snapshot, Trade
 from huracan_gateway.identity import define
 from huracan_gateway.okx.adapter import ADAPTER
-from huracan_gateway.okx.data import Decoder, checksum, implied, levels, owns, symbol_of
+from huracan_gateway.okx.data import Decoder, checksum, levels, owns, symbol_of
+from huracan_gateway.okx.definition import implied
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import implied_increment
+
+from .venue_examples import Examples, Says, fixtures, raw, read, told
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "ws_raw"
 CAPTURE = SHARED / "cryptofeed" / "OKX.ws.1.0.txt.gz"
@@ -47,10 +47,6 @@ INSTRUMENT = {
     "ctValCcy": "BTC", "settleCcy": "USDT", "tickSz": "0.1", "lotSz": "0.01", "expTime": "",
 }  # fmt: skip
 BIDS, ASKS = [(618_002, 200)], [(618_004, 150)]
-
-
-def raw(frame: object) -> bytes:
-    return json.dumps(frame, separators=(",", ":")).encode()
 
 
 def of(channel: str, *data: object, **more: object) -> bytes:
@@ -74,14 +70,8 @@ def decoded(frame: bytes) -> tuple[str, list[Any]]:
     return kind, list(events)
 
 
-def refused(frame: bytes) -> Rejected:
-    with pytest.raises(Rejected) as caught:
-        decoded(frame)
-    return caught.value
-
-
 UPDATE = DepthUpdate(101, 110, 100, BIDS, ASKS)
-SAYS: list[tuple[bytes, tuple[str, list[Any]]]] = [
+SAYS: list[tuple[bytes, Says]] = [
     (of("trades", TRADE), ("trade", [Trade(NS, 1306394, 618_003, 400, 1)])),
     (of("trades", {**TRADE, "side": "sell"}, TRADE),
      ("trade", [Trade(NS, 1306394, 618_003, 400, -1), Trade(NS, 1306394, 618_003, 400, 1)])),
@@ -94,6 +84,9 @@ SAYS: list[tuple[bytes, tuple[str, list[Any]]]] = [
      ("depth", [Depth(NS, DepthUpdate(110, 110, 110, [], []), 110)])),
     (of("mark-price", MARK), ("mark", [Mark(NS, mark=Decimal("61800.123"))])),
     (of("funding-rate", FUNDING), ("mark", [Mark(NS, funding_rate=Decimal("-0.0001"), next_funding_ns=NS)])),
+    (of("funding-rate", {**FUNDING, "fundingRate": ""}), ("mark", [Mark(NS, next_funding_ns=NS)])),
+    (of("funding-rate", {**ARG, "fundingTime": str(MS), "nextFundingRate": "0.0005"}),
+     ("mark", [Mark(NO_TIME, next_funding_ns=NS)])),
     (liquidations({**ARG, "details": [CLOSED, {**CLOSED, "side": "sell"}]}),
      ("liquidation", [Liquidation(NS, 619_000, 200, 1), Liquidation(NS, 619_000, 200, -1)])),
     (liquidations({"instId": "ETH-USDT-SWAP", "details": [CLOSED]}, {**ARG, "details": [CLOSED]}),
@@ -106,54 +99,41 @@ SAYS: list[tuple[bytes, tuple[str, list[Any]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("frame", "says"), SAYS)
-def test_a_frame_becomes_exact_integers(frame: bytes, says: tuple[str, list[Any]]) -> None:
-    assert decoded(frame) == says
-    assert owns(frame)
-
-
-@pytest.mark.parametrize(
-    ("frame", "reason", "named"),
-    [
-        (b"pong", Reason.BAD_JSON, "pong"),
-        (b"[]", Reason.BAD_FIELD, "object"),
-        (raw({"arg": {"channel": "books", **ARG}, "event": "subscribe"}), Reason.UNKNOWN_STREAM, "subscribe"),
-        (of("index-tickers", {}), Reason.UNKNOWN_STREAM, "index-tickers"),
-        (of("books5", BOOK), Reason.UNKNOWN_STREAM, "books5"),
-        (of("trades"), Reason.BAD_FIELD, "empty"),
-        (of("trades", {**TRADE, "instId": "ETH-USDT-SWAP"}), Reason.OTHER_SYMBOL, "ETH-USDT-SWAP"),
-        (raw({"arg": {"channel": "trades", "instId": "ETH-USDT-SWAP"}, "data": [TRADE]}), Reason.OTHER_SYMBOL, "ETH"),
-        (liquidations({"instId": "ETH-USDT-SWAP", "details": [CLOSED]}), Reason.OTHER_SYMBOL, "ETH-USDT-SWAP"),
-        (of("trades", {**TRADE, "px": "61800.35"}), Reason.OFF_INCREMENT, "px"),
-        (of("trades", {**TRADE, "sz": "-1"}), Reason.NOT_POSITIVE, "sz"),
-        (of("trades", {**TRADE, "tradeId": "1" * 20}), Reason.BAD_FIELD, "tradeId"),
-        (of("trades", {**TRADE, "side": "both"}), Reason.BAD_FIELD, "side"),
-        (of("trades", {**TRADE, "ts": "-5"}), Reason.NEGATIVE_TIME, "ts"),
-        (of("trades", {**TRADE, "ts": "1723161256"}), Reason.IMPOSSIBLE_TIME, "ts"),
-        (of("bbo-tbt", {**BOOK, "asks": []}), Reason.BAD_FIELD, "asks 0"),
-        (book("update", seqId=110), Reason.BAD_FIELD, "prevSeqId was missing"),
-        (book("update", seqId=110, prevSeqId=-1), Reason.BAD_FIELD, "prevSeqId was -1"),
-        (book("snapshot", seqId=110, prevSeqId=100), Reason.BAD_FIELD, "in a snapshot"),
-        (book("partial", seqId=110), Reason.BAD_FIELD, "partial"),
-        (book("update", bids=[["1"]]), Reason.BAD_FIELD, "bids"),
-        (book("update", bids=[["0", "1"]]), Reason.NOT_POSITIVE, "bids"),
-        (book("update", checksum=2**31), Reason.BAD_FIELD, "checksum"),
-        (of("mark-price", {**MARK, "markPx": "0"}), Reason.NOT_POSITIVE, "markPx"),
-        (of("mark-price", {**MARK, "markPx": "1e5"}), Reason.NOT_A_NUMBER, "markPx"),
-        (of("mark-price", {**MARK, "markPx": "9" * 18}), Reason.NOT_A_NUMBER, "beyond"),
-        (of("funding-rate", {**FUNDING, "fundingRate": "1000"}), Reason.NOT_A_NUMBER, "beyond"),
-        (raw({"code": "51001", "msg": "Instrument ID does not exist", "data": []}), Reason.BAD_FIELD, "does not exist"),
-        (answer({"instId": SYMBOL, "markPx": "1"}), Reason.UNKNOWN_STREAM, "neither"),
-        (raw({**INSTRUMENT, "instType": "SPOT"}), Reason.OTHER_SYMBOL, "SPOT"),
-        (raw({**INSTRUMENT, "ctType": ""}), Reason.BAD_FIELD, "ctType"),
-        (raw({**INSTRUMENT, "tickSz": "0"}), Reason.NOT_POSITIVE, "tickSz"),
-        (raw({"table": "spot/depth"}), Reason.UNKNOWN_STREAM, "spot/depth"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_frame_is_named(frame: bytes, reason: Reason, named: str) -> None:
-    error = refused(frame)
-    assert error.reason is reason, error
-    assert named in error.detail
+WRONG: list[tuple[bytes, Reason, str]] = [
+    (b"pong", Reason.BAD_JSON, "pong"),
+    (b"[]", Reason.BAD_FIELD, "object"),
+    (raw({"arg": {"channel": "books", **ARG}, "event": "subscribe"}), Reason.UNKNOWN_STREAM, "subscribe"),
+    (of("index-tickers", {}), Reason.UNKNOWN_STREAM, "index-tickers"),
+    (of("books5", BOOK), Reason.UNKNOWN_STREAM, "books5"),
+    (of("trades"), Reason.BAD_FIELD, "empty"),
+    (of("trades", {**TRADE, "instId": "ETH-USDT-SWAP"}), Reason.OTHER_SYMBOL, "ETH-USDT-SWAP"),
+    (raw({"arg": {"channel": "trades", "instId": "ETH-USDT-SWAP"}, "data": [TRADE]}), Reason.OTHER_SYMBOL, "ETH"),
+    (liquidations({"instId": "ETH-USDT-SWAP", "details": [CLOSED]}), Reason.OTHER_SYMBOL, "ETH-USDT-SWAP"),
+    (of("trades", {**TRADE, "px": "61800.35"}), Reason.OFF_INCREMENT, "px"),
+    (of("trades", {**TRADE, "sz": "-1"}), Reason.NOT_POSITIVE, "sz"),
+    (of("trades", {**TRADE, "tradeId": "1" * 20}), Reason.BAD_FIELD, "tradeId"),
+    (of("trades", {**TRADE, "side": "both"}), Reason.BAD_FIELD, "side"),
+    (of("trades", {**TRADE, "ts": "-5"}), Reason.NEGATIVE_TIME, "ts"),
+    (of("trades", {**TRADE, "ts": "1723161256"}), Reason.IMPOSSIBLE_TIME, "ts"),
+    (of("bbo-tbt", {**BOOK, "asks": []}), Reason.BAD_FIELD, "asks 0"),
+    (book("update", seqId=110), Reason.BAD_FIELD, "prevSeqId was missing"),
+    (book("update", seqId=110, prevSeqId=-1), Reason.BAD_FIELD, "prevSeqId was -1"),
+    (book("snapshot", seqId=110, prevSeqId=100), Reason.BAD_FIELD, "in a snapshot"),
+    (book("partial", seqId=110), Reason.BAD_FIELD, "partial"),
+    (book("update", bids=[["1"]]), Reason.BAD_FIELD, "bids"),
+    (book("update", bids=[["0", "1"]]), Reason.NOT_POSITIVE, "bids"),
+    (book("update", checksum=2**31), Reason.BAD_FIELD, "checksum"),
+    (of("mark-price", {**MARK, "markPx": "0"}), Reason.NOT_POSITIVE, "markPx"),
+    (of("mark-price", {**MARK, "markPx": "1e5"}), Reason.NOT_A_NUMBER, "markPx"),
+    (of("mark-price", {**MARK, "markPx": "9" * 18}), Reason.NOT_A_NUMBER, "beyond"),
+    (of("funding-rate", {**FUNDING, "fundingRate": "1000"}), Reason.NOT_A_NUMBER, "beyond"),
+    (raw({"code": "51001", "msg": "Instrument ID does not exist", "data": []}), Reason.BAD_FIELD, "does not exist"),
+    (answer({"instId": SYMBOL, "markPx": "1"}), Reason.UNKNOWN_STREAM, "neither"),
+    (raw({**INSTRUMENT, "instType": "SPOT"}), Reason.OTHER_SYMBOL, "SPOT"),
+    (raw({**INSTRUMENT, "ctType": ""}), Reason.BAD_FIELD, "ctType"),
+    (raw({**INSTRUMENT, "tickSz": "0"}), Reason.NOT_POSITIVE, "tickSz"),
+    (raw({"table": "spot/depth"}), Reason.UNKNOWN_STREAM, "spot/depth"),
+]  # fmt: skip
 
 
 def test_the_sequence_of_the_documentation_is_followed_through_a_keep_alive_and_a_reset() -> None:
@@ -174,13 +154,6 @@ def test_a_book_that_was_asked_for_is_continued_by_the_update_around_it(asked: i
     update = decoded(book("update", seqId=110, prevSeqId=100))[1][0].update
     synced.apply(update)
     assert [synced.apply(waiting) for waiting in synced.snapshot(asked, BIDS, ASKS)] == [Applied.APPLIED]
-
-
-def read(path: Path) -> Iterator[str]:
-    if not path.is_file():
-        pytest.skip(f"needs {path.name} in ../shared")
-    with gzip.open(path, "rt") as lines:
-        yield from lines
 
 
 def captured() -> dict[str, list[bytes]]:
@@ -242,12 +215,8 @@ def fixed(symbol: str) -> InstrumentDefinition:
     )  # fmt: skip
 
 
-def told(frame: bytes) -> str:
-    """Return the kind of a shared frame, or the reason for refusing it."""
-    try:
-        return Decoder(fixed(symbol_of(frame) or SYMBOL)).decode(frame)[0]
-    except Rejected as error:
-        return error.reason
+def kind_of(frame: bytes) -> str:
+    return told(ADAPTER, fixed(symbol_of(frame) or SYMBOL), frame)
 
 
 def test_every_shared_message_of_v5_is_read_or_of_a_channel_that_is_not() -> None:
@@ -257,7 +226,7 @@ def test_every_shared_message_of_v5_is_read_or_of_a_channel_that_is_not() -> Non
         message = entry["message"]
         if not str(entry["exchange"]).startswith("okex") or "arg" not in message:
             continue
-        kind = told(raw(message))
+        kind = kind_of(raw(message))
         unread = message["arg"]["channel"] in UNREAD or "event" in message
         assert (kind == Reason.UNKNOWN_STREAM) == unread, f"{kind}: {message}"
         kinds[kind] += 1
@@ -275,16 +244,11 @@ READ = {
 }  # fmt: skip
 
 
-def fixtures() -> dict[str, bytes]:
-    entries = [json.loads(line) for line in read(FIXTURES)]
-    return {Path(entry["path"]).stem: entry["text"].encode() for entry in entries}
-
-
 def test_every_shared_fixture_is_read_as_what_it_is_or_refused() -> None:
-    frames = fixtures()
+    frames = fixtures(FIXTURES)
     assert len(frames) == 27
     for name, frame in frames.items():
-        kind = told(frame)
+        kind = kind_of(frame)
         if name in READ:
             assert kind == READ[name], name
         else:
@@ -297,7 +261,7 @@ def test_every_shared_fixture_is_read_as_what_it_is_or_refused() -> None:
      ("futures", "BTC-USD-241220", "100"), ("futures", "BTC-USD-241227", "100")],
 )  # fmt: skip
 def test_a_symbol_implies_what_the_venue_defines(name: str, symbol: str, multiplier: str) -> None:
-    cut = ADAPTER.http.instrument(fixtures()[f"http_get_instruments_{name}"], symbol)
+    cut = ADAPTER.http.instrument(fixtures(FIXTURES)[f"http_get_instruments_{name}"], symbol)
     definition = ADAPTER.defines(cut)
     assert definition is not None
     assert definition.multiplier == multiplier
@@ -357,35 +321,11 @@ def test_a_checksum_is_that_of_the_venues_own_texts(
     assert checksum(definition)(of_levels) == expected
 
 
-@given(st.sampled_from([frame for frame, _ in SAYS]), st.data())
-def test_no_damage_to_a_frame_however_odd_stops_the_decoder(frame: bytes, data: st.DataObject) -> None:
-    damaged = bytearray(frame)
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(damaged)))
-        until = data.draw(st.integers(at, min(len(damaged), at + 40)))
-        damaged[at:until] = data.draw(
-            st.binary(max_size=3) | st.sampled_from([b"[", b'"', b"9" * 30, b"-", b"\\u", b""])
-        )
-    survives(bytes(damaged))
-
-
-def survives(frame: bytes) -> None:
-    for ask in (owns, symbol_of, levels, ADAPTER.websocket.control):
-        ask(frame)
-    for attempt in (
-        lambda: decoded(frame),
-        lambda: ADAPTER.defines(frame),
-        lambda: ADAPTER.http.bars(frame, SWAP, MINUTE_NS),
-        lambda: ADAPTER.http.instrument(frame, SYMBOL),
-    ):
-        with contextlib.suppress(Rejected):
-            attempt()
-
-
+ROW = ["1747093920000", "102800", "102807", "102783", "102806", "1", "0.01", "1028.06", "1"]
 CANDLES = answer(
     ["1747094040000", "102806.1", "102820.4", "102806.1", "102820.4", "1040.37", "10.4037", "1069603.34883", "0"],
     ["1747093980000", "102806", "102820.5", "102783.1", "102806.1", "7164.04", "71.6404", "7364701.57952", "1"],
-    ["1747093920000", "102800", "102807", "102783", "102806", "1", "0.01", "1028.06", "1"],
+    ROW,
 )
 
 
@@ -394,14 +334,6 @@ def test_closed_bars_are_read_oldest_first_with_volume_in_base_units() -> None:
     assert (first.open_ns, second.open_ns) == (1747093920000000000, 1747093980000000000)
     assert (second.open, second.high, second.low, second.close) == ("102806", "102820.5", "102783.1", "102806.1")
     assert Decimal(second.volume) == Decimal("71.6404")
-
-
-@pytest.mark.parametrize("change", [(1, "0"), (2, "1"), (3, "999999"), (5, "-1"), (0, "17470939200"), (4, "x")])
-def test_damaged_bars_are_refused(change: tuple[int, str]) -> None:
-    row = ["1747093920000", "102800", "102807", "102783", "102806", "1", "0.01", "1028.06", "1"]
-    row[change[0]] = change[1]
-    with pytest.raises(Rejected):
-        ADAPTER.http.bars(answer(row), SWAP, MINUTE_NS)
 
 
 def test_what_is_asked_names_the_instrument() -> None:
@@ -432,23 +364,17 @@ def test_streams_are_subscribed_by_channel_and_instrument() -> None:
     assert [len(json.loads(message)["args"]) for message in many] == [50, 50, 1]
 
 
-@pytest.mark.parametrize(
-    ("message", "control"),
-    [
-        (b"pong", Control.PONG),
-        (raw({"event": "subscribe", "arg": {"channel": "books", **ARG}, "connId": "a4d3ae55"}), Control.ACKNOWLEDGED),
-        (raw({"event": "channel-conn-count", "channel": "books", "connCount": "2"}), Control.ACKNOWLEDGED),
-        (raw({"event": "error", "code": "60018", "msg": "Wrong URL or channel"}), Control.REFUSED),
-        (raw({"event": "error", "code": "60014", "msg": "Requests too frequent"}), Control.RATE_LIMITED),
-        (raw({"event": "channel-conn-count-error", "channel": "books"}), Control.RATE_LIMITED),
-        (raw({"event": "notice", "code": "64008", "msg": "The connection will soon be closed"}), Control.RECONNECT),
-        (of("trades", TRADE), None),
-        (b"{", None),
-    ],
-)
-def test_messages_that_are_no_market_data_are_told(message: bytes, control: Control | None) -> None:
-    answered = ADAPTER.websocket.control(message)
-    assert (answered[0] if answered else None) is control
+CONTROLS: list[tuple[bytes, Control | None]] = [
+    (b"pong", Control.PONG),
+    (raw({"event": "subscribe", "arg": {"channel": "books", **ARG}, "connId": "a4d3ae55"}), Control.ACKNOWLEDGED),
+    (raw({"event": "channel-conn-count", "channel": "books", "connCount": "2"}), Control.ACKNOWLEDGED),
+    (raw({"event": "error", "code": "60018", "msg": "Wrong URL or channel"}), Control.REFUSED),
+    (raw({"event": "error", "code": "60014", "msg": "Requests too frequent"}), Control.RATE_LIMITED),
+    (raw({"event": "channel-conn-count-error", "channel": "books"}), Control.RATE_LIMITED),
+    (raw({"event": "notice", "code": "64008", "msg": "The connection will soon be closed"}), Control.RECONNECT),
+    (of("trades", TRADE), None),
+    (b"{", None),
+]
 
 
 def test_another_venue_that_shares_the_form_is_not_owned() -> None:
@@ -456,3 +382,15 @@ def test_another_venue_that_shares_the_form_is_not_owned() -> None:
     assert not owns(raw({**bitget, "data": []}))
     assert not owns(raw({"code": "00000", "msg": "success", "data": []}))
     assert symbol_of(liquidations({**ARG, "details": []}, {"instId": "ETH-USDT-SWAP", "details": []})) is None
+
+
+EXAMPLES = Examples(
+    adapter=ADAPTER,
+    definition=SWAP,
+    says=SAYS,
+    wrong=WRONG,
+    no_trades=answer(),
+    row=ROW,
+    bars=answer,
+    messages=CONTROLS,
+)

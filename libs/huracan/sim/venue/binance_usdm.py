@@ -9,6 +9,7 @@ order book correctly) and "Market Data Endpoints" (`GET /fapi/v1/exchangeInfo`, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -19,7 +20,6 @@ from huracan.sim.venue.board import (
     TICK_NS,
     Answer,
     Board,
-    Desk,
     Query,
     Route,
     Topic,
@@ -30,6 +30,7 @@ from huracan.sim.venue.board import (
 )
 from huracan.sim.venue.book import LiveBook, rows
 from huracan.sim.venue.connection import Connection, Rules
+from huracan.sim.venue.desk import DeskOf
 from huracan.sim.venue.market import Market
 from huracan.sim.venue.misbehaviour import Channel
 from huracan.sim.venue.recording import Recorded, Recording
@@ -293,17 +294,25 @@ class _Request(msgspec.Struct):
 _REQUEST = msgspec.json.Decoder(_Request)
 
 
-class BinanceUsdm(Desk):
+class BinanceUsdm(DeskOf[UsdmBoard]):
     """Binance USD-M."""
 
     token = "binance_usdm"  # noqa: S105 - a venue's name
     rules = Rules(ping_every_s=180.0, pong_within_s=600.0, messages_per_s=10)
     websocket_paths: Sequence[str] = ("/stream", "/public/stream", "/market/stream")
+    unlisted = BAD_SYMBOL
 
     def __init__(self) -> None:
         super().__init__()
-        self._usdm: dict[str, UsdmBoard] = {}
         self._minute = self._weight = 0
+
+    def show(self, listing: Listing, market: Market) -> UsdmBoard:
+        """Return a board of a listing."""
+        return UsdmBoard(listing, market)
+
+    def board_of(self, query: Query) -> UsdmBoard | None:
+        """Return the board that a query names; None when it names none."""
+        return self.shown.get(query.get("symbol", ""))
 
     def headers(self, weight: int, now_ns: int) -> Mapping[str, str]:
         """Return the weight used in this minute."""
@@ -311,15 +320,6 @@ class BinanceUsdm(Desk):
             self._minute, self._weight = now_ns // MINUTE_NS, 0
         self._weight += weight
         return {"X-MBX-USED-WEIGHT-1M": str(self._weight)}
-
-    def add(self, listing: Listing, market: Market) -> Board:
-        """Add a listing."""
-        return self.put(UsdmBoard(listing, market))
-
-    def put(self, board: UsdmBoard) -> UsdmBoard:
-        """Add a board."""
-        self.boards[board.symbol] = self._usdm[board.symbol] = board
-        return board
 
     def opened(self, connection: Connection, query: Query) -> None:
         """Subscribe to the streams of the address. Unknown ones are taken in silence, as the venue does."""
@@ -361,10 +361,10 @@ class BinanceUsdm(Desk):
         """Return what is answered, by path under the venue's prefix."""
         return {
             "/fapi/v1/exchangeInfo": self._exchange_info,
-            "/fapi/v1/depth": self._depth,
-            "/fapi/v1/trades": lambda query: self._trades(query, aggregated=False),
-            "/fapi/v1/aggTrades": lambda query: self._trades(query, aggregated=True),
-            "/fapi/v1/klines": self._klines,
+            "/fapi/v1/depth": self.of_board(_depth),
+            "/fapi/v1/trades": self.of_board(partial(_trades, aggregated=False)),
+            "/fapi/v1/aggTrades": self.of_board(partial(_trades, aggregated=True)),
+            "/fapi/v1/klines": self.of_board(_klines),
         }
 
     def too_many(self) -> bytes:
@@ -372,38 +372,31 @@ class BinanceUsdm(Desk):
         return b'{"code":-1003,"msg":"Too many requests; current limit of IP is 2400 requests per minute."}'
 
     def _exchange_info(self, query: Query) -> Answer:  # noqa: ARG002 - this venue lists all
-        now_ms = max((board.now_ms for board in self._usdm.values()), default=0)
-        listed = ",".join(board.definition() for board in self._usdm.values())
+        now_ms = max((board.now_ms for board in self.shown.values()), default=0)
+        listed = ",".join(board.definition() for board in self.shown.values())
         return Answer(
             f'{{"exchangeFilters":[],"rateLimits":[{{"interval":"MINUTE","intervalNum":1,"limit":2400,'
             f'"rateLimitType":"REQUEST_WEIGHT"}}],"serverTime":{now_ms},"assets":[],"symbols":[{listed}],'
             f'"timezone":"UTC"}}'.encode()
         )
 
-    def _board(self, query: Query) -> UsdmBoard | None:
-        return self._usdm.get(query.get("symbol", ""))
 
-    def _depth(self, query: Query) -> Answer:
-        board, limit = self._board(query), integer(query, "limit", 500, 1_000)
-        if board is None:
-            return BAD_SYMBOL
-        if limit not in DEPTH_LIMITS:
-            return Answer(b'{"code":-4021,"msg":"Invalid depth limit."}', 400)
-        return board.depth(limit)
+def _depth(board: UsdmBoard, query: Query) -> Answer:
+    limit = integer(query, "limit", 500, 1_000)
+    if limit not in DEPTH_LIMITS:
+        return Answer(b'{"code":-4021,"msg":"Invalid depth limit."}', 400)
+    return board.depth(limit)
 
-    def _trades(self, query: Query, *, aggregated: bool) -> Answer:
-        board = self._board(query)
-        if board is None:
-            return BAD_SYMBOL
-        return board.latest_trades(integer(query, "limit", 500, 1_000), aggregated=aggregated)
 
-    def _klines(self, query: Query) -> Answer:
-        board, length_ns = self._board(query), interval_ns(query.get("interval", ""))
-        if board is None:
-            return BAD_SYMBOL
-        if length_ns is None:
-            return BAD_INTERVAL
-        return board.klines(length_ns, milliseconds(query, "endTime"), integer(query, "limit", 500, 1_500))
+def _trades(board: UsdmBoard, query: Query, *, aggregated: bool) -> Answer:
+    return board.latest_trades(integer(query, "limit", 500, 1_000), aggregated=aggregated)
+
+
+def _klines(board: UsdmBoard, query: Query) -> Answer:
+    length_ns = interval_ns(query.get("interval", ""))
+    if length_ns is None:
+        return BAD_INTERVAL
+    return board.klines(length_ns, milliseconds(query, "endTime"), integer(query, "limit", 500, 1_500))
 
 
 def _list(items: Iterable[str]) -> bytes:

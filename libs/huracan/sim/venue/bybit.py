@@ -20,7 +20,6 @@ from huracan.sim.venue.board import (
     TICK_NS,
     Answer,
     Board,
-    Desk,
     Query,
     Route,
     Topic,
@@ -30,6 +29,7 @@ from huracan.sim.venue.board import (
 )
 from huracan.sim.venue.book import Sides, difference, rows
 from huracan.sim.venue.connection import Connection, Rules
+from huracan.sim.venue.desk import DeskOf
 from huracan.sim.venue.market import Market
 from huracan.sim.venue.misbehaviour import Channel
 
@@ -51,6 +51,13 @@ CHANNELS: Final = {
     "tickers": Channel.MARK,
     "allLiquidation": Channel.LIQUIDATION,
 }
+
+
+def _refused(told: str) -> Answer:
+    return Answer(f'{{"retCode":10001,"retMsg":{text_of(told)},"result":{{}},"retExtInfo":{{}},"time":0}}'.encode())
+
+
+UNLISTED: Final = _refused("params error: Symbol Is Invalid")
 
 
 class _Shown:
@@ -282,22 +289,21 @@ class _Request(msgspec.Struct):
 _REQUEST = msgspec.json.Decoder(_Request)
 
 
-class Bybit(Desk):
+class Bybit(DeskOf[LinearBoard]):
     """Bybit v5."""
 
     token = "bybit"  # noqa: S105 - a venue's name
     rules = Rules(idle_after_s=600.0)
     websocket_paths: Sequence[str] = ("/v5/public/linear",)
+    unlisted = UNLISTED
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._linear: dict[str, LinearBoard] = {}
+    def show(self, listing: Listing, market: Market) -> LinearBoard:
+        """Return a board of a listing."""
+        return LinearBoard(listing, market)
 
-    def add(self, listing: Listing, market: Market) -> Board:
-        """Add a listing."""
-        board = LinearBoard(listing, market)
-        self.boards[board.symbol] = self._linear[board.symbol] = board
-        return board
+    def board_of(self, query: Query) -> LinearBoard | None:
+        """Return the board that a query names; None when it names none."""
+        return self.shown.get(query.get("symbol", "")) if query.get("category") == "linear" else None
 
     def heard(self, connection: Connection, message: str, *, limited: Callable[[], bool]) -> None:
         """Answer ping, subscribe and unsubscribe."""
@@ -322,7 +328,7 @@ class Bybit(Desk):
     def _subscribe(self, connection: Connection, request: _Request) -> None:
         """Take all topics or, where one is none or there already, not one."""
         for name in request.args:
-            if not any(board.topic(name) for board in self._linear.values()):
+            if not any(board.topic(name) for board in self.shown.values()):
                 _reply(connection, request, f"error:handler not found,topic:{name}", success=False)
                 return
             if name in connection.subscribed:
@@ -336,46 +342,38 @@ class Bybit(Desk):
         """Return what is answered, by path under the venue's prefix."""
         return {
             "/v5/market/instruments-info": self._instruments,
-            "/v5/market/orderbook": self._orderbook,
-            "/v5/market/recent-trade": self._trades,
-            "/v5/market/kline": self._kline,
+            "/v5/market/orderbook": self.of_board(_orderbook),
+            "/v5/market/recent-trade": self.of_board(_trades),
+            "/v5/market/kline": self.of_board(_kline),
         }
 
     def too_many(self) -> bytes:
         """Return the body of a 429."""
         return b'{"retCode":10006,"retMsg":"Too many visits!","result":{},"retExtInfo":{},"time":0}'
 
-    def _board(self, query: Query) -> LinearBoard | None:
-        return self._linear.get(query.get("symbol", "")) if query.get("category") == "linear" else None
-
     def _instruments(self, query: Query) -> Answer:
         wanted = query.get("symbol")
-        found = [board for symbol, board in self._linear.items() if wanted in {None, symbol}]
+        found = self.wanted(wanted)
         if query.get("category") != "linear" or not found:
-            return _refused("params error: Symbol Is Invalid")
+            return UNLISTED
         listed = ",".join(board.definition() for board in found)
         result = f'{{"category":"linear","list":[{listed}],"nextPageCursor":""}}'
         return Answer(found[0].wrapped(result), 200, wanted)
 
-    def _orderbook(self, query: Query) -> Answer:
-        board = self._board(query)
-        if board is None:
-            return _refused("params error: Symbol Is Invalid")
-        return board.orderbook(integer(query, "limit", 25, 1_000))
 
-    def _trades(self, query: Query) -> Answer:
-        board = self._board(query)
-        if board is None:
-            return _refused("params error: Symbol Is Invalid")
-        return board.latest_trades(integer(query, "limit", 500, 1_000))
+def _orderbook(board: LinearBoard, query: Query) -> Answer:
+    return board.orderbook(integer(query, "limit", 25, 1_000))
 
-    def _kline(self, query: Query) -> Answer:
-        board, length_ns = self._board(query), INTERVALS_NS.get(query.get("interval", ""))
-        if board is None:
-            return _refused("params error: Symbol Is Invalid")
-        if length_ns is None:
-            return _refused("Invalid period!")
-        return board.kline(length_ns, milliseconds(query, "end"), integer(query, "limit", 200, 1_000))
+
+def _trades(board: LinearBoard, query: Query) -> Answer:
+    return board.latest_trades(integer(query, "limit", 500, 1_000))
+
+
+def _kline(board: LinearBoard, query: Query) -> Answer:
+    length_ns = INTERVALS_NS.get(query.get("interval", ""))
+    if length_ns is None:
+        return _refused("Invalid period!")
+    return board.kline(length_ns, milliseconds(query, "end"), integer(query, "limit", 200, 1_000))
 
 
 def _side(side: int) -> str:
@@ -387,7 +385,3 @@ def _reply(connection: Connection, request: _Request, told: str, *, success: boo
         f'{{"success":{"true" if success else "false"},"ret_msg":{text_of(told)},"conn_id":"{connection.name}",'
         f'"req_id":{text_of(request.req_id)},"op":{text_of(request.op)}}}'.encode()
     )
-
-
-def _refused(told: str) -> Answer:
-    return Answer(f'{{"retCode":10001,"retMsg":{text_of(told)},"result":{{}},"retExtInfo":{{}},"time":0}}'.encode())

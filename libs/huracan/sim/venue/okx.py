@@ -21,7 +21,6 @@ from huracan.sim.venue.board import (
     TICK_NS,
     Answer,
     Board,
-    Desk,
     Query,
     Route,
     Topic,
@@ -32,6 +31,7 @@ from huracan.sim.venue.board import (
 )
 from huracan.sim.venue.book import Sides, difference, rows
 from huracan.sim.venue.connection import Connection, Rules
+from huracan.sim.venue.desk import DeskOf
 from huracan.sim.venue.market import Market
 from huracan.sim.venue.misbehaviour import Channel
 
@@ -301,22 +301,21 @@ class _Request(msgspec.Struct):
 _REQUEST = msgspec.json.Decoder(_Request)
 
 
-class Okx(Desk):
+class Okx(DeskOf[SwapBoard]):
     """OKX v5."""
 
     token = "okx"  # noqa: S105 - a venue's name
     rules = Rules(idle_after_s=30.0, idle_code=4004)
     websocket_paths: Sequence[str] = ("/ws/v5/public",)
+    unlisted = NO_INSTRUMENT
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._swaps: dict[str, SwapBoard] = {}
+    def show(self, listing: Listing, market: Market) -> SwapBoard:
+        """Return a board of a listing."""
+        return SwapBoard(listing, market)
 
-    def add(self, listing: Listing, market: Market) -> Board:
-        """Add a listing."""
-        board = SwapBoard(listing, market)
-        self.boards[board.symbol] = self._swaps[board.symbol] = board
-        return board
+    def board_of(self, query: Query) -> SwapBoard | None:
+        """Return the board that a query names; None when it names none."""
+        return self.shown.get(query.get("instId", ""))
 
     def heard(self, connection: Connection, message: str, *, limited: Callable[[], bool]) -> None:
         """Answer ping, subscribe and unsubscribe."""
@@ -342,7 +341,7 @@ class Okx(Desk):
         if operation == "unsubscribe":
             self.unsubscribe(connection, argument.name)
             connection.reply(taken)
-        elif any(board.topic(argument.name) for board in self._swaps.values()):
+        elif any(board.topic(argument.name) for board in self.shown.values()):
             connection.reply(taken)
             self.subscribe(connection, argument.name)
         else:
@@ -354,41 +353,37 @@ class Okx(Desk):
         """Return what is answered, by path under the venue's prefix."""
         return {
             "/api/v5/public/instruments": self._instruments,
-            "/api/v5/market/books": self._books,
-            "/api/v5/market/trades": self._trades,
-            "/api/v5/market/candles": self._candles,
-            "/api/v5/market/history-candles": self._candles,
+            "/api/v5/market/books": self.of_board(_books),
+            "/api/v5/market/trades": self.of_board(_trades),
+            "/api/v5/market/candles": self.of_board(_candles),
+            "/api/v5/market/history-candles": self.of_board(_candles),
         }
 
     def too_many(self) -> bytes:
         """Return the body of a 429."""
         return b'{"code":"50011","msg":"Too Many Requests","data":[]}'
 
-    def _board(self, query: Query) -> SwapBoard | None:
-        return self._swaps.get(query.get("instId", ""))
-
     def _instruments(self, query: Query) -> Answer:
         wanted = query.get("instId")
-        found = [board for symbol, board in self._swaps.items() if wanted in {None, symbol}]
+        found = self.wanted(wanted)
         if query.get("instType") != "SWAP" or (wanted and not found):
             return NO_INSTRUMENT
         return _answer((board.definition() for board in found), wanted)
 
-    def _books(self, query: Query) -> Answer:
-        board = self._board(query)
-        return NO_INSTRUMENT if board is None else board.books(integer(query, "sz", 1, BOOK_DEPTH))
 
-    def _trades(self, query: Query) -> Answer:
-        board = self._board(query)
-        return NO_INSTRUMENT if board is None else board.latest_trades(integer(query, "limit", 100, 500))
+def _books(board: SwapBoard, query: Query) -> Answer:
+    return board.books(integer(query, "sz", 1, BOOK_DEPTH))
 
-    def _candles(self, query: Query) -> Answer:
-        board, length_ns = self._board(query), interval_ns(query.get("bar", "1m").removesuffix("utc"))
-        if board is None:
-            return NO_INSTRUMENT
-        if length_ns is None:
-            return NO_BAR
-        return board.candlesticks(length_ns, milliseconds(query, "after"), integer(query, "limit", 100, 300))
+
+def _trades(board: SwapBoard, query: Query) -> Answer:
+    return board.latest_trades(integer(query, "limit", 100, 500))
+
+
+def _candles(board: SwapBoard, query: Query) -> Answer:
+    length_ns = interval_ns(query.get("bar", "1m").removesuffix("utc"))
+    if length_ns is None:
+        return NO_BAR
+    return board.candlesticks(length_ns, milliseconds(query, "after"), integer(query, "limit", 100, 300))
 
 
 def _refuse(connection: Connection, code: str, told: str, number: str = "") -> None:

@@ -17,16 +17,13 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from huracan.clock import MILLISECOND_NS
 from huracan.contracts.market import InstrumentDefinition
 from huracan_gateway.binance import frames
 from huracan_gateway.binance.definition import defined
 from huracan_gateway.events import NO_TIME, Defined, Event, Snapshot, Trade
+from huracan_gateway.reading import checked_id, event_ns
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import Scale, read_levels
-
-_EARLIEST_MS, _LATEST_MS = 1_483_228_800_000, 4_102_444_800_000
-"""2017 to 2100: what an event time may be at all."""
 
 
 class _Trade(msgspec.Struct):
@@ -166,9 +163,8 @@ class BinanceDecoder:
         else:
             kind, sums = "aggTrade", frames.typed(_ASKED_AGGREGATE_TRADES, raw, raw, self.venue)
             events = [self._made(was.T, "T", was.a, "a", was.p, was.q, was.m) for was in sums]
-        if not events:
-            raise Rejected(Reason.BAD_FIELD, "the list of trades was empty")
-        self._one_kind_of_trades(kind)
+        if events:
+            self._one_kind_of_trades(kind)
         return events
 
     def _snapshot(self, frame: frames.Frame, last_update_id: int, raw: bytes) -> Snapshot:
@@ -205,23 +201,3 @@ class BinanceDecoder:
             other = frames.COINM if coinm else frames.USDM
             raise Rejected(Reason.OTHER_VENUE, f"{field} was {symbol[:40]!r}: a {other} frame")
         raise Rejected(Reason.OTHER_SYMBOL, f"{field} was {symbol[:40]!r}, not {self._symbol}")
-
-
-def event_ns(event_ms: int, field: str) -> int:
-    """Return a time in nanoseconds; raise Rejected for one before 2017 or after 2100."""
-    if event_ms < 0:
-        raise Rejected(Reason.NEGATIVE_TIME, f"{field} was negative")
-    if not _EARLIEST_MS <= event_ms <= _LATEST_MS:
-        raise Rejected(Reason.IMPOSSIBLE_TIME, f"{field} was {_short(event_ms)} ms")
-    return event_ms * MILLISECOND_NS
-
-
-def checked_id(value: int, field: str) -> int:
-    """Return an id; raise Rejected for one that does not fit the log's columns."""
-    if not 0 <= value < 2**63:
-        raise Rejected(Reason.BAD_FIELD, f"{field} was {_short(value)}")
-    return value
-
-
-def _short(value: int) -> str:
-    return str(value) if abs(value) < 2**64 else "beyond 64 bits"

@@ -13,6 +13,7 @@ from huracan.clock import MILLISECOND_NS, NANOSECONDS
 from huracan.contracts.market import InstrumentDefinition, InstrumentType
 from huracan_gateway.binance import frames
 from huracan_gateway.identity import define
+from huracan_gateway.reading import increment_of
 from huracan_gateway.reject import Reason, Rejected
 
 _QUOTES = {
@@ -28,7 +29,6 @@ _DELIVERY_HOUR = timedelta(hours=8)
 _IMPLIED_CONTRACT = {"BTC": Decimal(100)}
 _IMPLIED_CONTRACT_OTHERS = Decimal(10)
 """US dollars that a COIN-M contract is worth ("Contract Specifications")."""
-_MOST_DIGITS = 18
 
 
 class _Filter(msgspec.Struct):
@@ -75,8 +75,8 @@ def defined(raw: bytes, venue: str) -> InstrumentDefinition:
         venue,
         symbol.symbol,
         (symbol.baseAsset, symbol.quoteAsset),
-        _increment(_filtered(symbol.filters, "PRICE_FILTER", "tickSize"), "tickSize"),
-        _increment(_filtered(symbol.filters, "LOT_SIZE", "stepSize"), "stepSize"),
+        increment_of(_filtered(symbol.filters, "PRICE_FILTER", "tickSize"), "tickSize"),
+        increment_of(_filtered(symbol.filters, "LOT_SIZE", "stepSize"), "stepSize"),
         multiplier=contract if venue == frames.COINM and contract is not None else Decimal(1),
         expiry_ns=symbol.deliveryDate * MILLISECOND_NS if expires else 0,
         settle=symbol.marginAsset or "",
@@ -110,8 +110,8 @@ def implied(venue_symbol: str, price_increment: str, size_increment: str, venue:
         venue,
         venue_symbol,
         (base, quote),
-        _increment(price_increment, "price increment"),
-        _increment(size_increment, "size increment"),
+        increment_of(price_increment, "price increment"),
+        increment_of(size_increment, "size increment"),
         multiplier=contract if coinm else Decimal(1),
         expiry_ns=_expiry_ns(venue_symbol, delivery) if delivery not in ("", "PERP") else 0,
     )
@@ -123,15 +123,6 @@ def _expiry_ns(venue_symbol: str, delivery: str) -> int:
     except ValueError:
         raise Rejected(Reason.OTHER_SYMBOL, f"symbol was {venue_symbol[:40]!r}: no date after its _") from None
     return int((day + _DELIVERY_HOUR).timestamp()) * NANOSECONDS
-
-
-def _increment(text: str, field: str) -> Decimal:
-    if len(text) > _MOST_DIGITS or not re.fullmatch(r"\d+(\.\d+)?|1E-\d{1,2}", text):
-        raise Rejected(Reason.NOT_A_NUMBER, f"{field} was {text[:40]!r}")
-    increment = Decimal(text)
-    if not increment:
-        raise Rejected(Reason.NOT_POSITIVE, f"{field} was {text[:40]}")
-    return increment
 
 
 def _define(

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from huracan_gateway.reading import DAMAGED
 from huracan_gateway.reject import Reason, Rejected
 
 T = TypeVar("T")
@@ -18,8 +19,6 @@ _COINM_SYMBOL = re.compile(r"(?!(?:BTC|ETH)BUSD_)[A-Z0-9]+USD_(?:PERP|\d{6})")
 """BTCBUSD_210129 was a USD-M contract, quoted in BUSD."""
 _COINM_TYPE = 2
 """`st` of a COIN-M symbol, 1 that of a USD-M one, in frames of both since the markets share their streams."""
-_DAMAGED = (msgspec.DecodeError, ValueError, RecursionError)
-"""What damaged JSON raises: bad syntax; no UTF-8, or an integer of thousands of digits; nesting without end."""
 _OTHERS = {"channel": "hyperliquid", "topic": "bybit", "arg": "okx", "jsonrpc": "deribit", "table": "bitmex"}
 _NONE: frozenset[str] = frozenset()
 _FUTURES_EVENTS = ("bookTicker", "markPriceUpdate", "forceOrder")
@@ -64,7 +63,7 @@ def typed(decoder: msgspec.json.Decoder[T], data: bytes, raw: bytes, venue: str)
         return decoder.decode(data)
     except msgspec.ValidationError as error:
         raise other_venue(raw, venue) or Rejected(Reason.BAD_FIELD, str(error)) from None
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise Rejected(Reason.BAD_JSON, f"{error}; began with {raw[:60]!r}") from None
 
 
@@ -105,7 +104,7 @@ def levels(raw: bytes) -> list[tuple[str, str]] | None:
     """Return price and size texts of all levels of a snapshot, None for any other frame."""
     try:
         frame = _FRAME.decode(raw)
-    except _DAMAGED:
+    except DAMAGED:
         return None
     return [*frame.bids, *frame.asks] if frame.stream is None and frame.lastUpdateId is not None else None
 
@@ -114,7 +113,7 @@ def definitions(raw: bytes) -> bytes | None:
     """Return the list of definitions in a frame of kind `instrument`, None for any other frame."""
     try:
         frame = _FRAME.decode(raw)
-    except _DAMAGED:
+    except DAMAGED:
         return None
     return bytes(frame.symbols) if frame.stream is None and frame.lastUpdateId is None else None
 
@@ -122,7 +121,7 @@ def definitions(raw: bytes) -> bytes | None:
 def _opened(raw: bytes) -> object:
     try:
         opened: object = msgspec.json.decode(raw)
-    except _DAMAGED:
+    except DAMAGED:
         return None
     return opened
 

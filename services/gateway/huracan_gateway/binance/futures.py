@@ -12,8 +12,9 @@ import msgspec
 
 from huracan.contracts.market import FUNDING_UNIT, MARK_UNIT, InstrumentDefinition
 from huracan.market.book import DepthUpdate
-from huracan_gateway.binance.data import BinanceDecoder, checked_id, event_ns
+from huracan_gateway.binance.data import BinanceDecoder
 from huracan_gateway.events import Depth, Liquidation, Mark, Quote
+from huracan_gateway.reading import checked_id, event_ns
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import Scale, read_levels
 

@@ -12,6 +12,7 @@ import msgspec
 
 from huracan.contracts.market import InstrumentDefinition
 from huracan_gateway.adapter import Control
+from huracan_gateway.reading import DAMAGED
 
 BOOK = "depth@100ms"
 """The fastest speed that is documented of all three markets."""
@@ -40,7 +41,6 @@ class _Error(msgspec.Struct):
 
 _MESSAGE = msgspec.json.Decoder(_Message)
 _ERROR = msgspec.json.Decoder(_Error)
-_DAMAGED = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 def stream(definition: InstrumentDefinition, channel: str) -> str:
@@ -75,7 +75,7 @@ def control(raw: bytes) -> tuple[Control, str] | None:
     try:
         message = _MESSAGE.decode(raw)
         told = _ERROR.decode(bytes(message.error or message.event or message.data) or b"{}")
-    except _DAMAGED:
+    except DAMAGED:
         return None
     if _SHUTDOWN in (message.e, told.e):
         return Control.RECONNECT, _SHUTDOWN

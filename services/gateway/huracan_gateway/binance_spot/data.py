@@ -18,8 +18,9 @@ import msgspec
 from huracan.contracts.market import InstrumentDefinition
 from huracan.market.book import DepthUpdate
 from huracan_gateway.binance import frames
-from huracan_gateway.binance.data import BinanceDecoder, checked_id, event_ns
+from huracan_gateway.binance.data import BinanceDecoder
 from huracan_gateway.events import NO_TIME, Depth, Quote
+from huracan_gateway.reading import checked_id, event_ns
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import RoundedUpScale, read_levels
 

@@ -6,23 +6,17 @@ Source: USD-M futures documentation, "Exchange Information", "Order Book", "Comp
 
 from __future__ import annotations
 
-from functools import partial
-
-from huracan_gateway.adapter import Http, Request
+from huracan_gateway.adapter import Request
 from huracan_gateway.binance import http
 from huracan_gateway.binance_usdm.data import VENUE
 
-MOST_BARS = 1_000
-
-HTTP = Http(
+HTTP = http.market(
+    venue=VENUE,
     url="https://fapi.binance.com",
-    instruments=lambda _symbol: Request(path="/fapi/v1/exchangeInfo", weight=1.0),
-    instrument=partial(http.instrument, venue=VENUE),
-    snapshot=http.ask(f"/fapi/v1/depth?symbol={{}}&limit={http.SNAPSHOT_LEVELS}", weight=20.0),
-    trades=http.ask(f"/fapi/v1/aggTrades?symbol={{}}&limit={http.TRADES}", weight=20.0),
-    klines=partial(http.klines, path="/fapi/v1/klines", weight=5.0),
-    bars=partial(http.bars, venue=VENUE),
-    most_bars=MOST_BARS,
-    used=partial(http.used, weight_per_minute=2_400.0),
+    root="/fapi/v1",
+    trades="aggTrades",
+    instruments=lambda _symbol: Request(path="/fapi/v1/exchangeInfo"),
+    weights={"depth": 20.0, "aggTrades": 20.0, "klines": 5.0},
+    weight_per_minute=2_400.0,
     weight_per_s=20.0,
 )

@@ -11,45 +11,23 @@ Sizes are in the base asset for linear contracts, in US dollars for inverse ones
 from __future__ import annotations
 
 import re
-from calendar import FRIDAY, monthrange
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
-from huracan.clock import MILLISECOND_NS, NANOSECONDS
-from huracan.contracts.market import FUNDING_UNIT, MARK_UNIT, InstrumentDefinition, InstrumentType
+from huracan.contracts.market import InstrumentDefinition
 from huracan.market.book import DepthUpdate, Level
+from huracan_gateway.bybit.definition import defined
 from huracan_gateway.events import NO_TIME, Defined, Depth, Event, Liquidation, Mark, Quote, Snapshot, Trade
-from huracan_gateway.identity import define
+from huracan_gateway.reading import DAMAGED, checked_id, event_ns, event_ns_of, funding_rate, mark_price, shown, typed
 from huracan_gateway.reject import Reason, Rejected
-from huracan_gateway.scale import Scale
+from huracan_gateway.scale import Scale, read_levels
 
-T = TypeVar("T")
-
-VENUE = "bybit"
-INVERSE_QUOTE = "USD"
-"""Quote of inverse contracts, and of no linear one."""
-
-_EARLIEST_MS, _LATEST_MS = 1_483_228_800_000, 4_102_444_800_000
-"""2017 to 2100: what an event time may be at all."""
-_DELIVERY_HOUR = 8
-"""UTC, at which dated futures expire."""
-_DECIMAL = re.compile(r"-?\d{1,18}(\.\d{1,30})?", re.ASCII)
-_INCREMENT = re.compile(r"\d{1,18}(\.\d{1,30})?(E[+-]\d)?|\dE-[12]\d", re.ASCII)
-_SYMBOL = re.compile(r"([A-Z0-9]+?)(USDT|USDC|USD|PERP)?(?:-(\d{1,2}[A-Z]{3}\d{2})|([HMUZ]\d{2}))?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII)
+_EMPTY = re.compile(rb'"list"\s*:\s*\[\s*\]')
 _ID_BITS = 2**63 - 1
-_QUARTERS = {"H": 3, "M": 6, "U": 9, "Z": 12}
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_TYPES = {
-    "LinearPerpetual": InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-    "LinearFutures": InstrumentType.INSTRUMENT_TYPE_LINEAR_FUTURE,
-    "InversePerpetual": InstrumentType.INSTRUMENT_TYPE_INVERSE_PERPETUAL,
-    "InverseFutures": InstrumentType.INSTRUMENT_TYPE_INVERSE_FUTURE,
-}
 _TAKER = {"Buy": 1, "Sell": -1}
 _CLOSING = {"Buy": -1, "Sell": 1}
 """Side of the order that closes a position: `Buy` is a long one."""
@@ -130,25 +108,6 @@ class _RecentTrades(msgspec.Struct):
     trades: list[_RecentTrade] = msgspec.field(name="list")
 
 
-class _PriceFilter(msgspec.Struct):
-    tickSize: str  # noqa: N815
-
-
-class _LotSizeFilter(msgspec.Struct):
-    qtyStep: str  # noqa: N815
-
-
-class _Instrument(msgspec.Struct):
-    symbol: str
-    contractType: str  # noqa: N815
-    baseCoin: str  # noqa: N815
-    quoteCoin: str  # noqa: N815
-    settleCoin: str  # noqa: N815
-    priceFilter: _PriceFilter  # noqa: N815
-    lotSizeFilter: _LotSizeFilter  # noqa: N815
-    deliveryTime: str = "0"  # noqa: N815
-
-
 class _Named(msgspec.Struct):
     symbol: str | None = None
     s: str | None = None
@@ -167,10 +126,7 @@ _TICKER = msgspec.json.Decoder(_Ticker)
 _LIQUIDATIONS = msgspec.json.Decoder(list[_Liquidated])
 _LIQUIDATION_BEFORE = msgspec.json.Decoder(_LiquidatedBefore)
 _RECENT_TRADES = msgspec.json.Decoder(_RecentTrades)
-_INSTRUMENT = msgspec.json.Decoder(_Instrument)
 _NAMES = msgspec.json.Decoder(_NamedList)
-DAMAGED = (msgspec.DecodeError, ValueError, RecursionError)
-"""What damaged JSON raises: bad syntax; no UTF-8, or an integer of thousands of digits; nesting without end."""
 
 
 class _Best:
@@ -187,7 +143,7 @@ class _Best:
         """Return the best bid and ask after an update, None where not known; raise Rejected for an earlier delta."""
         if not whole and self._last is not None and update <= self._last:
             reason = Reason.DUPLICATE if update == self._last else Reason.OUT_OF_ORDER
-            raise Rejected(reason, f"u was {_short(update)} after {self._last}")
+            raise Rejected(reason, f"u was {shown(update)} after {self._last}")
         if whole or self._last is None or update != self._last + 1:
             self._bid = self._ask = None
         self._last = update
@@ -219,19 +175,19 @@ class Decoder:
 
     def decode(self, raw: bytes) -> tuple[str, Sequence[Event]]:
         """Return the kind of a frame and what it says, in the venue's order; raise Rejected naming field and reason."""
-        frame = parse(raw)
+        frame = typed(_FRAME, raw)
         if frame.op is not None:
             raise Rejected(Reason.UNKNOWN_STREAM, f"op was {frame.op[:40]!r}: no market data")
         if frame.topic is not None:
             kind, events = self._of_topic(frame, frame.topic)
+            if not events:
+                raise Rejected(Reason.BAD_FIELD, "data was empty")
         elif frame.retCode is not None:
-            kind, events = self._of_answer(frame)
+            kind, events = self._of_answer(frame, frame.retCode)
         elif frame.symbol is not None and frame.contractType is not None:
             kind, events = "instrument", [self._defined(raw)]
         else:
             raise _unknown(raw)
-        if not events:
-            raise Rejected(Reason.BAD_FIELD, "data was empty")
         return kind, events
 
     def _of_topic(self, frame: Frame, topic: str) -> tuple[str, list[Event]]:
@@ -247,11 +203,11 @@ class Decoder:
         kind, read = self._topics[head]
         return kind, read(frame, data)
 
-    def _of_answer(self, frame: Frame) -> tuple[str, list[Event]]:
-        if frame.retCode != 0:
-            raise Rejected(Reason.BAD_FIELD, f"retCode was {_short(frame.retCode)}: {frame.retMsg[:100]}")
+    def _of_answer(self, frame: Frame, code: int) -> tuple[str, list[Event]]:
+        if code != 0:
+            raise Rejected(Reason.BAD_FIELD, f"retCode was {shown(code)}: {frame.retMsg[:100]}")
         result = bytes(frame.result) or b"null"
-        if b'"execId"' in result:
+        if b'"execId"' in result or _EMPTY.search(result):  # or none
             trades = typed(_RECENT_TRADES, result).trades
             return "trade", [self._recent_trade(trade) for trade in reversed(trades)]  # the newest comes first
         if _is_book(result):
@@ -264,62 +220,51 @@ class Decoder:
     def _orderbook(self, frame: Frame, depth: str, book: _Book) -> tuple[str, list[Event]]:
         if frame.type not in ("snapshot", "delta"):
             raise Rejected(Reason.BAD_FIELD, f"type was {str(frame.type)[:40]!r}")
-        event_ns, whole = _book_ns(frame.ts, frame.cts), frame.type == "snapshot"
+        at_ns, whole = _book_ns(frame.ts, frame.cts), frame.type == "snapshot"
         if depth == "1":
-            return "quote", [self._quote(book, event_ns, whole=whole)]
+            return "quote", [self._quote(book, at_ns, whole=whole)]
         if whole:
-            return "snapshot", [self._snapshot(book, event_ns, restart=True)]
-        return "depth", [self._depth(book, event_ns)]
+            return "snapshot", [self._snapshot(book, at_ns, restart=True)]
+        return "depth", [self._depth(book, at_ns)]
 
-    def _quote(self, book: _Book, event_ns: int, *, whole: bool) -> Quote:
+    def _quote(self, book: _Book, at_ns: int, *, whole: bool) -> Quote:
         self._belongs(book.s)
-        update, sequence = _id(book.u, "u"), _id(book.seq, "seq")
-        bid, ask = self._best.take(update, self._levels(book.b, "b"), self._levels(book.a, "a"), whole=whole)
+        update, sequence = checked_id(book.u, "u"), checked_id(book.seq, "seq")
+        bid, ask = self._best.take(update, *self._sides(book), whole=whole)
         if bid is None or ask is None:
             raise Rejected(Reason.OUT_OF_ORDER, f"best {'ask' if bid else 'bid'} was not told before u {update}")
-        return Quote(event_ns, sequence, *bid, *ask)
+        return Quote(at_ns, sequence, *bid, *ask)
 
-    def _snapshot(self, book: _Book, event_ns: int, *, restart: bool) -> Snapshot:
+    def _snapshot(self, book: _Book, at_ns: int, *, restart: bool) -> Snapshot:
         self._belongs(book.s)
-        bids, asks = self._levels(book.b, "b"), self._levels(book.a, "a")
-        return Snapshot(event_ns, _id(book.u, "u"), bids, asks, restart, _id(book.seq, "seq"))
+        bids, asks = self._sides(book)
+        return Snapshot(at_ns, checked_id(book.u, "u"), bids, asks, restart, checked_id(book.seq, "seq"))
 
-    def _depth(self, book: _Book, event_ns: int) -> Depth:
+    def _depth(self, book: _Book, at_ns: int) -> Depth:
         self._belongs(book.s)
-        update = _id(book.u, "u")
+        update = checked_id(book.u, "u")
         if update == 0:
             raise Rejected(Reason.BAD_FIELD, "u was 0 in a delta")
-        changed = DepthUpdate(update, update, update - 1, self._levels(book.b, "b"), self._levels(book.a, "a"))
-        return Depth(event_ns, changed, _id(book.seq, "seq"))
+        changed = DepthUpdate(update, update, update - 1, *self._sides(book))
+        return Depth(at_ns, changed, checked_id(book.seq, "seq"))
 
-    def _levels(self, levels: Sequence[tuple[str, str]], field: str) -> list[Level]:
-        price, size = self._price.read, self._size.read
-        read = [(price(at, field), size(of, field)) for at, of in levels]
-        if any(at <= 0 for at, _ in read):
-            raise Rejected(Reason.NOT_POSITIVE, f"{field} had a price of 0")
-        return read
+    def _sides(self, book: _Book) -> tuple[list[Level], list[Level]]:
+        price, size = self._price, self._size
+        return read_levels(price, size, book.b, "b"), read_levels(price, size, book.a, "a")
 
     def _trades(self, frame: Frame, data: bytes) -> list[Event]:  # noqa: ARG002 - one form for all topics
         return [
-            self._trade(trade.s, trade.T, "T", trade.i, "i", trade.p, trade.v, trade.S)
+            self._trade(trade.s, event_ns(trade.T, "T"), _trade_id(trade.i, "i"), trade.p, trade.v, trade.S)
             for trade in typed(_TRADES, data)
         ]
 
     def _recent_trade(self, trade: _RecentTrade) -> Trade:
-        at_ms = _milliseconds(trade.time, "time")
-        return self._trade(trade.symbol, at_ms, "time", trade.execId, "execId", trade.price, trade.size, trade.side)
+        at_ns, number = event_ns_of(trade.time, "time"), _trade_id(trade.execId, "execId")
+        return self._trade(trade.symbol, at_ns, number, trade.price, trade.size, trade.side)
 
-    def _trade(
-        self, symbol: str, at_ms: int, time: str, name: str, field: str, price: str, size: str, side: Side
-    ) -> Trade:
+    def _trade(self, symbol: str, at_ns: int, number: int, price: str, size: str, side: Side) -> Trade:
         self._belongs(symbol)
-        return Trade(
-            _event_ns(at_ms, time),
-            _trade_id(name, field),
-            self._price.read(price, "price"),
-            self._size.read(size, "size"),
-            _TAKER[side],
-        )
+        return Trade(at_ns, number, self._price.read(price, "price"), self._size.read(size, "size"), _TAKER[side])
 
     def _ticker(self, frame: Frame, data: bytes) -> list[Event]:
         ticker = typed(_TICKER, data)
@@ -327,11 +272,11 @@ class Decoder:
         told = ticker.nextFundingTime not in ("", "0")
         return [
             Mark(
-                _event_ns(frame.ts, "ts"),
-                mark=_price(ticker.markPrice, "markPrice") if ticker.markPrice else None,
-                index=_price(ticker.indexPrice, "indexPrice") if ticker.indexPrice else None,
-                funding_rate=_rate(ticker.fundingRate, "fundingRate") if ticker.fundingRate else None,
-                next_funding_ns=_time_ns(ticker.nextFundingTime, "nextFundingTime") if told else 0,
+                _sent_ns(frame.ts),
+                mark=mark_price(ticker.markPrice, "markPrice") if ticker.markPrice else None,
+                index=mark_price(ticker.indexPrice, "indexPrice") if ticker.indexPrice else None,
+                funding_rate=funding_rate(ticker.fundingRate, "fundingRate") if ticker.fundingRate else None,
+                next_funding_ns=event_ns_of(ticker.nextFundingTime, "nextFundingTime") if told else 0,
             )
         ]
 
@@ -346,27 +291,16 @@ class Decoder:
     def _liquidation(self, symbol: str, at_ms: int, price: str, size: str, side: Side) -> Liquidation:
         self._belongs(symbol)
         at, of = self._price.read(price, "price"), self._size.read(size, "size")
-        return Liquidation(_event_ns(at_ms, "time"), at, of, _CLOSING[side])
+        return Liquidation(event_ns(at_ms, "time"), at, of, _CLOSING[side])
 
     def _defined(self, raw: bytes) -> Defined:
-        definition = defines(raw)
-        assert definition is not None
-        self._belongs(definition.venue_symbol)
-        return Defined(NO_TIME, definition)
+        told = defined(raw)
+        self._belongs(told.venue_symbol)
+        return Defined(NO_TIME, told)
 
     def _belongs(self, symbol: str) -> None:
         if symbol != self._symbol:
             raise Rejected(Reason.OTHER_SYMBOL, f"symbol was {symbol[:40]!r}, not {self._symbol}")
-
-
-def parse(raw: bytes) -> Frame:
-    """Return the outer form of a frame; raise Rejected when it is no JSON, or one of another form."""
-    try:
-        return _FRAME.decode(raw)
-    except msgspec.ValidationError as error:
-        raise Rejected(Reason.BAD_FIELD, str(error)) from None
-    except DAMAGED as error:
-        raise Rejected(Reason.BAD_JSON, f"{error}; began with {raw[:60]!r}") from None
 
 
 def owns(raw: bytes) -> bool:
@@ -422,90 +356,10 @@ def _is_book(result: bytes) -> bool:
 
 def defines(raw: bytes) -> InstrumentDefinition | None:
     """Return what a frame of kind `instrument` defines; None for another; raise Rejected for a damaged one."""
-    frame = parse(raw)
+    frame = typed(_FRAME, raw)
     if frame.topic is not None or frame.symbol is None or frame.contractType is None:
         return None
-    instrument = typed(_INSTRUMENT, raw)
-    kind = _TYPES.get(instrument.contractType)
-    if kind is None:
-        raise Rejected(Reason.BAD_FIELD, f"contractType was {instrument.contractType[:40]!r}")
-    dated = instrument.contractType.endswith("Futures")
-    expiry_ns = _time_ns(instrument.deliveryTime, "deliveryTime") if dated else 0
-    return define(
-        venue=VENUE,
-        venue_symbol=instrument.symbol,
-        type=kind,
-        base=_coin(instrument.baseCoin, "baseCoin"),
-        quote=_coin(instrument.quoteCoin, "quoteCoin"),
-        settle=_coin(instrument.settleCoin, "settleCoin"),
-        price_increment=positive(instrument.priceFilter.tickSize, "tickSize"),
-        size_increment=positive(instrument.lotSizeFilter.qtyStep, "qtyStep"),
-        expiry_ns=expiry_ns,
-        delivery=_delivery(expiry_ns) if dated else "",
-    )
-
-
-def implied(symbol: str, price_increment: str, size_increment: str) -> InstrumentDefinition:
-    """Return the definition that a symbol and its increments imply; raise Rejected for one that cannot be split.
-
-    Forms: BTCUSDT, BTCPERP (quoted in USDC), BTCUSD (inverse), BTCUSDU23 (inverse, the last Friday of September 2023),
-    BTCUSDT-26JUN26, BTC-26JUN26 (quoted in USDC).
-    """
-    base, quote, expiry = _split(symbol)
-    dated, inverse = expiry is not None, quote == INVERSE_QUOTE
-    expiry_ns = int(expiry.timestamp()) * NANOSECONDS if expiry else 0
-    return define(
-        venue=VENUE,
-        venue_symbol=symbol,
-        type=_TYPES[("Inverse" if inverse else "Linear") + ("Futures" if dated else "Perpetual")],
-        base=base,
-        quote=quote,
-        settle=base if inverse else quote,
-        price_increment=_increment(price_increment, "price increment"),
-        size_increment=_increment(size_increment, "size increment"),
-        expiry_ns=expiry_ns,
-        delivery=_delivery(expiry_ns) if dated else "",
-    )
-
-
-def category(symbol: str) -> str:
-    """Return the venue's category of a symbol, `linear` or `inverse`; raise Rejected for one that cannot be split."""
-    return "inverse" if _split(symbol)[1] == INVERSE_QUOTE else "linear"
-
-
-def _split(symbol: str) -> tuple[str, str, datetime | None]:
-    match = _SYMBOL.fullmatch(symbol)
-    if match is None or not (match[2] or match[3]):
-        raise Rejected(Reason.OTHER_SYMBOL, f"symbol was {symbol[:40]!r}: no known quote asset and no delivery in it")
-    base, quote, day, quarter = match.groups()
-    expiry = _day(day) if day else _last_friday(quarter) if quarter else None
-    return base, "USDC" if quote in (None, "PERP") else quote, expiry
-
-
-def _day(text: str) -> datetime:
-    day, month, year = int(text[:-5]), text[-5:-2], 2000 + int(text[-2:])
-    if month not in _MONTHS:
-        raise Rejected(Reason.OTHER_SYMBOL, f"symbol ended with {text}, which is no day")
-    number = _MONTHS.index(month) + 1
-    if not 1 <= day <= monthrange(year, number)[1]:
-        raise Rejected(Reason.OTHER_SYMBOL, f"symbol ended with {text}, which is no day")
-    return datetime(year, number, day, _DELIVERY_HOUR, tzinfo=UTC)
-
-
-def _last_friday(quarter: str) -> datetime:
-    year, month = 2000 + int(quarter[1:]), _QUARTERS[quarter[0]]
-    last = datetime(year, month, monthrange(year, month)[1], _DELIVERY_HOUR, tzinfo=UTC)
-    return last - timedelta(days=(last.weekday() - FRIDAY) % 7)
-
-
-def _delivery(expiry_ns: int) -> str:
-    return datetime.fromtimestamp(expiry_ns // NANOSECONDS, tz=UTC).strftime("%y%m%d")
-
-
-def _coin(text: str, field: str) -> str:
-    if not (text.isascii() and text.isalnum()):
-        raise Rejected(Reason.BAD_FIELD, f"{field} was {text[:40]!r}")
-    return text
+    return defined(raw)
 
 
 def _trade_id(text: str, field: str) -> int:
@@ -519,85 +373,15 @@ def _trade_id(text: str, field: str) -> int:
     return int(text.replace("-", ""), 16) & _ID_BITS
 
 
-def typed(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
-    """Return what JSON says in the form of a decoder; raise Rejected for other or damaged JSON."""
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise Rejected(Reason.BAD_FIELD, str(error)) from None
-    except DAMAGED as error:
-        raise Rejected(Reason.BAD_JSON, str(error)) from None
-
-
 def _book_ns(ts: int | None, cts: int | None) -> int:
     """Return when the matching engine made an order book (`cts`), as trades have it; else when it was sent."""
-    return _event_ns(ts, "ts") if cts is None else _event_ns(cts, "cts")
+    return _sent_ns(ts) if cts is None else event_ns(cts, "cts")
 
 
-def _event_ns(event_ms: int | None, field: str) -> int:
-    if event_ms is None:
-        raise Rejected(Reason.BAD_FIELD, f"{field} was missing")
-    if event_ms < 0:
-        raise Rejected(Reason.NEGATIVE_TIME, f"{field} was negative")
-    if not _EARLIEST_MS <= event_ms <= _LATEST_MS:
-        raise Rejected(Reason.IMPOSSIBLE_TIME, f"{field} was {_short(event_ms)} ms")
-    return event_ms * MILLISECOND_NS
-
-
-def _milliseconds(text: str, field: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise Rejected(Reason.BAD_FIELD, f"{field} was {text[:40]!r}")
-    return int(text)
-
-
-def _time_ns(text: str, field: str) -> int:
-    return _event_ns(_milliseconds(text, field), field)
-
-
-def _id(value: int, field: str) -> int:
-    if not 0 <= value < 2**63:
-        raise Rejected(Reason.BAD_FIELD, f"{field} was {_short(value)}")
-    return value
-
-
-def decimal_of(text: str, field: str) -> Decimal:
-    """Return the number that plain decimal text says; raise Rejected naming the field for any other text."""
-    if not _DECIMAL.fullmatch(text):
-        raise Rejected(Reason.NOT_A_NUMBER, f"{field} was {text[:40]!r}")
-    return Decimal(text)
-
-
-def positive(text: str, field: str) -> Decimal:
-    """Return the number above 0 that plain decimal text says; raise Rejected naming the field for any other text."""
-    value = decimal_of(text, field)
-    if value <= 0:
-        raise Rejected(Reason.NOT_POSITIVE, f"{field} was {text[:40]}")
-    return value
-
-
-def _increment(text: str, field: str) -> Decimal:
-    """Read an increment of ours, which may be written with an exponent."""
-    if not _INCREMENT.fullmatch(text):
-        raise Rejected(Reason.NOT_A_NUMBER, f"{field} was {text[:40]!r}")
-    return positive(f"{Decimal(text):f}", field)
-
-
-def _price(text: str, field: str) -> Decimal:
-    return _kept(positive(text, field), MARK_UNIT, field)
-
-
-def _rate(text: str, field: str) -> Decimal:
-    return _kept(decimal_of(text, field), FUNDING_UNIT, field)
-
-
-def _kept(value: Decimal, unit: Decimal, field: str) -> Decimal:
-    if abs(value) >= unit * 2**63:
-        raise Rejected(Reason.NOT_A_NUMBER, f"{field} was {value}, beyond what can be kept")
-    return value
-
-
-def _short(value: int | None) -> str:
-    return str(value) if value is None or abs(value) < 2**64 else "beyond 64 bits"
+def _sent_ns(ts: int | None) -> int:
+    if ts is None:
+        raise Rejected(Reason.BAD_FIELD, "ts was missing")
+    return event_ns(ts, "ts")
 
 
 def _unknown(raw: bytes) -> Rejected:

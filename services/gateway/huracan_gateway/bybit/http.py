@@ -7,16 +7,16 @@ has of its own limit and what is left of it, where it has one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlencode
 
 import msgspec
 
 from huracan.clock import MILLISECOND_NS, MINUTE_NS
-from huracan.contracts.market import Bar, InstrumentDefinition, bar
-from huracan.errors import BadInput
+from huracan.contracts.market import Bar, InstrumentDefinition
 from huracan_gateway.adapter import Http, Request
-from huracan_gateway.bybit.data import category, decimal_of, positive, typed
+from huracan_gateway.bybit.definition import category
+from huracan_gateway.reading import typed
 from huracan_gateway.reject import Reason, Rejected
+from huracan_gateway.rest import Row, get, interval_name, read_bar
 
 URL = "https://api.bybit.com"
 MOST_BARS = 1000
@@ -46,12 +46,12 @@ class _Named(msgspec.Struct):
 _ANSWER = msgspec.json.Decoder(_Answer)
 _LISTED = msgspec.json.Decoder(_Listed)
 _NAMED = msgspec.json.Decoder(_Named)
-_CANDLE = msgspec.json.Decoder(tuple[str, str, str, str, str, str, str])
+_KLINE = msgspec.json.Decoder(Row, strict=False)
 
 
 def instruments(symbol: str) -> Request:
     """Return the request that defines a symbol."""
-    return _get("/v5/market/instruments-info", category=category(symbol), symbol=symbol)
+    return get("/v5/market/instruments-info", {"category": category(symbol), "symbol": symbol})
 
 
 def instrument(body: bytes, symbol: str) -> bytes:
@@ -75,44 +75,22 @@ def trades(definition: InstrumentDefinition) -> Request:
 
 def klines(definition: InstrumentDefinition, interval_ns: int, end_ns: int, most: int) -> Request:
     """Return the request for bars that open before a time; raise BadInput for an interval the venue does not have."""
-    name = _INTERVALS.get(interval_ns)
-    if name is None:
-        raise BadInput(f"interval_ns was {interval_ns}; Bybit has {', '.join(_INTERVALS.values())} minutes or a day")
+    name = interval_name(_INTERVALS, interval_ns, "Bybit")
     before_ms = str(-(-end_ns // MILLISECOND_NS) - 1)
     return _of("/v5/market/kline", definition, interval=name, end=before_ms, limit=str(min(most, MOST_BARS)))
 
 
 def bars(body: bytes, definition: InstrumentDefinition, interval_ns: int) -> list[Bar]:
-    """Return the closed bars of an answer, oldest first; volume is in base units, of inverse contracts in US dollars.
+    """Return the closed bars of an answer, oldest first.
 
     A bar is closed when the venue's time in the answer says so. Raises Rejected for a damaged or another's answer.
     """
     now_ms, listed = _answer(body)
     if listed.symbol not in (None, definition.venue_symbol):
         raise Rejected(Reason.OTHER_SYMBOL, f"symbol was {str(listed.symbol)[:40]!r}, not {definition.venue_symbol}")
-    read = (_bar(part, definition, interval_ns) for part in listed.parts)
-    closed = [each for each in read if each.open_ns + interval_ns <= now_ms * MILLISECOND_NS]
-    return sorted(closed, key=lambda each: each.open_ns)
-
-
-def _bar(part: bytes, definition: InstrumentDefinition, interval_ns: int) -> Bar:
-    start, *values, volume, _ = typed(_CANDLE, part)
-    if not (start.isascii() and start.isdigit() and len(start) == 13):
-        raise Rejected(Reason.IMPOSSIBLE_TIME, f"startTime was {start[:40]!r}")
-    first, high, low, last = (positive(text, "kline") for text in values)
-    size = decimal_of(volume, "volume")
-    if not low <= min(first, last) <= max(first, last) <= high or size < 0:
-        raise Rejected(Reason.BAD_FIELD, f"kline was {values}, volume {volume[:40]}: it contradicts itself")
-    return bar(
-        instrument=definition.id,
-        interval_ns=interval_ns,
-        open_ns=int(start) * MILLISECOND_NS,
-        open=first,
-        high=high,
-        low=low,
-        close=last,
-        volume=size,
-    )
+    read = (read_bar(typed(_KLINE, part), definition, interval_ns) for part in listed.parts)
+    closed = [bar for bar in read if bar.open_ns + interval_ns <= now_ms * MILLISECOND_NS]
+    return sorted(closed, key=lambda bar: bar.open_ns)
 
 
 def _answer(body: bytes) -> tuple[int, _Listed]:
@@ -125,11 +103,7 @@ def _answer(body: bytes) -> tuple[int, _Listed]:
 
 def _of(path: str, definition: InstrumentDefinition, **query: str) -> Request:
     symbol = definition.venue_symbol
-    return _get(path, category=category(symbol), symbol=symbol, **query)
-
-
-def _get(path: str, **query: str) -> Request:
-    return Request(path=f"{path}?{urlencode(query)}")
+    return get(path, {"category": category(symbol), "symbol": symbol, **query})
 
 
 def used(headers: Mapping[str, str]) -> float | None:

@@ -7,20 +7,21 @@ without a `ping` every 20 s may be closed. Linear and inverse contracts have an 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
 from huracan.contracts.market import InstrumentDefinition
 from huracan.errors import BadInput
 from huracan_gateway.adapter import Control, Websocket
-from huracan_gateway.bybit.data import DAMAGED, category
+from huracan_gateway.bybit.definition import category
+from huracan_gateway.reading import DAMAGED
 from huracan_gateway.reject import Rejected
+from huracan_gateway.subscription import in_messages
 
 URL = "wss://stream.bybit.com/v5/public/linear"
 BOOK_DEPTH = 200
 """Of 50, 200 and 1,000: deep enough for every feature, told every 100 ms."""
-STREAMS_IN_A_MESSAGE = 50
-"""A few KB."""
 _LINEAR = "/linear"
 _TOO_MANY = ("too many", "too frequent", "rate limit")
 _ALREADY = "already subscribed"
@@ -77,17 +78,8 @@ def control(raw: bytes) -> tuple[Control, str] | None:
     return Control.RATE_LIMITED if limited else Control.REFUSED, text
 
 
-def _subscribe(wanted: Sequence[str], number: int) -> list[bytes]:
-    return _requests("subscribe", wanted, number)
-
-
-def _unsubscribe(wanted: Sequence[str], number: int) -> list[bytes]:
-    return _requests("unsubscribe", wanted, number)
-
-
-def _requests(op: str, wanted: Sequence[str], number: int) -> list[bytes]:
-    chunks = (wanted[at : at + STREAMS_IN_A_MESSAGE] for at in range(0, len(wanted), STREAMS_IN_A_MESSAGE))
-    return [msgspec.json.encode({"req_id": str(number), "op": op, "args": list(chunk)}) for chunk in chunks]
+def _request(operation: str, streams: Sequence[str], number: int) -> dict[str, object]:
+    return {"req_id": str(number), "op": operation, "args": streams}
 
 
 WEBSOCKET = Websocket(
@@ -95,8 +87,8 @@ WEBSOCKET = Websocket(
     address=address,
     streams=streams,
     book_stream=book_stream,
-    subscribe=_subscribe,
-    unsubscribe=_unsubscribe,
+    subscribe=partial(in_messages, _request, "subscribe"),
+    unsubscribe=partial(in_messages, _request, "unsubscribe"),
     control=control,
     ping=b'{"op":"ping"}',
     ping_every_s=20.0,

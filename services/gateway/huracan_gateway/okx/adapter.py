@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from huracan_gateway.adapter import Adapter, TradeIds
-from huracan_gateway.okx import data
+from huracan_gateway.okx import data, definition
 from huracan_gateway.okx.http import HTTP
 from huracan_gateway.okx.websocket import WEBSOCKET
 
 ADAPTER = Adapter(
-    venue=data.VENUE,
+    venue=definition.VENUE,
     versions="API v5, https://www.okx.com/docs-v5/en/",
     decoder=data.Decoder,
     owns=data.owns,
     symbol_of=data.symbol_of,
     levels=data.levels,
-    implied=data.implied,
+    implied=definition.implied,
     defines=data.defines,
     trade_ids=TradeIds.RISING,  # a frame may stand for several trades that one order made (`count`)
     quotes_repeat=True,

@@ -13,15 +13,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import zip_longest
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
-from huracan.clock import MILLISECOND_NS
-from huracan.contracts.market import FUNDING_UNIT, MARK_UNIT, InstrumentDefinition, InstrumentType
+from huracan.contracts.market import InstrumentDefinition
 from huracan.market.book import DepthUpdate, Level, OrderBook
 from huracan_gateway.events import (
     NO_TIME,
@@ -34,42 +32,19 @@ from huracan_gateway.events import (
     Snapshot,
     Trade,
 )
-from huracan_gateway.identity import SIMULATED_ASSETS, define
+from huracan_gateway.okx.definition import defined
+from huracan_gateway.reading import DAMAGED, checked_id, event_ns_of, funding_rate, id_of, mark_price, shown, typed
 from huracan_gateway.reject import Reason, Rejected
-from huracan_gateway.scale import Scale
+from huracan_gateway.scale import Scale, read_levels
 
-T = TypeVar("T")
-
-VENUE = "okx"
 CHECKSUM_DEPTH = 25
 """Levels a side that a checksum covers."""
-
-_EARLIEST_MS, _LATEST_MS = 1_483_228_800_000, 4_102_444_800_000
-"""2017 to 2100: what an event time may be at all."""
 _NO_UPDATE_BEFORE = -1
 """`prevSeqId` of a snapshot."""
-_DELIVERY_HOUR = 8
-"""UTC, at which dated futures expire."""
-_SYMBOL = re.compile(r"([A-Z0-9]+)-([A-Z0-9_]+)-(SWAP|\d{6})", re.ASCII)
-_DECIMAL = re.compile(r"-?\d{1,18}(\.\d{1,30})?", re.ASCII)
-_INCREMENT = re.compile(r"\d{1,18}(\.\d{1,30})?(E[+-]\d)?|\dE-[12]\d", re.ASCII)
 _CODE = re.compile(r"0|[1-6]\d{4}", re.ASCII)
 """Of success, or of an error."""
-_PERPETUAL = "SWAP"
-_TYPES = {
-    ("linear", "SWAP"): InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-    ("linear", "FUTURES"): InstrumentType.INSTRUMENT_TYPE_LINEAR_FUTURE,
-    ("inverse", "SWAP"): InstrumentType.INSTRUMENT_TYPE_INVERSE_PERPETUAL,
-    ("inverse", "FUTURES"): InstrumentType.INSTRUMENT_TYPE_INVERSE_FUTURE,
-}
+_EMPTY = re.compile(rb"\[\s*\]")
 _SIDES = {"buy": 1, "sell": -1}
-_LINEAR_CONTRACTS = {"BTC-USDT": Decimal("0.01"), "ETH-USDT": Decimal("0.1")}
-_INVERSE_CONTRACTS = {"BTC": Decimal(100)}
-_INVERSE_CONTRACT = Decimal(10)
-"""US dollars; of Bitcoin 100. Those of linear contracts follow no rule."""
-
-Levels = list[tuple[str, ...]]
-"""Price, size in contracts, a field without use, number of orders."""
 
 
 class Arg(msgspec.Struct):
@@ -90,7 +65,6 @@ class Frame(msgspec.Struct):
     event: str | None = None
     data: msgspec.Raw = msgspec.Raw()
     instId: str | None = None  # noqa: N815
-    instType: str | None = None  # noqa: N815
     tickSz: str | None = None  # noqa: N815
 
 
@@ -103,9 +77,17 @@ class _Trade(msgspec.Struct):
     ts: str
 
 
+class _Level(msgspec.Struct, array_like=True):
+    """A field without use and the number of orders follow."""
+
+    price: str
+    size: str
+    """In contracts."""
+
+
 class _Book(msgspec.Struct):
-    asks: Levels
-    bids: Levels
+    asks: list[_Level]
+    bids: list[_Level]
     ts: str
     seqId: int | None = None  # noqa: N815
     prevSeqId: int | None = None  # noqa: N815
@@ -120,8 +102,8 @@ class _MarkPrice(msgspec.Struct):
 
 class _Funding(msgspec.Struct):
     instId: str  # noqa: N815
-    fundingRate: str  # noqa: N815
     fundingTime: str  # noqa: N815
+    fundingRate: str = ""  # noqa: N815 - not told of some contracts before the first rate
     ts: str | None = None
 
 
@@ -137,18 +119,6 @@ class _Liquidated(msgspec.Struct):
     details: list[_Closed]
 
 
-class _Instrument(msgspec.Struct):
-    instId: str  # noqa: N815
-    instType: str  # noqa: N815
-    ctType: str  # noqa: N815
-    ctVal: str  # noqa: N815
-    ctMult: str  # noqa: N815
-    settleCcy: str  # noqa: N815
-    tickSz: str  # noqa: N815
-    lotSz: str  # noqa: N815
-    expTime: str  # noqa: N815
-
-
 class _Named(msgspec.Struct):
     instId: str | None = None  # noqa: N815
 
@@ -159,10 +129,7 @@ _BOOKS = msgspec.json.Decoder(list[_Book])
 _MARK_PRICES = msgspec.json.Decoder(list[_MarkPrice])
 _FUNDINGS = msgspec.json.Decoder(list[_Funding])
 _LIQUIDATIONS = msgspec.json.Decoder(list[_Liquidated])
-_INSTRUMENT = msgspec.json.Decoder(_Instrument)
 _NAMES = msgspec.json.Decoder(list[_Named])
-DAMAGED = (msgspec.DecodeError, ValueError, RecursionError)
-"""What damaged JSON raises: bad syntax; no UTF-8, or an integer of thousands of digits; nesting without end."""
 
 
 class Decoder:
@@ -182,19 +149,19 @@ class Decoder:
 
     def decode(self, raw: bytes) -> tuple[str, Sequence[Event]]:
         """Return the kind of a frame and what it says, in the venue's order; raise Rejected naming field and reason."""
-        frame = parse(raw)
+        frame = typed(_FRAME, raw)
         if frame.event is not None:
             raise Rejected(Reason.UNKNOWN_STREAM, f"event was {frame.event[:40]!r}: no market data")
         if frame.arg is not None:
             kind, events = self._of_channel(frame, frame.arg)
+            if not events:
+                raise Rejected(Reason.BAD_FIELD, "data was empty")
         elif frame.code is not None:
             kind, events = self._of_answer(frame)
         elif frame.instId is not None and frame.tickSz is not None:
             kind, events = "instrument", [self._defined(raw)]
         else:
             raise _unknown(raw)
-        if not events:
-            raise Rejected(Reason.BAD_FIELD, "data was empty")
         return kind, events
 
     def _of_channel(self, frame: Frame, arg: Arg) -> tuple[str, list[Event]]:
@@ -218,7 +185,7 @@ class Decoder:
         data = bytes(frame.data) or b"null"
         if _is_book(data):
             return "snapshot", [self._snapshot(book, restart=False) for book in typed(_BOOKS, data)]
-        if b'"tradeId"' in data:
+        if b'"tradeId"' in data or _EMPTY.fullmatch(data):  # or none
             return "trade", self._trades(data)[::-1]  # the newest comes first
         raise Rejected(Reason.UNKNOWN_STREAM, f"answer was neither of books nor of trades; began with {data[:60]!r}")
 
@@ -228,8 +195,8 @@ class Decoder:
     def _trade(self, trade: _Trade) -> Trade:
         self._belongs(trade.instId)
         return Trade(
-            _event_ns(trade.ts),
-            _whole(trade.tradeId, "tradeId"),
+            event_ns_of(trade.ts, "ts"),
+            id_of(trade.tradeId, "tradeId"),
             self._price.read(trade.px, "px"),
             self._size.read(trade.sz, "sz"),
             _SIDES[trade.side],
@@ -242,7 +209,7 @@ class Decoder:
         bids, asks = self._levels(book.bids, "bids"), self._levels(book.asks, "asks")
         if len(bids) != 1 or len(asks) != 1:
             raise Rejected(Reason.BAD_FIELD, f"bids had {len(bids)} levels, asks {len(asks)}, not one each")
-        return Quote(_event_ns(book.ts), _sequence(book.seqId, "seqId"), *bids[0], *asks[0])
+        return Quote(event_ns_of(book.ts, "ts"), _sequence(book.seqId, "seqId"), *bids[0], *asks[0])
 
     def _depth(self, book: _Book) -> Depth:
         final, previous = _sequence(book.seqId, "seqId"), _sequence(book.prevSeqId, "prevSeqId")
@@ -251,31 +218,24 @@ class Decoder:
         # an answer to a request that lies between the two is continued too
         first = min(previous + 1, final)
         update = DepthUpdate(first, final, previous, self._levels(book.bids, "bids"), self._levels(book.asks, "asks"))
-        return Depth(_event_ns(book.ts), update, final, _checksum(book.checksum))
+        return Depth(event_ns_of(book.ts, "ts"), update, final, _checksum(book.checksum))
 
     def _snapshot(self, book: _Book, *, restart: bool) -> Snapshot:
         if book.prevSeqId not in (None, _NO_UPDATE_BEFORE):
-            raise Rejected(Reason.BAD_FIELD, f"prevSeqId was {_short(book.prevSeqId)} in a snapshot")
+            raise Rejected(Reason.BAD_FIELD, f"prevSeqId was {shown(book.prevSeqId)} in a snapshot")
         sequence = _sequence(book.seqId, "seqId")
         bids, asks = self._levels(book.bids, "bids"), self._levels(book.asks, "asks")
         checksum = _checksum(book.checksum)
-        return Snapshot(_event_ns(book.ts), sequence, bids, asks, restart, sequence, checksum)
+        return Snapshot(event_ns_of(book.ts, "ts"), sequence, bids, asks, restart, sequence, checksum)
 
-    def _levels(self, levels: Levels, field: str) -> list[Level]:
-        price, size = self._price.read, self._size.read
-        try:
-            read = [(price(level[0], field), size(level[1], field)) for level in levels]
-        except IndexError:
-            raise Rejected(Reason.BAD_FIELD, f"{field} had a level without price or size") from None
-        if any(at <= 0 for at, _ in read):
-            raise Rejected(Reason.NOT_POSITIVE, f"{field} had a price of 0")
-        return read
+    def _levels(self, levels: Sequence[_Level], field: str) -> list[Level]:
+        return read_levels(self._price, self._size, [(level.price, level.size) for level in levels], field)
 
     def _marks(self, data: bytes) -> list[Event]:
         marks = typed(_MARK_PRICES, data)
         for mark in marks:
             self._belongs(mark.instId)
-        return [Mark(_event_ns(mark.ts), mark=_price(mark.markPx, "markPx")) for mark in marks]
+        return [Mark(event_ns_of(mark.ts, "ts"), mark=mark_price(mark.markPx, "markPx")) for mark in marks]
 
     def _fundings(self, data: bytes) -> list[Event]:
         fundings = typed(_FUNDINGS, data)
@@ -283,10 +243,10 @@ class Decoder:
             self._belongs(funding.instId)
         return [
             Mark(
-                _event_ns(funding.ts) if funding.ts else NO_TIME,
-                funding_rate=_rate(funding.fundingRate, "fundingRate"),
+                event_ns_of(funding.ts, "ts") if funding.ts else NO_TIME,
+                funding_rate=funding_rate(funding.fundingRate, "fundingRate") if funding.fundingRate else None,
                 # `nextFundingTime` is that of the rate after this one
-                next_funding_ns=_event_ns(funding.fundingTime, "fundingTime"),
+                next_funding_ns=event_ns_of(funding.fundingTime, "fundingTime"),
             )
             for funding in fundings
         ]
@@ -298,7 +258,7 @@ class Decoder:
             raise Rejected(Reason.OTHER_SYMBOL, f"instId was {contracts[0].instId[:40]!r}, none was {self._symbol}")
         return [
             Liquidation(
-                _event_ns(closed.ts),
+                event_ns_of(closed.ts, "ts"),
                 self._price.read(closed.bkPx, "bkPx"),
                 self._size.read(closed.sz, "sz"),
                 _SIDES[closed.side],
@@ -307,10 +267,9 @@ class Decoder:
         ]
 
     def _defined(self, raw: bytes) -> Defined:
-        definition = defines(raw)
-        assert definition is not None
-        self._belongs(definition.venue_symbol)
-        return Defined(NO_TIME, definition)
+        told = defined(raw)
+        self._belongs(told.venue_symbol)
+        return Defined(NO_TIME, told)
 
     def _belongs(self, symbol: str) -> None:
         if symbol != self._symbol:
@@ -319,16 +278,6 @@ class Decoder:
 
 BOOKS = ("books", "books-l2-tbt", "books50-l2-tbt")
 """Channels of the order book in updates."""
-
-
-def parse(raw: bytes) -> Frame:
-    """Return the outer form of a frame; raise Rejected when it is no JSON, or one of another form."""
-    try:
-        return _FRAME.decode(raw)
-    except msgspec.ValidationError as error:
-        raise Rejected(Reason.BAD_FIELD, str(error)) from None
-    except DAMAGED as error:
-        raise Rejected(Reason.BAD_JSON, f"{error}; began with {raw[:60]!r}") from None
 
 
 def owns(raw: bytes) -> bool:
@@ -368,8 +317,8 @@ def levels(raw: bytes) -> list[tuple[str, str]] | None:
         streamed = frame.arg is not None and frame.arg.channel in BOOKS and frame.action == "snapshot"
         if not streamed and not (frame.code == "0" and _is_book(data)):
             return None
-        return [(level[0], level[1]) for book in _BOOKS.decode(data) for level in [*book.bids, *book.asks]]
-    except (*DAMAGED, IndexError):
+        return [(level.price, level.size) for book in _BOOKS.decode(data) for level in [*book.bids, *book.asks]]
+    except DAMAGED:
         return None
 
 
@@ -379,88 +328,10 @@ def _is_book(data: bytes) -> bool:
 
 def defines(raw: bytes) -> InstrumentDefinition | None:
     """Return what a frame of kind `instrument` defines; None for another; raise Rejected for a damaged one."""
-    frame = parse(raw)
+    frame = typed(_FRAME, raw)
     if frame.arg is not None or frame.instId is None or frame.tickSz is None:
         return None
-    if frame.instType not in ("SWAP", "FUTURES"):
-        was = str(frame.instType)[:20]
-        raise Rejected(Reason.OTHER_SYMBOL, f"instType was {was!r}: of OKX SWAP and FUTURES are read here")
-    instrument = typed(_INSTRUMENT, raw)
-    base, quote, delivery = _split(instrument.instId)
-    kind = _TYPES.get((instrument.ctType, instrument.instType))
-    if kind is None:
-        raise Rejected(Reason.BAD_FIELD, f"ctType was {instrument.ctType[:20]!r}")
-    dated = instrument.instType == "FUTURES"
-    return define(
-        venue=VENUE,
-        venue_symbol=instrument.instId,
-        type=kind,
-        base=base,
-        quote=quote,
-        settle=instrument.settleCcy,
-        price_increment=positive(instrument.tickSz, "tickSz"),
-        size_increment=positive(instrument.lotSz, "lotSz"),
-        multiplier=positive(instrument.ctVal, "ctVal") * positive(instrument.ctMult, "ctMult"),
-        expiry_ns=_event_ns(instrument.expTime, "expTime") if dated else 0,
-        delivery=delivery if dated else "",
-    )
-
-
-def implied(symbol: str, price_increment: str, size_increment: str) -> InstrumentDefinition:
-    """Return the definition that a symbol and its increments imply.
-
-    What a contract is worth follows from the symbol of inverse contracts alone; of linear ones the two largest are
-    known here. Raises Rejected for any other, whose instrument the recording has to hold, and for what is no swap or
-    future.
-    """
-    base, quote, delivery = _split(symbol)
-    dated = delivery != _PERPETUAL
-    inverse = quote == "USD"
-    return define(
-        venue=VENUE,
-        venue_symbol=symbol,
-        type=_TYPES["inverse" if inverse else "linear", "FUTURES" if dated else "SWAP"],
-        base=base,
-        quote=quote,
-        settle=base if inverse else quote,
-        price_increment=_increment(price_increment, "price increment"),
-        size_increment=_increment(size_increment, "size increment"),
-        multiplier=_contract(base, quote, inverse=inverse),
-        expiry_ns=_expiry_ns(delivery) if dated else 0,
-        delivery=delivery if dated else "",
-    )
-
-
-def _contract(base: str, quote: str, *, inverse: bool) -> Decimal:
-    if base in SIMULATED_ASSETS:
-        return Decimal(1)
-    if inverse:
-        return _INVERSE_CONTRACTS.get(base, _INVERSE_CONTRACT)
-    contract = _LINEAR_CONTRACTS.get(f"{base}-{quote}")
-    if contract is None:
-        raise Rejected(
-            Reason.BAD_FIELD,
-            f"what a contract of {base}-{quote} is worth is not told: record its instrument too (GET "
-            "/api/v5/public/instruments)",
-        )
-    return contract
-
-
-def _split(symbol: str) -> tuple[str, str, str]:
-    match = _SYMBOL.fullmatch(symbol)
-    if match is None:
-        raise Rejected(Reason.OTHER_SYMBOL, f"instId was {symbol[:40]!r}: no BASE-QUOTE-SWAP or BASE-QUOTE-YYMMDD")
-    base, quote, delivery = match.groups()
-    return base, quote, delivery
-
-
-def _expiry_ns(delivery: str) -> int:
-    year, month, day = 2000 + int(delivery[:2]), int(delivery[2:4]), int(delivery[4:])
-    try:
-        expiry = datetime(year, month, day, _DELIVERY_HOUR, tzinfo=UTC)
-    except ValueError:
-        raise Rejected(Reason.OTHER_SYMBOL, f"instId ended with {delivery}, which is no day") from None
-    return int(expiry.timestamp()) * 1_000 * MILLISECOND_NS
+    return defined(raw)
 
 
 def checksum(definition: InstrumentDefinition) -> Callable[[OrderBook], int]:
@@ -500,83 +371,13 @@ def _checksum(value: int | None) -> int | None:
     if value is None or value == 0:
         return None
     if not -(2**31) <= value < 2**31:
-        raise Rejected(Reason.BAD_FIELD, f"checksum was {_short(value)}")
-    return value
-
-
-def typed(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
-    """Return what JSON says in the form of a decoder; raise Rejected for other or damaged JSON."""
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise Rejected(Reason.BAD_FIELD, str(error)) from None
-    except DAMAGED as error:
-        raise Rejected(Reason.BAD_JSON, str(error)) from None
-
-
-def _event_ns(text: str, field: str = "ts") -> int:
-    if text[:1] == "-" and text[1:].isdigit():
-        raise Rejected(Reason.NEGATIVE_TIME, f"{field} was negative")
-    event_ms = _whole(text, field)
-    if not _EARLIEST_MS <= event_ms <= _LATEST_MS:
-        raise Rejected(Reason.IMPOSSIBLE_TIME, f"{field} was {event_ms} ms")
-    return event_ms * MILLISECOND_NS
-
-
-def _whole(text: str, field: str) -> int:
-    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else -1
-    if not 0 <= value < 2**63:
-        raise Rejected(Reason.BAD_FIELD, f"{field} was {text[:40]!r}")
+        raise Rejected(Reason.BAD_FIELD, f"checksum was {shown(value)}")
     return value
 
 
 def _sequence(value: int | None, field: str) -> int:
     """Return a number of the sequence; 0 where the venue sent none, as until 2023: all updates then follow."""
-    if value is None:
-        return 0
-    if not 0 <= value < 2**63:
-        raise Rejected(Reason.BAD_FIELD, f"{field} was {_short(value)}")
-    return value
-
-
-def decimal_of(text: str, field: str) -> Decimal:
-    """Return the number that plain decimal text says; raise Rejected naming the field for any other text."""
-    if not _DECIMAL.fullmatch(text):
-        raise Rejected(Reason.NOT_A_NUMBER, f"{field} was {text[:40]!r}")
-    return Decimal(text)
-
-
-def positive(text: str, field: str) -> Decimal:
-    """Return the number above 0 that plain decimal text says; raise Rejected naming the field for any other text."""
-    value = decimal_of(text, field)
-    if value <= 0:
-        raise Rejected(Reason.NOT_POSITIVE, f"{field} was {text[:40]}")
-    return value
-
-
-def _increment(text: str, field: str) -> Decimal:
-    """Read an increment of ours, which may be written with an exponent."""
-    if not _INCREMENT.fullmatch(text):
-        raise Rejected(Reason.NOT_A_NUMBER, f"{field} was {text[:40]!r}")
-    return positive(f"{Decimal(text):f}", field)
-
-
-def _price(text: str, field: str) -> Decimal:
-    return _kept(positive(text, field), MARK_UNIT, field)
-
-
-def _rate(text: str, field: str) -> Decimal:
-    return _kept(decimal_of(text, field), FUNDING_UNIT, field)
-
-
-def _kept(value: Decimal, unit: Decimal, field: str) -> Decimal:
-    if abs(value) >= unit * 2**63:
-        raise Rejected(Reason.NOT_A_NUMBER, f"{field} was {value}, beyond what can be kept")
-    return value
-
-
-def _short(value: int | None) -> str:
-    return str(value) if value is None or abs(value) < 2**64 else "beyond 64 bits"
+    return 0 if value is None else checked_id(value, field)
 
 
 def _unknown(raw: bytes) -> Rejected:

@@ -7,17 +7,15 @@ The headers of answers tell nothing of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
-from urllib.parse import urlencode
 
 import msgspec
 
 from huracan.clock import MILLISECOND_NS, MINUTE_NS
-from huracan.contracts.market import Bar, InstrumentDefinition, bar
-from huracan.errors import BadInput
+from huracan.contracts.market import Bar, InstrumentDefinition
 from huracan_gateway.adapter import Http, Request
-from huracan_gateway.okx.data import decimal_of, positive, typed
+from huracan_gateway.reading import typed
 from huracan_gateway.reject import Reason, Rejected
+from huracan_gateway.rest import Row, get, interval_name, read_bar
 
 URL = "https://www.okx.com"
 MOST_BARS = 100
@@ -52,15 +50,21 @@ class _Named(msgspec.Struct):
     instId: str  # noqa: N815 - the venue's name
 
 
+class _Candle(Row, array_like=True):
+    base_volume: str
+    quote_volume: str
+    confirm: str
+
+
 _ANSWER = msgspec.json.Decoder(_Answer)
 _NAMED = msgspec.json.Decoder(_Named)
-_CANDLE = msgspec.json.Decoder(tuple[str, str, str, str, str, str, str, str, str])
+_CANDLE = msgspec.json.Decoder(_Candle, strict=False)
 
 
 def instruments(symbol: str) -> Request:
     """Return the request that defines a symbol."""
     kind = "SWAP" if symbol.endswith("-SWAP") else "FUTURES"
-    return _get("/api/v5/public/instruments", _WEIGHT, instType=kind, instId=symbol)
+    return get("/api/v5/public/instruments", {"instType": kind, "instId": symbol}, _WEIGHT)
 
 
 def instrument(body: bytes, symbol: str) -> bytes:
@@ -73,59 +77,31 @@ def instrument(body: bytes, symbol: str) -> bytes:
 
 def snapshot(definition: InstrumentDefinition) -> Request:
     """Return the request for the order book, with the number of its last update (`source=0`)."""
-    levels = str(_BOOK_LEVELS)
-    return _get("/api/v5/market/books", instId=definition.venue_symbol, sz=levels, source="0")
+    query = {"instId": definition.venue_symbol, "sz": str(_BOOK_LEVELS), "source": "0"}
+    return get("/api/v5/market/books", query)
 
 
 def trades(definition: InstrumentDefinition) -> Request:
     """Return the request for the latest trades."""
-    return _get("/api/v5/market/trades", instId=definition.venue_symbol, limit=str(_MOST_TRADES))
+    return get("/api/v5/market/trades", {"instId": definition.venue_symbol, "limit": str(_MOST_TRADES)})
 
 
 def klines(definition: InstrumentDefinition, interval_ns: int, end_ns: int, most: int) -> Request:
     """Return the request for bars that open before a time; raise BadInput for an interval the venue does not have."""
-    name = _INTERVALS.get(interval_ns)
-    if name is None:
-        raise BadInput(f"interval_ns was {interval_ns}; OKX has {', '.join(_INTERVALS.values())}")
-    return _get(
-        "/api/v5/market/history-candles",
-        _WEIGHT,
-        instId=definition.venue_symbol,
-        bar=name,
-        after=str(-(-end_ns // MILLISECOND_NS)),
-        limit=str(min(most, MOST_BARS)),
-    )
+    query = {
+        "instId": definition.venue_symbol,
+        "bar": interval_name(_INTERVALS, interval_ns, "OKX"),
+        "after": str(-(-end_ns // MILLISECOND_NS)),
+        "limit": str(min(most, MOST_BARS)),
+    }
+    return get("/api/v5/market/history-candles", query, _WEIGHT)
 
 
 def bars(body: bytes, definition: InstrumentDefinition, interval_ns: int) -> list[Bar]:
-    """Return the closed bars of an answer, oldest first; volume is in base units, of inverse contracts in US dollars.
-
-    Raises Rejected for a damaged answer.
-    """
-    read = [_bar(part, definition, interval_ns) for part in _answer(body)]
-    return sorted((each for each in read if each is not None), key=lambda each: each.open_ns)
-
-
-def _bar(part: bytes, definition: InstrumentDefinition, interval_ns: int) -> Bar | None:
-    start, *values, volume, _, _, confirm = typed(_CANDLE, part)
-    if confirm != _CLOSED:
-        return None
-    if not (start.isascii() and start.isdigit() and len(start) == 13):
-        raise Rejected(Reason.IMPOSSIBLE_TIME, f"ts was {start[:40]!r}")
-    first, high, low, last = (positive(text, "candle") for text in values)
-    contracts = decimal_of(volume, "vol")
-    if not low <= min(first, last) <= max(first, last) <= high or contracts < 0:
-        raise Rejected(Reason.BAD_FIELD, f"candle was {values}, volume {volume[:40]}: it contradicts itself")
-    return bar(
-        instrument=definition.id,
-        interval_ns=interval_ns,
-        open_ns=int(start) * MILLISECOND_NS,
-        open=first,
-        high=high,
-        low=low,
-        close=last,
-        volume=contracts * Decimal(definition.multiplier),
-    )
+    """Return the closed bars of an answer, oldest first; raise Rejected for a damaged one."""
+    candles = [typed(_CANDLE, part) for part in _answer(body)]
+    closed = [read_bar(candle, definition, interval_ns) for candle in candles if candle.confirm == _CLOSED]
+    return sorted(closed, key=lambda bar: bar.open_ns)
 
 
 def _answer(body: bytes) -> list[msgspec.Raw]:
@@ -133,10 +109,6 @@ def _answer(body: bytes) -> list[msgspec.Raw]:
     if answer.code != "0":
         raise Rejected(Reason.BAD_FIELD, f"code was {answer.code[:20]!r}: {answer.msg[:100]}")
     return answer.data
-
-
-def _get(path: str, weight: float = 1.0, **query: str) -> Request:
-    return Request(path=f"{path}?{urlencode(query)}", weight=weight)
 
 
 def used(headers: Mapping[str, str]) -> float | None:  # noqa: ARG001 - the port's form

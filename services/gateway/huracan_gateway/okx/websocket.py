@@ -7,16 +7,16 @@ Limits: 3 connections a second for each address, 480 requests to subscribe or un
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
 from huracan.contracts.market import InstrumentDefinition, InstrumentType
 from huracan_gateway.adapter import Control, Websocket
-from huracan_gateway.okx.data import DAMAGED
+from huracan_gateway.reading import DAMAGED
+from huracan_gateway.subscription import in_messages
 
 URL = "wss://ws.okx.com:8443/ws/v5/public"
-STREAMS_IN_A_MESSAGE = 50
-"""A few KB."""
 _BOOK = "books"
 _LIQUIDATIONS = "liquidation-orders"
 _CHANNELS = (_BOOK, "bbo-tbt", "trades", "mark-price")
@@ -70,20 +70,8 @@ def control(raw: bytes) -> tuple[Control, str] | None:
     return Control.REFUSED if message.event == "error" else Control.ACKNOWLEDGED, text
 
 
-def _subscribe(wanted: Sequence[str], number: int) -> list[bytes]:
-    return _requests("subscribe", wanted, number)
-
-
-def _unsubscribe(wanted: Sequence[str], number: int) -> list[bytes]:
-    return _requests("unsubscribe", wanted, number)
-
-
-def _requests(op: str, wanted: Sequence[str], number: int) -> list[bytes]:
-    chunks = (wanted[at : at + STREAMS_IN_A_MESSAGE] for at in range(0, len(wanted), STREAMS_IN_A_MESSAGE))
-    return [
-        msgspec.json.encode({"id": str(number), "op": op, "args": [_arg(stream) for stream in chunk]})
-        for chunk in chunks
-    ]
+def _request(operation: str, streams: Sequence[str], number: int) -> dict[str, object]:
+    return {"id": str(number), "op": operation, "args": [_arg(stream) for stream in streams]}
 
 
 def _arg(stream: str) -> dict[str, str]:
@@ -100,8 +88,8 @@ WEBSOCKET = Websocket(
     address=_address,
     streams=streams,
     book_stream=book_stream,
-    subscribe=_subscribe,
-    unsubscribe=_unsubscribe,
+    subscribe=partial(in_messages, _request, "subscribe"),
+    unsubscribe=partial(in_messages, _request, "unsubscribe"),
     control=control,
     ping=b"ping",
     ping_every_s=20.0,
