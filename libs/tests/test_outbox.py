@@ -163,19 +163,20 @@ def test_an_error_that_trying_again_cannot_help_passes_through_and_keeps_the_mes
     _run(scenario)
 
 
-def test_waits_double_up_to_the_cap_and_start_short_again_after_success() -> None:
+@pytest.mark.parametrize(("first_ms", "longest_ms"), [(FIRST_WAIT_MS, LONGEST_WAIT_MS), (100, 4_000)])
+def test_waits_double_up_to_the_cap_and_start_short_again_after_success(first_ms: int, longest_ms: int) -> None:
     async def scenario(clock: VirtualClock) -> None:
-        backoff = Backoff(SeededRng(3), "test")
+        backoff = Backoff(SeededRng(3), "test", first_ms=first_ms, longest_ms=longest_ms)
         for failure in range(12):
             before = clock.now_ns()
             await backoff.wait()
-            longest = min(FIRST_WAIT_MS * 2**failure, LONGEST_WAIT_MS) * MILLISECOND_NS
+            longest = min(first_ms * 2**failure, longest_ms) * MILLISECOND_NS
             assert longest // 2 <= clock.now_ns() - before <= longest + 1
         assert backoff.failures == 12
         backoff.reset()
         before = clock.now_ns()
         await backoff.wait()
-        assert clock.now_ns() - before <= FIRST_WAIT_MS * MILLISECOND_NS + 1
+        assert clock.now_ns() - before <= first_ms * MILLISECOND_NS + 1
 
     _run(scenario)
 

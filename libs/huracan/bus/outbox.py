@@ -24,13 +24,17 @@ LONGEST_WAIT_MS = 1_000
 
 
 class Backoff:
-    """Wait longer after each failure in a row: doubled from 5 ms, capped at 1 s, upper half jittered.
+    """Wait longer after each failure in a row: doubled from `first_ms`, capped at `longest_ms`, upper half jittered.
 
     It waits on the event loop, not on the Clock port: the machine is away, whatever time the market has.
     """
 
-    def __init__(self, rng: Rng, name: str) -> None:
+    def __init__(
+        self, rng: Rng, name: str, *, first_ms: float = FIRST_WAIT_MS, longest_ms: float = LONGEST_WAIT_MS
+    ) -> None:
         self.failures = 0
+        self._first_ms = first_ms
+        self._longest_ms = longest_ms
         self._random = rng.stream(f"backoff.{name}")
 
     def reset(self) -> None:
@@ -39,7 +43,7 @@ class Backoff:
 
     async def wait(self) -> None:
         """Count a failure and wait for its turn."""
-        longest_ms = min(FIRST_WAIT_MS << min(self.failures, 32), LONGEST_WAIT_MS)
+        longest_ms = min(self._first_ms * 2 ** min(self.failures, 32), self._longest_ms)
         self.failures += 1
         await asyncio.sleep(self._random.uniform(longest_ms / 2, longest_ms) / 1_000)
 

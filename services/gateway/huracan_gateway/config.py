@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from huracan.config import Config
-from huracan.sim.market import SimulatedMarketConfig
 from huracan_gateway.live.config import LiveConfig
 from huracan_gateway.quality import QualityConfig
 
@@ -31,10 +31,8 @@ class GatewayConfig(Config):
 
     recording: Path | None = None
     """Frames to play."""
-    simulated: SimulatedMarketConfig | None = None
-    """Market to play when there is no recording."""
     feeds: tuple[FeedConfig, ...] = ()
-    """Instruments to read live, when there is neither; all of shards that this gateway owns."""
+    """Instruments to read live, when there is no recording; all of shards that this gateway owns."""
     lockstep_services: tuple[str, ...] = ()
     """Services that must acknowledge a step before the next is published: a replay. Empty: steps close on the clock."""
     history: Path | None = None
@@ -53,3 +51,14 @@ class GatewayConfig(Config):
     """A book that is not in step for this long is asked for again; below 1,000 an answer on its way is asked twice."""
     quality: QualityConfig = QualityConfig()
     """What is asked of the data."""
+
+    @model_validator(mode="after")
+    def _feeds_are_told_apart(self) -> Self:
+        names = [feed.name for feed in self.feeds]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"feeds: {name} was there twice; leave one out")
+        for feed in self.feeds:
+            if feed.standby_for and feed.standby_for not in {*names} - {feed.name}:
+                raise ValueError(f"feeds: standby_for of {feed.name} was {feed.standby_for!r}, which is no other feed")
+        return self

@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from huracan.contracts.market import InstrumentDefinition
-from huracan.sim.market import SimulatedMarketConfig, recording
+from huracan.contracts.market import InstrumentDefinition, InstrumentId
+from huracan.contracts.ops import FeedState
 from huracan_gateway.adapter import Adapter
-from huracan_gateway.binance_usdm.adapter import ADAPTER as SIMULATED
+from huracan_gateway.config import FeedConfig
 from huracan_gateway.identity import SIMULATED_VENUE
 from huracan_gateway.recording import Head, Line, read_head, read_lines
-from huracan_gateway.scale import implied_increment
 
 
 class Feed(Protocol):
@@ -37,17 +36,29 @@ class Feed(Protocol):
         """Let go of whatever is open."""
 
 
-Source = Callable[[], Awaitable[Feed]]
-"""Opens a feed; raises BadInput when it cannot be had."""
+OnChange = Callable[[FeedState, str, str, int], None]
+"""Takes what happened, who provides the data or is asked (`websocket`, `rest`), the reason, and attempts in a row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the feed of one instrument comes from."""
+
+    instrument: InstrumentId
+    open: Callable[[OnChange], Awaitable[Feed]]
+    """Returns a feed once it is there, however long that takes, and has told meanwhile why; raises Fatal, BadInput
+    among them, when it cannot be had."""
+    settings: FeedConfig | None = None
+    """Of a live feed."""
 
 
 def opened(feed: Feed) -> Source:
     """Return the source of a feed that is there already."""
 
-    async def give() -> Feed:
+    async def give(_on_change: OnChange) -> Feed:
         return feed
 
-    return give
+    return Source(instrument=feed.definition.id, open=give)
 
 
 class RecordingFeed:
@@ -75,7 +86,7 @@ class Tape:
     """Frames of one instrument that can be played from their beginning any number of times."""
 
     source: str
-    """The file's name, or which simulated market it is."""
+    """The file's name."""
     adapter: Adapter
     definition: InstrumentDefinition
     first_recv_ns: int
@@ -96,32 +107,4 @@ def recorded(path: Path) -> Tape:
         first_recv_ns=head.first_recv_ns,
         simulated=head.definition.id.venue == SIMULATED_VENUE,
         lines=partial(read_lines, path),
-    )
-
-
-def simulated(config: SimulatedMarketConfig) -> Tape:
-    """Return a simulated market as a tape that is made as it is played."""
-    return Tape(
-        source=f"simulated market, seed {config.seed}",
-        adapter=SIMULATED,
-        definition=simulated_definition(config),
-        first_recv_ns=next(simulated_lines(config)).recv_ns,
-        simulated=True,
-        lines=partial(simulated_lines, config),
-    )
-
-
-def simulated_lines(config: SimulatedMarketConfig) -> Iterator[Line]:
-    """Yield every line of a simulated market as it is made: those of its recording."""
-    for recv_ns, raw in recording(config):
-        yield Line(recv_ns, raw)
-
-
-def simulated_definition(config: SimulatedMarketConfig) -> InstrumentDefinition:
-    """Return the instrument of a simulated market, which is that of its recording: its first snapshot says it."""
-    levels = next(filter(None, (SIMULATED.levels(raw) for _, raw in recording(config))))
-    return SIMULATED.implied(
-        config.symbol,
-        str(implied_increment(price for price, _ in levels)),
-        str(implied_increment(size for _, size in levels)),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 from google.protobuf.message import Message
@@ -15,7 +17,7 @@ from huracan.clock import NANOSECONDS
 from huracan.contracts.context import Context, ContextRef, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import InstrumentDefinition, NewsItem, TickBatch, instrument_key
-from huracan.contracts.ops import FeedState, ServiceChanged, StepAcknowledged
+from huracan.contracts.ops import FeedState, ServiceChanged, StepAcknowledged, feed_changed, feed_state_name
 from huracan.errors import Fatal
 from huracan.ids import derived_id
 from huracan.market.news import load_news
@@ -25,7 +27,7 @@ from huracan.service.service import LAST, Service
 from huracan.ticklog.writer import LogWriter
 from huracan_gateway.anomaly import DivergenceDetector
 from huracan_gateway.channel import NAME, Channel, next_version
-from huracan_gateway.config import FeedConfig, GatewayConfig
+from huracan_gateway.config import GatewayConfig
 from huracan_gateway.feed import Feed, Source
 from huracan_gateway.instrument import Instrument
 from huracan_gateway.live.feed import LiveFeed
@@ -37,6 +39,30 @@ CHANGES_KEPT = 4_096
 """Changes of feeds that wait to be told; past it the oldest are not."""
 
 
+@dataclass(slots=True, eq=False)
+class Place:
+    """One instrument of the gateway, whether or not its venue has answered yet."""
+
+    source: Source
+    channel: Channel | None = None
+    """None until the venue has answered."""
+    last: TickBatch | None = None
+    """The newest batch in the log."""
+    opening: asyncio.Task[None] | None = None
+    """Who waits for the venue."""
+    absent: bool = False
+    """Whether its venue did not answer at once: its first connection is then its return."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Changes that were told before there was a channel."""
+    silent: asyncio.Event = field(default_factory=asyncio.Event)
+    back: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def key(self) -> str:
+        """Return the instrument's key."""
+        return instrument_key(self.source.instrument)
+
+
 class Gateway(Service):
     """Run feeds, a channel each. Single writer of its shard: every message carries its epoch."""
 
@@ -44,10 +70,8 @@ class Gateway(Service):
         super().__init__(NAME)
         self.clock = ports.clock
         self.epoch = 1
-        self.channels: dict[str, Channel] = {}
-        """By instrument key."""
         self._config = config
-        self._sources = sources
+        self._places = [Place(source) for source in sources]
         self._ports = ports
         self._writer = LogWriter(ports, NAME)
         self._outbox = Outbox(ports)
@@ -58,10 +82,15 @@ class Gateway(Service):
         self._announced: dict[str, ServiceChanged] = {}
         self._running: set[str] = set()
         self._progress = asyncio.Event()
-        self._changes: asyncio.Queue[tuple[Channel, FeedState, str, str, int]] = asyncio.Queue(CHANGES_KEPT)
-        self._silent: dict[str, asyncio.Event] = {}
-        self._back: dict[str, asyncio.Event] = {}
+        self._changes: asyncio.Queue[tuple[Place, FeedState, str, str, int]] = asyncio.Queue(CHANGES_KEPT)
+        self._divergence = DivergenceDetector(config.quality.anomalies)
+        self._beginning = asyncio.Lock()
         self._stopped = False
+
+    @property
+    def channels(self) -> dict[str, Channel]:
+        """Return what is played by instrument key, in the order of the sources: whose venue has answered."""
+        return {channel.key: channel for place in self._places if (channel := place.channel) is not None}
 
     @property
     def instrument(self) -> Instrument | None:
@@ -69,109 +98,146 @@ class Gateway(Service):
         return next((channel.instrument for channel in self.channels.values()), None)
 
     async def run(self) -> None:
-        """Play every feed to its end, or until cancelled."""
-        feeds = [await source() for source in self._sources]
-        try:
-            await self._run(feeds)
-        finally:
-            for feed in feeds:
-                await feed.aclose()
+        """Play every feed to its end, or until cancelled.
 
-    async def _run(self, feeds: Sequence[Feed]) -> None:
-        for feed in feeds:
-            await self._recall(feed)
-        divergence = DivergenceDetector(self._config.quality.anomalies)
-        for feed in feeds:
-            channel = Channel(feed, self._config, self, divergence)
-            self.channels[channel.key] = channel
-        for channel in self.channels.values():
-            alike = {key: other for key, other in self.channels.items() if _alike(channel, other)}
-            channel.beside(alike if len(alike) > 1 else {})
-            self._attach(channel)
+        One whose venue does not answer is waited for, while the others play. Raises BadInput and Fatal for one that
+        cannot be had, unless it is one of several and its venue took its time to say so.
+        """
+        for place in self._places:
+            await self._recall(place)
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self._listen()),
                 tasks.create_task(self._writer.run()),
                 tasks.create_task(self._tell_changes()),
             ]
-            for channel in self.channels.values():
-                await channel.claim()
-            await self._writer.drained()
-            await self.listening(self._ports)
-            await self._wait_for_services()
             async with asyncio.TaskGroup() as playing:
-                for channel in self.channels.values():
-                    playing.create_task(self._play(channel))
+                for place in self._places:
+                    playing.create_task(self._serve(place))
             await self._writer.drained()
             await self._changes.join()
             await self._outbox.flush()
             for task in background:
                 task.cancel()
 
-    async def _recall(self, feed: Feed) -> None:
-        """Take up the epoch and the version of the definition after those in the log."""
-        last = await self._ports.log.last(subjects.TICKS_TOPIC, instrument_key(feed.definition.id))
-        if last is None or not isinstance(last.message, TickBatch):
-            return
-        self.epoch = max(self.epoch, last.message.epoch + 1)
-        feed.definition = next_version(last.message.instrument, feed.definition, last.message.watermark_ns)
+    async def _recall(self, place: Place) -> None:
+        """Take up the epoch after the one in the log."""
+        last = await self._ports.log.last(subjects.TICKS_TOPIC, place.key)
+        if last is not None and isinstance(last.message, TickBatch):
+            place.last = last.message
+            self.epoch = max(self.epoch, last.message.epoch + 1)
 
-    async def _play(self, channel: Channel) -> None:
-        """Play a channel: from the beginning, or whenever the one it stands by for is silent."""
+    async def _serve(self, place: Place) -> None:
+        """Play one instrument, from when its venue answers to the end of its feed."""
+        try:
+            feed = await self._opened(place)
+        except Fatal as refused:
+            if not (place.absent and self._can_spare(place, refused)):
+                raise
+            self._feed_changed(place, FeedState.FEED_STATE_REFUSED, "rest", str(refused))
+            return
+        if feed is None:
+            return
+        try:
+            await self._play(place, await self._joined(place, feed))
+        finally:
+            await (place.channel.feed if place.channel is not None else feed).aclose()
+
+    async def _opened(self, place: Place) -> Feed | None:
+        """Return a feed once its venue answers; None once stopped."""
+        place.opening = task = asyncio.current_task()
+        try:
+            return None if self._stopped else await place.source.open(partial(self._feed_changed, place))
+        except asyncio.CancelledError:
+            if task is not None and self._stopped and not task.uncancel():
+                return None
+            raise
+        finally:
+            place.opening = None
+
+    async def _joined(self, place: Place, feed: Feed) -> Channel:
+        """Return the channel of a feed, claimed, among the others, when services listen."""
+        if instrument_key(feed.definition.id) != place.key:
+            await self._recall_late(place, feed)
+        if place.last is not None:
+            feed.definition = next_version(place.last.instrument, feed.definition, place.last.watermark_ns)
+        place.channel = channel = Channel(feed, self._config, self, self._divergence)
+        self._attach(place, channel)
+        for each in self.channels.values():
+            alike = {key: other for key, other in self.channels.items() if _alike(each, other)}
+            each.beside(alike if len(alike) > 1 else {})
+        if self._stopped:
+            channel.stop()
+        await channel.claim()
+        await self._writer.drained()
+        async with self._beginning:
+            if not self.ready.is_set():
+                await self.listening(self._ports)
+                await self._wait_for_services()
+        return channel
+
+    async def _recall_late(self, place: Place, feed: Feed) -> None:
+        """Look into the log for an instrument whose name only its venue could tell."""
+        begun = self.epoch
+        place.source = replace(place.source, instrument=feed.definition.id)
+        await self._recall(place)
+        if self.epoch != begun and len(self.channels):
+            raise Fatal(
+                f"{place.key}: epoch {self.epoch - 1} was in its log, and the others began in {begun} before its venue "
+                "answered: start again"
+            )
+
+    async def _play(self, place: Place, channel: Channel) -> None:
+        """Play a channel, and close its steps."""
         async with asyncio.TaskGroup() as tasks:
             closing = None
             if not self._config.lockstep_services:
                 closing = tasks.create_task(channel.close_on_the_clock(), name=f"close {channel.key}")
-            primary = self._primary(channel)
-            if primary is None:
-                await self._play_while_it_can(channel)
-            else:
-                await self._stand_by(channel, primary)
+            await self._play_while_it_can(place, channel)
             await channel.finished_closing()  # so that none is cancelled between a step and what it gives
             if closing is not None:
                 closing.cancel()
 
-    async def _play_while_it_can(self, channel: Channel) -> None:
-        """Play a channel; where there are others, one whose feed is refused for good ends alone."""
+    async def _play_while_it_can(self, place: Place, channel: Channel) -> None:
+        """Play a channel: from the beginning, or whenever the one it stands by for is silent.
+
+        Where there are others, one whose feed is refused for good ends alone.
+        """
+        primary = self._primary(place)
         try:
-            await channel.play()
+            if primary is None:
+                await channel.play()
+            else:
+                await self._stand_by(place, channel, primary)
         except Fatal as refused:
-            if len(self.channels) == 1:
+            if not self._can_spare(place, refused):
                 raise
-            self.counts["feeds.refused"] += 1
-            logger.error("gateway.feed_refused", instrument=channel.key, error=str(refused))
 
-    def _settings(self, channel: Channel) -> FeedConfig | None:
-        return next(
-            (
-                feed
-                for feed in self._config.feeds
-                if (feed.venue, feed.symbol) == (channel.feed.adapter.venue, channel.definition.venue_symbol)
-            ),
-            None,
-        )
+    def _can_spare(self, place: Place, refused: Fatal) -> bool:
+        """Return whether there are others; then this one is given up, and whoever stands by for it takes over."""
+        if len(self._places) == 1:
+            return False
+        self.counts["feeds.refused"] += 1
+        logger.error("gateway.feed_refused", instrument=place.key, error=str(refused))
+        place.silent.set()
+        return True
 
-    def _primary(self, channel: Channel) -> Channel | None:
-        settings = self._settings(channel)
+    def _primary(self, place: Place) -> Place | None:
+        settings = place.source.settings
         if settings is None or not settings.standby_for:
             return None
-        for other in self.channels.values():
-            found = self._settings(other)
-            if found is not None and found.name == settings.standby_for:
-                return other
-        return None
+        named = ((other, other.source.settings) for other in self._places)
+        return next((other for other, its in named if its is not None and its.name == settings.standby_for), None)
 
-    async def _stand_by(self, channel: Channel, primary: Channel) -> None:
+    async def _stand_by(self, place: Place, channel: Channel, primary: Place) -> None:
         """Play a channel whenever its primary is silent, until that is back: each time on a new connection."""
-        silent, back = self._silent[primary.key], self._back[primary.key]
-        source = self._sources[list(self.channels).index(channel.key)]
         while True:
-            await silent.wait()
+            await primary.silent.wait()
             if self._stopped:
                 return
             self._note(primary, FeedState.FEED_STATE_FALLBACK, channel.key, f"{primary.key} is silent")
             playing = asyncio.create_task(channel.play(), name=f"stand by {channel.key}")
-            returned = asyncio.create_task(back.wait())
+            returned = asyncio.create_task(primary.back.wait())
             await asyncio.wait([playing, returned], return_when=asyncio.FIRST_COMPLETED)
             if playing.done():
                 returned.cancel()
@@ -179,66 +245,91 @@ class Gateway(Service):
                 return
             await channel.interrupt(playing)
             self._note(primary, FeedState.FEED_STATE_RETURNED, "websocket", f"{channel.key} stands by again")
-            channel.feed = await source()
-            self._attach(channel)
+            feed = await self._opened(place)
+            if feed is None:
+                return
+            channel.feed = feed
+            self._attach(place, channel)
 
-    def _attach(self, channel: Channel) -> None:
-        """Hear what happens to a live feed."""
-        self._silent[channel.key], self._back[channel.key] = asyncio.Event(), asyncio.Event()
-        settings = self._settings(channel)
-        if settings is not None:
-            channel.history = settings.history
-        if not isinstance(channel.feed, LiveFeed):
-            return
-        channel.fetched = list(channel.feed.bars)
+    def _attach(self, place: Place, channel: Channel) -> None:
+        """Hear what happens to a live feed, and have its bars."""
+        if place.source.settings is not None:
+            channel.history = place.source.settings.history
+        if isinstance(channel.feed, LiveFeed):
+            channel.fetched = list(channel.feed.bars)
+            channel.feed.on_change = partial(self._feed_changed, place)
 
-        def changed(state: FeedState, provider: str, detail: str, attempt: int) -> None:
-            silent, back = self._silent[channel.key], self._back[channel.key]
-            if state == FeedState.FEED_STATE_SILENT:
-                silent.set()
-                back.clear()
-            elif state == FeedState.FEED_STATE_RETURNED:
-                back.set()
-                silent.clear()
-            self._note(channel, state, provider, detail, attempt)
+    def _feed_changed(self, place: Place, state: FeedState, provider: str, detail: str, attempt: int = 0) -> None:
+        """Have what happened to a live feed told, and let whoever stands by for it take over or rest."""
+        place.absent = place.absent or place.channel is None
+        if state == FeedState.FEED_STATE_SILENT:
+            place.silent.set()
+            place.back.clear()
+        elif state == FeedState.FEED_STATE_RETURNED or (state == FeedState.FEED_STATE_CONNECTED and place.absent):
+            place.absent = False
+            place.back.set()
+            place.silent.clear()
+        self._note(place, state, provider, detail, attempt)
 
-        channel.feed.on_change = changed
-
-    def _note(self, channel: Channel, state: FeedState, provider: str, detail: str, attempt: int = 0) -> None:
+    def _note(self, place: Place, state: FeedState, provider: str, detail: str, attempt: int = 0) -> None:
         """Have a change told after those before it."""
         if self._changes.full():
             self._changes.get_nowait()
             self._changes.task_done()
             self.counts["feed.untold"] += 1
-        self._changes.put_nowait((channel, state, provider, detail, attempt))
+        self._changes.put_nowait((place, state, provider, detail, attempt))
 
     async def _tell_changes(self) -> None:
         while True:
-            channel, state, provider, detail, attempt = await self._changes.get()
-            await channel.changed(state, provider, detail, attempt)
+            place, state, provider, detail, attempt = await self._changes.get()
+            if place.channel is None:
+                await self._tell_before(place, state, provider, detail, attempt)
+            else:
+                await place.channel.changed(state, provider, detail, attempt)
             self._changes.task_done()
+
+    async def _tell_before(self, place: Place, state: FeedState, provider: str, detail: str, attempt: int) -> None:
+        """Tell what happened to a feed that has no channel yet; its changes are counted backwards, from -1."""
+        name = feed_state_name(state)
+        logger.warning("gateway.venue_awaited", instrument=place.key, state=name, detail=detail, attempt=attempt)
+        place.counts[f"feed.{name}"] += 1
+        change = feed_changed(
+            instrument=place.source.instrument,
+            state=state,
+            provider=provider,
+            detail=detail,
+            at_ns=self.clock.now_ns(),
+            epoch=self.epoch,
+            number=-place.counts.total(),
+            attempt=attempt,
+        )
+        await self.tell("feed", change, change.change_id)
 
     def stop(self) -> None:
         """Take no more frames: the run ends as at the end of the feeds."""
         self._stopped = True
-        for channel in self.channels.values():
-            channel.stop()
-        for silent in self._silent.values():
-            silent.set()
+        for place in self._places:
+            if place.channel is not None:
+                place.channel.stop()
+            if place.opening is not None:
+                place.opening.cancel()
+            place.silent.set()
 
     def report(self) -> Counter[str]:
         """Return everything that was counted; where there are several instruments, of each too, under its key."""
         report = Counter(self.counts)
-        for channel in self.channels.values():
-            counted = channel.report()
+        for place in self._places:
+            counted = Counter(place.counts)
+            if place.channel is not None:
+                counted.update(place.channel.report())
             for name, count in counted.items():
                 if name.startswith(LAST):
                     report.setdefault(name, count)
                 else:
                     report[name] += count
-                if len(self.channels) > 1:
+                if len(self._places) > 1:
                     last = LAST if name.startswith(LAST) else ""
-                    report[f"{last}{channel.key}/{name.removeprefix(LAST)}"] = count
+                    report[f"{last}{place.key}/{name.removeprefix(LAST)}"] = count
         return report
 
     # What channels are given.

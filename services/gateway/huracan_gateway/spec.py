@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from huracan.bus import subjects
 from huracan.bus.access import Access
@@ -12,8 +11,8 @@ from huracan.ports import Ports
 from huracan.service.service import ServiceSpec
 from huracan_gateway.channel import NAME
 from huracan_gateway.config import GatewayConfig
-from huracan_gateway.feed import RecordingFeed, Source, opened, recorded, simulated
-from huracan_gateway.live.open import open_feed
+from huracan_gateway.feed import RecordingFeed, Source, opened, recorded
+from huracan_gateway.live.open import live_source
 from huracan_gateway.paced import PacedFeed
 from huracan_gateway.service import Gateway
 
@@ -28,13 +27,10 @@ def _sources(config: GatewayConfig, ports: Ports) -> Sequence[Source]:
         return [opened(RecordingFeed(config.recording))]
     if config.recording is not None:
         tape = recorded(config.recording)
-    elif config.simulated is not None:
-        tape = simulated(config.simulated)
-    elif config.feeds:
-        return [partial(open_feed, feed, ports) for feed in config.feeds]
-    else:
-        raise BadInput("gateway: none of recording, simulated and feeds was set: there is nothing to play")
-    return [opened(PacedFeed(tape.lines, tape.adapter, tape.definition, ports.clock))]
+        return [opened(PacedFeed(tape.lines, tape.adapter, tape.definition, ports.clock))]
+    if not config.feeds:
+        raise BadInput("gateway: neither recording nor feeds was set: there is nothing to play")
+    return [live_source(feed, ports) for feed in config.feeds]
 
 
 def _access(config: GatewayConfig) -> Access:  # noqa: ARG001 - the spec's form

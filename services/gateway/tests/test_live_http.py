@@ -23,7 +23,7 @@ from huracan_gateway.adapter import Adapter, Http, Request, TradeIds, Websocket
 from huracan_gateway.identity import define as identify
 from huracan_gateway.live.config import LiveConfig
 from huracan_gateway.live.history import fetch_bars, write_bars
-from huracan_gateway.live.http import RateLimited, VenueHttp, refusal
+from huracan_gateway.live.http import RateLimited, VenueHttp, refusal, retries
 from huracan_gateway.live.limits import TokenBucket
 from huracan_gateway.live.probe import reachable
 
@@ -236,6 +236,20 @@ def test_after_being_rate_limited_nothing_is_asked_until_the_pause_is_over() -> 
     assert min(asked[1:]) - asked[0] >= CONFIG.rate_limited_pause_s * 0.9
     assert len(limited) == 1
     assert "next request in 0.1 s" in limited[0]
+
+
+def test_a_venue_that_has_failed_is_tried_soon_and_then_as_often_as_was_configured() -> None:
+    async def main(clock: VirtualClock) -> None:
+        backoff, tried_s = retries(CONFIG, SeededRng(1), "toy"), []
+        for _ in range(206):
+            await backoff.wait()
+            tried_s.append((clock.now_ns() - START) / 10**9)
+        assert tried_s[0] <= 0.1
+        assert tried_s[5] < 7.0
+        a_minute = 60 * 200 / (tried_s[-1] - tried_s[5])
+        assert a_minute == pytest.approx(CONFIG.connects_per_minute, rel=0.05)
+
+    run_virtual(main, start_ns=START)
 
 
 def test_a_bucket_lets_a_burst_through_then_its_rate_in_the_order_of_asking() -> None:

@@ -24,7 +24,7 @@ from huracan.sim.world import World
 from huracan_gateway.binance_usdm.adapter import ADAPTER
 from huracan_gateway.config import GatewayConfig
 from huracan_gateway.events import Depth, Snapshot
-from huracan_gateway.feed import Feed, Tape, opened, recorded, simulated
+from huracan_gateway.feed import Feed, Tape, opened, recorded
 from huracan_gateway.paced import LINES_AT_ONCE, SNAPSHOT_LEVELS, PacedFeed, VenueBook
 from huracan_gateway.recording import Line
 from huracan_gateway.reject import Reason, Rejected
@@ -196,9 +196,11 @@ def play(tape: Tape, feed: Callable[[Clock], Feed], *, down_s: tuple[float, floa
 
 
 @pytest.fixture(scope="module")
-def market() -> Tape:
-    """A simulated market of 12 s."""
-    return simulated(MARKET)
+def market(tmp_path_factory: pytest.TempPathFactory) -> Tape:
+    """A recording of 12 s of a simulated market."""
+    path = tmp_path_factory.mktemp("tape") / "market.jsonl"
+    write_recording(MARKET, path)
+    return recorded(path)
 
 
 @pytest.fixture(scope="module")
@@ -545,15 +547,3 @@ def test_a_restarted_gateway_has_the_book_of_a_real_venue_again() -> None:
     compared, ratio = played.checked
     assert ratio == 1.0
     assert compared > 0.99 * updates > 500
-
-
-def test_a_simulated_market_plays_the_same_made_as_it_goes_and_recorded(tmp_path: Path) -> None:
-    config = SimulatedMarketConfig(seed=3, duration_s=2.0, clock_skew_ms=AHEAD_MS)
-    path = tmp_path / "simulated.jsonl.gz"
-    write_recording(config, path)
-    made, read = simulated(config), recorded(path)
-    assert list(made.lines()) == list(read.lines()) == list(made.lines())
-    assert (made.definition, made.first_recv_ns) == (read.definition, read.first_recv_ns)
-    assert made.simulated
-    assert read.simulated
-    assert (made.source, read.source) == ("simulated market, seed 3", path.name)

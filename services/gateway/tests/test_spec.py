@@ -32,17 +32,13 @@ def recording(tmp_path: Path) -> Path:
 
 
 def test_it_needs_something_to_play_and_says_what() -> None:
-    with pytest.raises(BadInput, match="none of recording, simulated and feeds was set"):
+    with pytest.raises(BadInput, match="neither recording nor feeds was set"):
         _make(GatewayConfig())
 
 
 def test_it_plays_a_recording_in_a_replay_and_by_the_clock(recording: Path) -> None:
     assert _make(GatewayConfig(recording=recording)) == "gateway"
     assert _make(GatewayConfig(recording=recording, lockstep_services=("flow",))) == "gateway"
-
-
-def test_it_plays_a_simulated_market() -> None:
-    assert _make(GatewayConfig(simulated=MARKET)) == "gateway"
 
 
 def test_a_recording_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:

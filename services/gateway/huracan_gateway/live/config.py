@@ -44,8 +44,8 @@ class LiveConfig(Config):
     """A connection that answers heartbeats, but has carried no market data for this long, is replaced: its
     subscriptions are lost. Not below the venue's own silence limit; 30 to 300."""
     connects_per_minute: PositiveFloat = 20.0
-    """Connections tried in the long run, after five at once. Venues ban addresses that try more than 60 a minute; below
-    6 an outage is noticed to end late."""
+    """How often a connection, or a request that must be answered, is tried again in the long run; the first six times
+    within 7 s. Venues ban addresses that try more than 60 a minute; below 6 an outage is noticed to end late."""
     connect_timeout_s: PositiveFloat = 10.0
     """Longest wait for a handshake; far venues need 2, above 20 a dead address blocks too long."""
     request_timeout_s: PositiveFloat = 10.0

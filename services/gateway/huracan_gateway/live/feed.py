@@ -7,15 +7,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
-from huracan.bus.outbox import Backoff
 from huracan.contracts.market import Bar, InstrumentDefinition
 from huracan.contracts.ops import FeedState
 from huracan.errors import BadInput, Fatal, Recoverable
 from huracan.ports import Clock, Rng
 from huracan_gateway.adapter import Adapter
+from huracan_gateway.feed import OnChange
 from huracan_gateway.live.config import LiveConfig
-from huracan_gateway.live.http import RateLimited, VenueHttp
-from huracan_gateway.live.limits import TokenBucket
+from huracan_gateway.live.http import OnFailure, RateLimited, VenueHttp, retries
 from huracan_gateway.live.lines import LineQueue, one_line
 from huracan_gateway.live.websocket import Connection
 from huracan_gateway.recording import Line
@@ -23,11 +22,8 @@ from huracan_gateway.reject import Rejected
 
 WEBSOCKET = "websocket"
 REST = "rest"
-OnChange = Callable[[FeedState, str, str, int], None]
-"""Takes what happened, who provides the data or is asked (`websocket`, `rest`), the reason, and attempts in a row."""
 LINES_AT_ONCE = 64
 """Lines handed out before other tasks have their turn."""
-_CONNECTS_AT_ONCE = 5.0
 _RENEWED_AT = (0.9, 0.98)
 """Share of the longest life of a connection after which it is renewed; drawn, so that not all feeds do it at once."""
 _SHOWN_BYTES = 160
@@ -35,14 +31,14 @@ _BOOK = "order book"
 
 
 async def define(
-    adapter: Adapter, config: LiveConfig, http: VenueHttp, clock: Clock
+    adapter: Adapter, config: LiveConfig, http: VenueHttp, clock: Clock, failed: OnFailure | None = None
 ) -> tuple[InstrumentDefinition, Line]:
     """Return the configured instrument's definition, and the frame that says it, which goes out first.
 
-    Raises BadInput for a symbol that the venue does not list, Recoverable when it does not answer in time, and Fatal
-    when it refuses.
+    Raises BadInput for a symbol that the venue does not list, Fatal when it refuses, and Recoverable when it does not
+    answer in time; with `failed`, which hears of each failure, it has all the time there is.
     """
-    body = await http.until_answered(adapter.http.instruments(config.symbol))
+    body = await http.until_answered(adapter.http.instruments(config.symbol), failed)
     recv_ns = clock.now_ns()
     try:
         raw, definition = _defined(adapter, config, body)
@@ -186,10 +182,9 @@ class LiveFeed:
     async def _stay_connected(self, streams: Sequence[str]) -> None:
         """Connect, again and again, until refused for good."""
         config, loop = self._config, asyncio.get_running_loop()
-        connects = TokenBucket(self._clock, per_s=config.connects_per_minute / 60, burst=_CONNECTS_AT_ONCE)
-        backoff, random = Backoff(self._rng, f"{self._name}.connect"), self._rng.stream(f"{self._name}.renewal")
+        backoff = retries(config, self._rng, f"{self._name}.connect")
+        random = self._rng.stream(f"{self._name}.renewal")
         while True:
-            await connects.take()
             connection = self._new_connection(streams, random.uniform(*_RENEWED_AT))
             lost = await self._end_of(connection, carries_book=self._carries_book(streams))
             if connection.opened_s is not None and loop.time() - connection.opened_s >= config.stable_after_s:
@@ -293,7 +288,7 @@ class LiveFeed:
                 await self._updates_came.wait()
         except TimeoutError:
             pass  # a quiet market
-        backoff, why = Backoff(self._rng, f"{self._name}.snapshot"), "the order book is asked for"
+        backoff, why = retries(self._config, self._rng, f"{self._name}.snapshot"), "the order book is asked for"
         while True:
             self._tell(FeedState.FEED_STATE_RESYNCING, REST, why, backoff.failures + 1)
             try:

@@ -27,8 +27,16 @@ _BURST_S = 5.0
 """Seconds of the rate that may be spent at once: a book and its trades."""
 _MUCH_USED = 0.8
 """Above this share of the venue's limit, which others behind the same address spend too, requests slow down."""
+_FIRST_RETRY_MS = 100.0
+"""OKX takes three connections a second from one address ("Connection limit")."""
+_MEAN_WAIT = 0.75
+"""Of the longest, in the long run: the upper half is drawn from."""
 _CHUNK_BYTES = 65_536
 _SHOWN_CHARACTERS = 160
+
+
+OnFailure = Callable[[Recoverable, int], None]
+"""Takes why a try failed, and failures in a row."""
 
 
 class RateLimited(Recoverable):
@@ -53,6 +61,12 @@ def refusal(
     if status >= 500 or status in _TRY_AGAIN or status < 300:
         return Recoverable(told)
     return Fatal(f"{told}; check symbol and addresses, and whether the venue serves this region")
+
+
+def retries(config: LiveConfig, rng: Rng, name: str) -> Backoff:
+    """Return how a venue is tried again that has failed: soon, then ever later, down to `connects_per_minute`."""
+    longest_ms = 60_000 / config.connects_per_minute / _MEAN_WAIT
+    return Backoff(rng, name, first_ms=min(_FIRST_RETRY_MS, longest_ms), longest_ms=longest_ms)
 
 
 def _retry_after_s(text: str | None, now_ns: int) -> float | None:
@@ -112,20 +126,24 @@ class VenueHttp:
             self.on_limited(f"{refused}; next request in {refused.pause_s:g} s")
         raise refused
 
-    async def until_answered(self, request: Request) -> bytes:
+    async def until_answered(self, request: Request, failed: OnFailure | None = None) -> bytes:
         """Return the body of a good answer, tried again with back-off.
 
-        Raises Recoverable once `answer_within_s` is over, Fatal when refused.
+        Raises Fatal when refused, and Recoverable once `answer_within_s` is over; with `failed`, which hears of each
+        failure, it is tried for ever.
         """
         within_s = self._config.answer_within_s
-        backoff, last = Backoff(self._rng, f"{self._adapter.venue}.request"), "it is still waited for"
+        name = f"{self._adapter.venue} {self._config.symbol}.request"
+        backoff, last = retries(self._config, self._rng, name), "it is still waited for"
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(None if failed else within_s):
                 while True:
                     try:
                         return await self.get(request)
                     except Recoverable as error:
                         last = str(error)
+                        if failed is not None:
+                            failed(error, backoff.failures + 1)
                         await backoff.wait()
         except TimeoutError:
             what = f"{self._adapter.venue} GET {request.path}"
