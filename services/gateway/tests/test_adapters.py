@@ -151,6 +151,7 @@ EXAMPLES: dict[str, list[bytes]] = {
                                "i": "20f43950-d8dd-5b31-9112-a178eb6023af", "BT": False}]),
         bybit("tickers", {"symbol": "BTCUSDT", "markPrice": "61800.33", "indexPrice": "61807.36",
                           "fundingRate": "-0.000212", "nextFundingTime": str(E_MS)}),
+        bybit("tickers", {"symbol": "BTCUSDT", "bid1Price": "61800.30"}, "delta"),
         bybit("allLiquidation", [{"T": E_MS, "s": "BTCUSDT", "S": "Sell", "v": "0.003", "p": "61900.20"}]),
         raw({"retCode": 0, "retMsg": "OK", "result": {**BYBIT_BOOK, "u": 101, "ts": E_MS, "cts": E_MS}, "time": E_MS}),
         raw({"retCode": 0, "retMsg": "OK", "result": {"category": "linear", "list": [BYBIT_EXECUTION]}, "time": E_MS}),

@@ -36,7 +36,7 @@ WITHIN_S = 10.0
 """Longest wait for what one misbehaviour leads to; nothing comes near it."""
 POLL_S = 0.005
 DEPTH = 20
-DEAD_AFTER_S = 1.0
+DEAD_AFTER_S = 0.6
 """Without any message for this long a connection is replaced: the venues' own limits are half a minute and more."""
 Top = tuple[tuple[Level, ...], tuple[Level, ...]]
 
@@ -48,6 +48,8 @@ class Case:
     wrong: Sequence[tuple[Kind, Channel | None]]
     signs: Sequence[str]
     duration_s: float | None = None
+    polled: bool = False
+    """Whether REST is to give order book and trades meanwhile, until the venue behaves."""
     only: Sequence[Venue] = VENUES
 
     @property
@@ -60,6 +62,7 @@ BY_STREAM: Sequence[Venue] = ("bybit",)
 """Where a lost order book is asked for by a request, and where by subscribing again."""
 LOST = (Kind.GAP, Channel.BOOK)
 RESYNC = ("gap depth", "feed resyncing", "feed resynced")
+REPLACED = ("feed silent", "feed fallback", "feed reconnecting", "feed returned")
 CASES = (
     Case([(Kind.DUPLICATE, Channel.TRADE), (Kind.DUPLICATE, Channel.BOOK)], ["refused duplicate"] * 2),
     Case([(Kind.REORDER, Channel.TRADE)], ["refused out_of_order"], only=["binance_usdm"]),
@@ -82,8 +85,9 @@ CASES = (
     Case([(Kind.CLOSE_CODE, None)], ["feed reconnecting", "feed connected"]),
     Case([(Kind.OVERSIZED, Channel.BOOK)], ["feed reconnecting", "feed connected"]),
     Case([(Kind.DROP, None), (Kind.REFUSE, None)], ["feed reconnecting", "feed connected"]),
-    Case([(Kind.SILENCE, None)], ["feed silent", "feed fallback", "feed returned"], duration_s=0.7),
-    Case([(Kind.HALF_OPEN, None)], ["feed silent", "feed fallback", "feed reconnecting", "feed returned"]),
+    Case([(Kind.SILENCE, None)], ["feed silent", "feed fallback"], duration_s=WITHIN_S, polled=True),
+    Case([(Kind.HALF_OPEN, None)], REPLACED),
+    Case([(Kind.SLOW_LORIS, Channel.BOOK)], REPLACED),
 )
 
 
@@ -128,6 +132,9 @@ class Scene:
     published: list[tuple[str, Message]] = field(default_factory=list)
     strangers: list[int] = field(default_factory=list)
     """Ids of books in step that the exchange never had."""
+    connected: bool = False
+    asked_at: int = -1
+    """Order books that had come when one was asked for last."""
 
     def signs(self) -> Counter[str]:
         """Count what was published on the gateway's subjects, and what was refused."""
@@ -161,6 +168,21 @@ class Scene:
         inbox.subscribe("ops.v1.gateway.>")
         async for delivery in inbox:
             self.published.append((delivery.subject, delivery.decode()))
+            match _sign(*self.published[-1]):
+                case "feed resyncing":
+                    self.asked_at = self.gateway.report()["frames.snapshot"]
+                case "feed connected" | "feed reconnecting" as sign:
+                    self.connected = sign == "feed connected"
+
+    def is_calm(self) -> bool:
+        """Whether the websocket gives the data, and no order book is still to come."""
+        signs = self.signs()
+        return (
+            self.is_newer_than(0)
+            and self.connected
+            and signs["feed silent"] == signs["feed returned"]
+            and self.gateway.report()["frames.snapshot"] > self.asked_at
+        )
 
     async def compare(self) -> None:
         """Compare the books all the time: one in step is right whatever happens."""
@@ -168,8 +190,25 @@ class Scene:
             self.book_id()
             await asyncio.sleep(POLL_S)
 
+    async def is_polled(self) -> None:
+        """Wait until the silent venue's book and trades have come all the same, and let it speak again."""
+        last_id, trades, returns = self.market.last_id, self.trades, self.signs()["feed returned"]
+        await until(
+            lambda: self.is_newer_than(last_id) and self.trades > trades,
+            lambda: f"polled were book {self.book_id()} after {last_id} and {self.trades - trades} answers with trades",
+        )
+        self.server.behave()
+        await until(lambda: self.signs()["feed returned"] > returns, lambda: "the websocket is not back")
+
+    @property
+    def trades(self) -> int:
+        """Count the frames with a trade that was not there before."""
+        counts = self.gateway.report()
+        return counts["frames.trade"] - counts["rejected.duplicate"]
+
     async def suffer(self, case: Case) -> None:
         """Have the venue misbehave, and wait until the gateway has told it and has the exchange's newer book."""
+        await until(self.is_calm, lambda: f"before {case.name}: no calm, told was {dict(self.signs())}")
         before, wanted = self.signs(), Counter(case.signs)
         commands = {
             self.server.misbehave(
@@ -179,6 +218,7 @@ class Scene:
                     stream=channel,
                     duration_s=case.duration_s,
                     delay_s=0.2,
+                    byte_every_s=0.1,
                     count=3 if kind is Kind.REFUSE else None,
                 )
             )
@@ -190,6 +230,8 @@ class Scene:
             return commands <= done and all(self.signs()[sign] >= before[sign] + wanted[sign] for sign in wanted)
 
         await until(told, lambda: f"{case.name}: told was {dict(self.signs() - before)} of {dict(wanted)}")
+        if case.polled:
+            await self.is_polled()
         self.server.behave()
         last_id = self.market.last_id
         await until(
@@ -224,7 +266,7 @@ def feed(venue: Venue, server: VenueServer) -> FeedConfig:
         rest_url=f"{server.url}/{venue}",
         silent_after_ms=500,
         calm_ms=150,
-        fallback=FallbackConfig(poll_interval_ms=200),
+        fallback=FallbackConfig(poll_interval_ms=100),
         stable_after_s=0.1,
         connects_per_minute=6_000,
         rate_limited_pause_s=0.2,
@@ -241,13 +283,12 @@ async def play(venue: Venue) -> tuple[Scene, World]:
     async with VenueServer(market=market, on_wall_time=True, clock=clock) as server:
         world = World(clock, seed=1, lockstep=False)
         config = GatewayConfig(feeds=(feed(venue, server),), resync_after_ms=1_000)
-        ending = world.start("gateway", lambda ports: SPEC.make(config, ports))
+        world.start("gateway", lambda ports: SPEC.make(config, ports))
         gateway = world.services["gateway"]
         assert isinstance(gateway, Gateway)
         scene = Scene(venue, market, server, gateway)
         background = [asyncio.create_task(scene.watch(world)), asyncio.create_task(scene.compare())]
         try:
-            await until(lambda: scene.is_newer_than(0), lambda: f"no book yet, ended: {ending}")
             for case in CASES:
                 if venue in case.only:
                     await scene.suffer(case)
