@@ -59,7 +59,7 @@ class Recorded(BaseModel):
     missed: int
     """Lines that came faster than they could be written."""
     feed: dict[str, int]
-    """What happened to the feed: how often it was connected, silent, and so on."""
+    """What happened to the feed: how often it was connected, silent, resynced, and so on."""
 
 
 class Tape:
@@ -184,6 +184,7 @@ async def record(
         finally:
             tape.close()
     counted = channel.report()
+    changes.update(_split(counted, "feed."))
     return Recorded(
         path=str(path),
         venue=config.venue,

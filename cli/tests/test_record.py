@@ -14,16 +14,20 @@ from shutil import rmtree
 
 import pytest
 
-from huracan.clock import NANOSECONDS
+from huracan.clock import NANOSECONDS, SystemClock
 from huracan.embedded.supervisor import running
 from huracan.errors import BadInput, Recoverable
+from huracan.sim.exchange import OKX, SimulatedExchange, SimulatedExchangeConfig
+from huracan.sim.venue.misbehaviour import Kind, Misbehaviour
+from huracan.sim.venue.server import VenueServer
 from huracan_cli.local_venues import SYMBOLS, LocalVenues
-from huracan_cli.record import Recorded, record
+from huracan_cli.record import Recorded, Tape, record
 from huracan_cli.replay import Replay, replay
 from huracan_gateway.config import FeedConfig
 from huracan_gateway.recording import read_head, read_lines
 
 RECORDED_S = 4.0
+LOST_AFTER_LINES = 30
 
 
 @contextmanager
@@ -88,6 +92,29 @@ def test_a_recording_begins_with_the_definition_and_is_told_of_in_full(taped: di
     assert told.feed["connected"] == (2 if venue == "binance_usdm" else 1), "a connection each for book and market"
     assert told.missed == 0
     assert all(earlier.recv_ns <= later.recv_ns for earlier, later in pairwise(lines))
+
+
+def test_a_book_that_was_lost_and_found_again_is_told_of(tmp_path: Path) -> None:
+    async def main() -> Recorded:
+        clock = SystemClock()
+        market = SimulatedExchange(SimulatedExchangeConfig(seed=3, start_ns=clock.now_ns(), venues=(OKX,)))
+        async with VenueServer(market=market, on_wall_time=True, clock=clock) as server:
+
+            def lose(tape: Tape) -> None:
+                if tape.lines == LOST_AFTER_LINES:
+                    server.misbehave(Misbehaviour(kind=Kind.GAP, venue="okx"))
+
+            feed = FeedConfig(
+                venue="okx",
+                symbol=SYMBOLS["okx"],
+                websocket_url=f"ws://127.0.0.1:{server.port}/okx/ws/v5/public",
+                rest_url=f"{server.url}/okx",
+            )
+            return await record(feed, tmp_path / "lost.jsonl", lasts_s=1.5, progress=lose)
+
+    told = asyncio.run(main())
+    assert told.gaps == {"depth": 1}
+    assert told.feed["resynced"] == 1
 
 
 def test_what_is_there_already_is_never_written_over(taped: dict[str, Taped]) -> None:
