@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from itertools import cycle
 from pathlib import Path
 
 from huracan.embedded.files import write_secret
 from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import Program
 from huracan.errors import BadInput
-from huracan.sim.exchange import SimulatedExchangeConfig
+from huracan.sim.exchange import AnomalyConfig, AnomalyKind, SimulatedExchangeConfig
 from huracan.sim.venue.settings import VenueSettings
 from huracan_cli.answers import answers
 from huracan_gateway.config import FeedConfig
@@ -20,6 +21,26 @@ SYMBOLS = {"binance_usdm": "SIMUSDT", "okx": "SIM-USDT-SWAP", "bybit": "SIMUSDT"
 _STREAMS = {"binance_usdm": "", "okx": "/ws/v5/public", "bybit": "/v5/public/linear"}
 """Where the public stream is, under the path of the venue."""
 READY_WITHIN_S = 30.0
+_SHOWN: tuple[tuple[AnomalyKind, str, float, float], ...] = (
+    (AnomalyKind.VOLUME, "binance_usdm.SIM", 60.0, 5.0),
+    (AnomalyKind.SPREAD, "okx.SIM", 20.0, 5.0),
+    (AnomalyKind.QUOTE_STUFFING, "bybit.SIM", 40.0, 5.0),
+    (AnomalyKind.DIVERGENCE, "okx.SIM", 20.0, 6.0),
+    (AnomalyKind.PRICE_JUMP, "binance_usdm.SIM", 30.0, 5.0),
+)
+"""Anomalies that a short run is to meet: kind, listing, size and seconds."""
+_SHOWN_AT_S = (*range(30, 110, 8), *range(300, 86_400, 300))
+"""Seconds after the venues start: ten while a short run lasts, which has read them for about ten seconds by the first,
+then one every five minutes for a day."""
+
+
+def _exchange(seed: int) -> SimulatedExchangeConfig:
+    """Return the market, with known anomalies in turn; silences are for whoever commands the venues."""
+    shown = (
+        AnomalyConfig(kind=kind, listing=listing, size=size, duration_s=lasts_s, from_s=from_s)
+        for (kind, listing, size, lasts_s), from_s in zip(cycle(_SHOWN), _SHOWN_AT_S, strict=False)
+    )
+    return SimulatedExchangeConfig(seed=seed, anomalies=tuple(shown))
 
 
 class LocalVenues:
@@ -28,7 +49,7 @@ class LocalVenues:
     def __init__(self, directory: Path, *, seed: int) -> None:
         self._directory = directory
         self._port = free_port()
-        self._settings = VenueSettings(exchange=SimulatedExchangeConfig(seed=seed), port=self._port)
+        self._settings = VenueSettings(exchange=_exchange(seed), port=self._port)
 
     def program(self) -> Program:
         """Write its settings, and return what is to be supervised."""

@@ -19,6 +19,7 @@ from huracan.rng import SeededRng
 from huracan_cli.composition import GATEWAY, Inputs, configs, gateway_config, history_of
 from huracan_cli.local_venues import LocalVenues
 from huracan_gateway import venues
+from huracan_gateway.anomaly import AnomalyConfig
 from huracan_gateway.config import FeedConfig
 from huracan_gateway.feed import recorded
 from huracan_gateway.identity import SIMULATED_VENUE
@@ -26,6 +27,7 @@ from huracan_gateway.live.feed import define
 from huracan_gateway.live.history import fetch_bars, write_bars
 from huracan_gateway.live.http import VenueHttp
 from huracan_gateway.live.probe import reachable
+from huracan_gateway.quality import QualityConfig
 from huracan_gateway.reject import Rejected
 from huracan_orchestrator.config import DeadlineConfig
 
@@ -38,6 +40,8 @@ HISTORY_INTERVAL_NS = 15 * MINUTE_NS
 HISTORY_BARS = 2_000
 """Three weeks: enough to fit the regimes."""
 LIVE = DeadlineConfig()
+SOON_WARM = QualityConfig(anomalies=AnomalyConfig(warm_up_s=10.0))
+"""Of simulated venues: they begin in ordinary times, and a demo lasts no longer than detectors else take to warm up."""
 LATEST_REASK_MS, LATEST_DEADLINE_MS = 200, 400
 """Market time by which a fast played tape asks again and decides: before opinions and decisions expire."""
 
@@ -83,6 +87,8 @@ class Source:
         lockstep = self.time is not None and not self.time.speed
         deadlines = None if lockstep else live_deadlines(self.time.speed if self.time else 1.0)
         gateway = gateway_config(self.inputs, lockstep=lockstep, recording=self.recording, feeds=self.feeds)
+        if self.simulated and self.feeds:
+            gateway = gateway.model_copy(update={"quality": SOON_WARM})
         return {GATEWAY: gateway, **configs(self.inputs, deadlines=deadlines)}
 
 

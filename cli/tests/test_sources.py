@@ -18,6 +18,7 @@ from huracan_cli.run import temporary_directory
 from huracan_cli.sources import Market, Opening, Source
 from huracan_gateway.binance_usdm.adapter import ADAPTER
 from huracan_gateway.config import GatewayConfig
+from huracan_gateway.quality import QualityConfig
 from huracan_regime.config import RegimeServiceConfig
 
 MARKET = SimulatedMarketConfig(seed=5, duration_s=2.0)
@@ -53,6 +54,7 @@ def test_without_public_feeds_simulated_venues_are_read_with_their_bars(
     assert isinstance(regime, RegimeServiceConfig)
     assert [feed.venue for feed in gateway.feeds] == ["binance_usdm", "okx", "bybit"]
     assert {path.name for path in regime.history.values()} == {f"{key}.history.parquet" for key in regime.history}
+    assert gateway.quality.anomalies.warm_up_s == 10.0, "a short run meets the anomalies that are put in"
     assert [feed.history for feed in gateway.feeds] == list(regime.history.values())
     assert all(path.is_file() for path in regime.history.values())
 
@@ -82,6 +84,7 @@ def test_a_recording_brings_its_own_time_and_history(tmp_path: Path) -> None:
     assert isinstance(gateway, GatewayConfig)
     assert (gateway.recording, gateway.history) == (market, bars)
     assert gateway.lockstep_services
+    assert gateway.quality == QualityConfig()
     assert source.time is not None
     assert source.time.start_ns == source.inputs.first_recv_ns
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from huracan.clock import MILLISECOND_NS, SystemClock
 from huracan.errors import BadInput
 from huracan.ports import Clock
+from huracan.sim.exchange import Injected
 from huracan.sim.told import Listing
 from huracan.sim.venue.binance_usdm import BinanceUsdm, RecordedBoard
 from huracan.sim.venue.board import TICK_NS, Board, Desk, Query, Route
@@ -43,6 +44,7 @@ class VenueServer:
     Where event times are wall times (`on_wall_time`) everything is sent when it is due by the clock; else the first
     event of each source is due when the server starts, and time passes `speed` times as fast as the clock's. Frames
     follow from the sources and the commands alone. `patience` stretches the times after which venues ping and close.
+    `injected` tells which anomalies the market has put in so far, for whoever asks.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class VenueServer:
         on_wall_time: bool = False,
         patience: float = 1.0,
         clock: Clock | None = None,
+        injected: Callable[[], Sequence[Injected]] = tuple,
     ) -> None:
         if speed <= 0 or (on_wall_time and speed != 1.0):
             raise BadInput(f"speed was {speed}; it is above 0, and 1 for markets whose event times are wall times")
         self._market = market
+        self._injected = injected
         self._port = port
         self._speed = speed
         self._on_wall_time = on_wall_time
@@ -238,6 +242,7 @@ class VenueServer:
     def _application(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/ready", self._ready)
+        app.router.add_get("/injected", self._truth)
         app.router.add_get("/control", self._listed)
         app.router.add_post("/control", self._commanded)
         app.router.add_delete("/control", self._pardoned)
@@ -252,6 +257,9 @@ class VenueServer:
         failed = any(task.done() and not task.cancelled() and task.exception() for task in self._tasks)
         symbols = {token: list(desk.boards) for token, desk in self._desks.items()}
         return web.json_response(symbols, status=503 if failed else 200)
+
+    async def _truth(self, _: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(self._injected()), content_type="application/json")
 
     async def _listed(self, _: web.Request) -> web.Response:
         listed = {

@@ -42,8 +42,10 @@ def server(settings: VenueSettings, clock: Clock) -> VenueServer:
     config, on_wall_time = settings.exchange, settings.start_now and settings.exchange is not None
     if config is not None and settings.start_now:
         config = config.model_copy(update={"start_ns": clock.now_ns()})
+    exchange = None if config is None else SimulatedExchange(config)
     return VenueServer(
-        market=None if config is None else SimulatedExchange(config),
+        market=exchange,
+        injected=tuple if exchange is None else lambda: exchange.injected,
         recordings=[Recording(path) for path in settings.recordings],
         port=settings.port,
         speed=settings.speed,
