@@ -2,7 +2,8 @@
 
 Parts: decoding alone (the baseline of every ratio); with order book, validation, anomaly detection and features; the
 whole service with the log in memory; the whole service with every batch acknowledged by JetStream on a NATS server of
-its own. All in one run, one after the other, each as fast as it goes; the rate is frames a second of wall time.
+its own; and two such gateways at once, a process each, as two shards have them. All in one run, one after the other,
+each as fast as it goes; the rate is frames a second of wall time, of both gateways together where there are two.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import secrets
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -134,6 +137,18 @@ def _on_the_loop(work: Callable[[], Awaitable[float]]) -> float:
         return runner.run(run())
 
 
+def _acknowledged(path: Path) -> float:
+    """Serve in a process of its own."""
+    lines = list(read_lines(path))
+    return _on_the_loop(lambda: on_jetstream(path, lines))
+
+
+def side_by_side(path: Path) -> float:
+    """Return half the seconds that the slower of two gateways takes while both play: each plays all frames."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
+        return max(processes.map(_acknowledged, [path, path])) / 2
+
+
 def main() -> None:
     """Measure, print a table and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -147,6 +162,7 @@ def main() -> None:
         "decode, book, checks, features": lambda: booked(path, lines),
         "gateway, log in memory": lambda: _on_the_loop(lambda: in_memory(path, lines)),
         "gateway, acknowledged by JetStream": lambda: _on_the_loop(lambda: on_jetstream(path, lines)),
+        "two gateways, two processes": lambda: side_by_side(path),
     }
     rows, baseline = [], 0.0
     for name, measure in parts.items():
