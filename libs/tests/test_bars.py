@@ -8,7 +8,7 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huracan.contracts.market import Bar, InstrumentDefinition, InstrumentType, instrument_definition
+from huracan.contracts.market import Bar, InstrumentDefinition, linear_perpetual
 from huracan.market.bars import BarBuilder
 
 MINUTE = 60 * 10**9
@@ -18,14 +18,9 @@ Trades = list[tuple[int, int, int]]
 
 
 def instrument(multiplier: str = "1") -> InstrumentDefinition:
-    return instrument_definition(
+    return linear_perpetual(
+        "BTC",
         venue="sim",
-        symbol="btc-usdt-perp",
-        venue_symbol="BTCUSDT",
-        type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-        base="BTC",
-        quote="USDT",
-        settle="USDT",
         price_increment=Decimal("0.10"),
         size_increment=Decimal("0.001"),
         multiplier=Decimal(multiplier),

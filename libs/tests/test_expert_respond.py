@@ -15,7 +15,7 @@ from huracan.clock import STEP_NS
 from huracan.contracts.codec import digest
 from huracan.contracts.context import Context, context, mood_state
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
-from huracan.contracts.market import InstrumentType, instrument_definition, instrument_key
+from huracan.contracts.market import instrument_key, linear_perpetual
 from huracan.contracts.opinion import AbstainReason, reason_name
 from huracan.expert.port import Forecast
 from huracan.expert.respond import STALE_AFTER_NS, respond
@@ -24,17 +24,7 @@ from huracan.ids import opinion_id
 STEP = 17_231_612_550
 CLOSE_NS = (STEP + 1) * STEP_NS
 OURS, FOREIGN = b"\1" * 32, b"\2" * 32
-BTC = instrument_definition(
-    venue="sim",
-    symbol="btc-usdt-perp",
-    venue_symbol="BTCUSDT",
-    type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-    base="BTC",
-    quote="USDT",
-    settle="USDT",
-    price_increment=Decimal("0.1"),
-    size_increment=Decimal("0.001"),
-)
+BTC = linear_perpetual("BTC", venue="sim", price_increment=Decimal("0.1"), size_increment=Decimal("0.001"))
 
 
 @dataclass

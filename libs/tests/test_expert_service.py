@@ -18,7 +18,7 @@ from huracan.clock import STEP_NS, step_close, step_open
 from huracan.contracts.codec import digest
 from huracan.contracts.context import Context, ContextRef, MoodState, mood_state
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
-from huracan.contracts.market import InstrumentType, NewsItem, instrument_definition
+from huracan.contracts.market import NewsItem, linear_perpetual
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.contracts.ops import DeadLetter, ServiceChanged, StepAcknowledged
 from huracan.expert.port import ContextDraft, Expert, Forecast
@@ -29,17 +29,7 @@ from huracan.sim.world import World
 STEP = 17_000_000_000
 START_NS = step_open(STEP)
 NAME = "mood"
-BTC = instrument_definition(
-    venue="sim",
-    symbol="btc",
-    venue_symbol="BTC",
-    type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-    base="BTC",
-    quote="USDT",
-    settle="USDT",
-    price_increment=Decimal("0.1"),
-    size_increment=Decimal("0.001"),
-)
+BTC = linear_perpetual("BTC", venue="sim", price_increment=Decimal("0.1"), size_increment=Decimal("0.001"))
 
 
 @dataclass
@@ -227,7 +217,7 @@ def test_an_opinion_goes_to_the_shard_and_instrument_of_its_window_with_the_gate
     async def scenario(desk: Desk) -> None:
         await desk.start()
         inbox = desk.bus.inbox()
-        inbox.subscribe(f"sig.v1.mood.{BTC.shard:02d}.sim.btc")
+        inbox.subscribe(f"sig.v1.mood.{BTC.shard:02d}.sim.btc-usdt-perp")
         await desk.ask(_window(epoch=3))
         delivery = await anext(inbox)
         assert delivery.epoch == 3

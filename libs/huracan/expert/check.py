@@ -17,7 +17,7 @@ from huracan.clock import STEP_NS, step_close
 from huracan.contracts.codec import digest, encode
 from huracan.contracts.context import Context
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window, window_matrix
-from huracan.contracts.market import InstrumentDefinition, InstrumentType, instrument_definition
+from huracan.contracts.market import InstrumentDefinition, linear_perpetual
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.expert.port import Expert, Responder
 from huracan.expert.respond import STALE_AFTER_NS, Versions, respond
@@ -93,16 +93,8 @@ class Case:
     other: Responder | None
     answer: Answer
     instrument: InstrumentDefinition = field(
-        default_factory=lambda: instrument_definition(
-            venue="sim",
-            symbol="btc-usdt-perp",
-            venue_symbol="BTCUSDT",
-            type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-            base="BTC",
-            quote="USDT",
-            settle="USDT",
-            price_increment=Decimal("0.1"),
-            size_increment=Decimal("0.001"),
+        default_factory=lambda: linear_perpetual(
+            "BTC", venue="sim", price_increment=Decimal("0.1"), size_increment=Decimal("0.001")
         )
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -23,33 +22,17 @@ from huracan.contracts.journal import (
     WindowOpened,
     journal_entry,
 )
-from huracan.contracts.market import InstrumentDefinition, InstrumentType, instrument_definition, instrument_key
+from huracan.contracts.market import InstrumentDefinition
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.ids import decision_id
 from huracan_orchestrator.config import GateConfig
 from huracan_orchestrator.fold import CONTEXTS_KEPT, Fold, Missed
 
+from .market import BTC, ETH, KEY
+
 FIRST = 17_000_000_000
 EXPERTS = ("regime", "flow", "sentiment")
 LATE_NS = 500 * MILLISECOND_NS
-
-
-def _instrument(base: str) -> InstrumentDefinition:
-    return instrument_definition(
-        venue="sim",
-        symbol=base.lower(),
-        venue_symbol=base,
-        type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-        base=base,
-        quote="USDT",
-        settle="USDT",
-        price_increment=Decimal("0.1"),
-        size_increment=Decimal("0.001"),
-    )
-
-
-BTC, ETH = _instrument("BTC"), _instrument("ETH")
-KEY = instrument_key(BTC.id)
 
 
 def _entry(payload: Payload, *, epoch: int = 1, at_ns: int | None = None) -> JournalEntry:
@@ -153,7 +136,7 @@ def test_two_instruments_do_not_mix() -> None:
     assert made == []
     [decision] = _apply(fold, _opinion("sentiment"))
     assert decision.instrument == BTC.id
-    assert list(fold.pending) == [("sim.eth", 1, FIRST)]
+    assert list(fold.pending) == [("sim.eth-usdt-perp", 1, FIRST)]
 
 
 @pytest.mark.parametrize(

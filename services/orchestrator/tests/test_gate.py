@@ -14,11 +14,12 @@ from huracan.contracts.codec import encode
 from huracan.contracts.context import ContextRef, RegimeShare
 from huracan.contracts.decision import Decision, direction_name
 from huracan.contracts.journal import WindowOpened
-from huracan.contracts.market import InstrumentType, instrument_definition
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.ids import decision_id
 from huracan_orchestrator.config import GateConfig
 from huracan_orchestrator.gate import decide, disagreement, max_position, pool
+
+from .market import perpetual
 
 CONFIG = GateConfig()
 CLOSE_NS = 1_700_000_000_000_000_000
@@ -31,19 +32,8 @@ DOWN, UP, FLAT = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0)
 def _opened(
     base: str = "BTC", *, price: str = "0.1", lot: str = "0.001", bid: int = 600_000, ask: int = 600_001
 ) -> WindowOpened:
-    instrument = instrument_definition(
-        venue="sim",
-        symbol=f"{base.lower()}-usdt-perp",
-        venue_symbol=f"{base}USDT",
-        type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-        base=base,
-        quote="USDT",
-        settle="USDT",
-        price_increment=Decimal(price),
-        size_increment=Decimal(lot),
-    )
     return WindowOpened(
-        instrument=instrument,
+        instrument=perpetual(base, price, lot),
         gateway_epoch=4,
         step=STEP,
         close_ns=CLOSE_NS,

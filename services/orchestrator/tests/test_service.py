@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from huracan.contracts.context import Context, context, mood_state
 from huracan.contracts.decision import Decision, SignalDirection, TradingSignal
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
 from huracan.contracts.journal import JournalEntry
-from huracan.contracts.market import InstrumentDefinition, InstrumentType, instrument_definition, instrument_key
+from huracan.contracts.market import InstrumentDefinition
 from huracan.contracts.opinion import AbstainReason, Opinion, opinion, reason_name
 from huracan.contracts.ops import StepAcknowledged, service_changed
 from huracan.ids import decision_id
@@ -31,27 +30,13 @@ from huracan_orchestrator.config import DeadlineConfig, GateConfig
 from huracan_orchestrator.fold import Fold
 from huracan_orchestrator.service import MARK_EVERY, NAME, Orchestrator
 
+from .market import BTC, ETH, KEY
+
 FIRST = 17_000_000_000
 START_NS = step_close(FIRST)
 EXPERTS = ("regime", "flow", "sentiment")
 
 
-def _instrument(base: str) -> InstrumentDefinition:
-    return instrument_definition(
-        venue="sim",
-        symbol=base.lower(),
-        venue_symbol=base,
-        type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-        base=base,
-        quote="USDT",
-        settle="USDT",
-        price_increment=Decimal("0.1"),
-        size_increment=Decimal("0.001"),
-    )
-
-
-BTC, ETH = _instrument("BTC"), _instrument("ETH")
-KEY = instrument_key(BTC.id)
 JOURNAL = subjects.journal_key(BTC.shard)
 
 
@@ -196,7 +181,7 @@ def test_a_window_and_its_opinions_become_one_decision_a_public_signal_and_an_ac
         assert decision.decision_id == decision_id("core", KEY, 1, FIRST)
         assert (decision.size, decision.votes[0].weight) == (50, 1 / 3)
         said = [(subject, message) for _, subject, message in desk.heard]
-        tail = f"{BTC.shard:02d}.sim.btc"
+        tail = f"{BTC.shard:02d}.sim.btc-usdt-perp"
         assert [subject for subject, _ in said] == [
             f"sig.v1.signal.core.{tail}",
             f"sig.v1.decision.core.{tail}",
@@ -279,7 +264,9 @@ def test_poison_is_counted_and_not_fatal() -> None:
     async def scenario(desk: Desk) -> None:
         orchestrator = await desk.start()
         bus = desk.world.bus
-        bus.send("desk", Stored(f"sig.v1.flow.{BTC.shard:02d}.sim.btc", "huracan.opinion.v1.Opinion", 0, b"\xff"))
+        bus.send(
+            "desk", Stored(f"sig.v1.flow.{BTC.shard:02d}.sim.btc-usdt-perp", "huracan.opinion.v1.Opinion", 0, b"\xff")
+        )
         bus.keep(Stored("ctx.v1.mood.x", "huracan.gone.v1.Gone", 0, b""), b"1")
         await desk.say(_window(), *_all())
         assert orchestrator.counts["poison.undecodable"] == 1
