@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from huracan.bus import subjects
 from huracan.contracts.codec import encode
-from huracan.contracts.decision import Decision
 from huracan.contracts.execution import (
     ExecutionReport,
     Fill,
@@ -23,7 +22,6 @@ from huracan.contracts.execution import (
     execution_report,
 )
 from huracan.contracts.execution import fill as nth_fill
-from huracan.contracts.execution import order as first_revision
 from huracan.contracts.journal import (
     DeadlineFired,
     EpochStarted,
@@ -32,7 +30,7 @@ from huracan.contracts.journal import (
     RiskStateChanged,
     journal_entry,
 )
-from huracan.contracts.market import InstrumentDefinition, InstrumentType, instrument_definition
+from huracan.contracts.market import InstrumentDefinition
 from huracan.errors import Fatal
 from huracan_executor.account import (
     DENIED,
@@ -48,6 +46,9 @@ from huracan_executor.account import (
 from huracan_executor.config import ExecutorConfig
 from huracan_executor.risk import OrderRate
 
+from .market import BTC, ETH
+from .orders import first_revision
+
 KEY = subjects.account_key("paper")
 CONFIG = ExecutorConfig()
 BUY, SELL = Side.SIDE_BUY, Side.SIDE_SELL
@@ -58,38 +59,13 @@ CANCELED = OrderState.ORDER_STATE_CANCELED
 REJECTED = OrderState.ORDER_STATE_REJECTED
 
 
-def _definition(symbol: str = "btc-usdt-perp") -> InstrumentDefinition:
-    return instrument_definition(
-        venue="sim",
-        symbol=symbol,
-        venue_symbol=symbol,
-        type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-        base="BTC",
-        quote="USDT",
-        settle="USDT",
-        price_increment=Decimal("0.10"),
-        size_increment=Decimal("0.001"),
-    )
-
-
-BTC, ETH = _definition(), _definition("eth-usdt-perp")
 DEFINITIONS = {definition_key(each.id): each for each in (BTC, ETH)}
 
 
 def _order(
     number: int, side: Side = BUY, quantity: int = 10, state: OrderState = PENDING, of: InstrumentDefinition = BTC
 ) -> Order:
-    decision = Decision(decision_id=number.to_bytes(16, "big"), instrument=of.id, valid_until_ns=500 + number)
-    return first_revision(
-        decision,
-        account="paper",
-        epoch=1,
-        side=side,
-        quantity=quantity,
-        limit_price=1000,
-        state=state,
-        at_ns=number,
-    )
+    return first_revision(number, side, quantity, 1000, valid_until_ns=500 + number, of=of, state=state, at_ns=number)
 
 
 def _fill(order: Order, number: int, quantity: int, price: int = 1000, fee: str = "0.01") -> Fill:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from huracan.contracts.decision import Decision, Direction
 from huracan.contracts.execution import Side
-from huracan.contracts.market import InstrumentType, instrument_definition
 from huracan_executor.market import Market
 from huracan_executor.planner import Exposure, Intent, plan
 
+from .market import BTC
+
 HOLD, BUY, SELL = Direction.DIRECTION_HOLD, Direction.DIRECTION_BUY, Direction.DIRECTION_SELL
-BTC = instrument_definition(
-    venue="sim",
-    symbol="btc-usdt-perp",
-    venue_symbol="BTCUSDT",
-    type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-    base="BTC",
-    quote="USDT",
-    settle="USDT",
-    price_increment=Decimal("0.10"),
-    size_increment=Decimal("0.001"),
-)
 MARKET = Market(definition=BTC, best_bid=999, best_ask=1001, book_ns=5)
 
 

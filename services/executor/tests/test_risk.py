@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from huracan.contracts.execution import OrderReason, RiskState, Side
-from huracan.contracts.market import InstrumentDefinition, InstrumentType, instrument_definition
 from huracan_executor.config import ExecutorConfig
 from huracan_executor.market import Market
 from huracan_executor.planner import Exposure, Intent
 from huracan_executor.risk import RULES, AccountView, OrderRate, Standing, check, judge
+
+from .market import BTC, ETH, MS
 
 BUY, SELL = Side.SIDE_BUY, Side.SIDE_SELL
 ACTIVE, REDUCING, HALTED = (
@@ -24,26 +25,11 @@ ACTIVE, REDUCING, HALTED = (
     RiskState.RISK_STATE_HALTED,
 )
 CONFIG = ExecutorConfig()
-MS = 1_000_000
 NOW = 10_000 * MS
 
 
-def _definition(base: str) -> InstrumentDefinition:
-    return instrument_definition(
-        venue="sim",
-        symbol=f"{base.lower()}-usdt-perp",
-        venue_symbol=f"{base}USDT",
-        type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-        base=base,
-        quote="USDT",
-        settle="USDT",
-        price_increment=Decimal("0.10"),
-        size_increment=Decimal("0.001"),
-    )
-
-
 # BTC at 50,000: a lot of 0.001 is worth 50, the largest position (0.1) 100 lots or 5,000.
-MARKET = Market(definition=_definition("BTC"), best_bid=499_999, best_ask=500_001, book_ns=NOW - 10 * MS)
+MARKET = Market(definition=BTC, best_bid=499_999, best_ask=500_001, book_ns=NOW - 10 * MS)
 INTENT = Intent(side=BUY, quantity=10, limit_price=500_003, valid_until_ns=NOW + 500 * MS, at_ns=NOW)
 ACCOUNT = AccountView(risk_state=ACTIVE, exposure=Exposure(), others_gross=Decimal(0), rate=OrderRate.of(CONFIG))
 
@@ -137,7 +123,7 @@ def test_open_orders_count_as_filled_on_their_side_only() -> None:
 
 
 def test_other_instruments_are_limited_by_their_value() -> None:
-    eth = replace(MARKET, definition=_definition("ETH"))
+    eth = replace(MARKET, definition=ETH)
     assert _reason(replace(INTENT, quantity=120), market=eth) == ""
     assert _reason(replace(INTENT, quantity=121), market=eth) == "MAX_POSITION"
 

@@ -3,101 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huracan.bus import subjects
-from huracan.contracts.decision import Decision
 from huracan.contracts.execution import ExecutionReport, Order, OrderReason, OrderState, Side
-from huracan.contracts.execution import order as first_revision
 from huracan.contracts.journal import JournalEntry, journal_entry
-from huracan.contracts.market import (
-    FLAG_FIRST,
-    FLAG_UNSYNCED,
-    InstrumentDefinition,
-    InstrumentType,
-    TickBatch,
-    TickColumns,
-    TickKind,
-    instrument_definition,
-    tick_batch,
-)
+from huracan.contracts.market import FLAG_FIRST, FLAG_UNSYNCED, TickBatch, TickKind
 from huracan.errors import Fatal
 from huracan_executor.config import PaperVenueConfig
 from huracan_executor.venue import PaperVenue
 
-MS = 1_000_000
+from .market import MS, SNAPSHOT, Row, batch_of, snapshot
+from .orders import first_revision
+
 BUY, SELL = Side.SIDE_BUY, Side.SIDE_SELL
-DEPTH, SNAPSHOT, QUOTE = TickKind.TICK_KIND_DEPTH, TickKind.TICK_KIND_SNAPSHOT, TickKind.TICK_KIND_QUOTE
+DEPTH, QUOTE = int(TickKind.TICK_KIND_DEPTH), int(TickKind.TICK_KIND_QUOTE)
 KEY = subjects.venue_key("paper")
 CONFIG = PaperVenueConfig(latency_to_ms=10, latency_back_ms=7)
 
-Row = tuple[int, int, int, int, int, int]
-"""recv_ns, kind, flags, side, price, size."""
-
-
-def _btc() -> InstrumentDefinition:
-    return instrument_definition(
-        venue="sim",
-        symbol="btc-usdt-perp",
-        venue_symbol="BTCUSDT",
-        type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-        base="BTC",
-        quote="USDT",
-        settle="USDT",
-        price_increment=Decimal("0.10"),
-        size_increment=Decimal("0.001"),
-    )
-
-
-BTC = _btc()
-
-
-def _batch(rows: list[Row], watermark_ns: int, number: int = 1) -> TickBatch:
-    columns = TickColumns()
-    for index, (recv_ns, kind, flags, side, price, size) in enumerate(rows):
-        columns.ingest_seq.append(index)
-        columns.event_ns.append(recv_ns)
-        columns.recv_ns.append(recv_ns)
-        columns.venue_seq.append(index)
-        columns.kind.append(kind)
-        columns.flags.append(flags)
-        columns.side.append(side)
-        columns.price.append(price)
-        columns.size.append(size)
-    return tick_batch(instrument=BTC, epoch=1, batch=number, columns=columns, watermark_ns=watermark_ns)
-
 
 def _order(number: int, side: Side, quantity: int, limit: int, valid_until_ns: int = 10**15) -> Order:
-    decision = Decision(decision_id=number.to_bytes(16, "big"), instrument=BTC.id, valid_until_ns=valid_until_ns)
-    return first_revision(
-        decision,
-        account="paper",
-        epoch=1,
-        side=side,
-        quantity=quantity,
-        limit_price=limit,
-        state=OrderState.ORDER_STATE_PENDING,
-        at_ns=0,
-    )
+    return first_revision(number, side, quantity, limit, valid_until_ns=valid_until_ns)
 
 
-def _snapshot(recv_ns: int, bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> list[Row]:
-    rows = [(recv_ns, int(SNAPSHOT), 0, 1, price, size) for price, size in bids]
-    rows += [(recv_ns, int(SNAPSHOT), 0, -1, price, size) for price, size in asks]
-    first = rows[0]
-    return [(first[0], first[1], FLAG_FIRST, *first[3:]), *rows[1:]]
-
-
-BOOK = _snapshot(1 * MS, [(999, 5), (998, 10)], [(1001, 5), (1002, 10), (1004, 50)])
+BOOK = snapshot(1 * MS, [(999, 5), (998, 10)], [(1001, 5), (1002, 10), (1004, 50)])
 
 
 def _venue() -> PaperVenue:
     venue = PaperVenue(CONFIG)
-    assert venue.advance(_batch(BOOK, 2 * MS)) == []
+    assert venue.advance(batch_of(BOOK, 2 * MS)) == []
     return venue
 
 
@@ -108,7 +45,7 @@ def _takes(report: ExecutionReport) -> list[tuple[int, int]]:
 def test_an_order_walks_the_levels_within_its_limit_and_the_rest_is_cancelled() -> None:
     venue = _venue()
     venue.submit(_order(1, BUY, 20, 1003), sent_ns=2 * MS)
-    (report,) = venue.advance(_batch([], 100 * MS))
+    (report,) = venue.advance(batch_of([], 100 * MS))
     assert _takes(report) == [(1001, 5), (1002, 10)]
     assert report.order.state == OrderState.ORDER_STATE_CANCELED
     assert report.order.reason == OrderReason.ORDER_REASON_UNSPECIFIED
@@ -118,7 +55,7 @@ def test_an_order_walks_the_levels_within_its_limit_and_the_rest_is_cancelled() 
 def test_a_sell_takes_bids_and_a_full_fill_is_filled() -> None:
     venue = _venue()
     venue.submit(_order(1, SELL, 7, 990), sent_ns=2 * MS)
-    (report,) = venue.advance(_batch([], 100 * MS))
+    (report,) = venue.advance(batch_of([], 100 * MS))
     assert _takes(report) == [(999, 5), (998, 2)]
     assert report.order.state == OrderState.ORDER_STATE_FILLED
 
@@ -127,7 +64,7 @@ def test_a_sell_takes_bids_and_a_full_fill_is_filled() -> None:
 def test_nothing_marketable_is_cancelled_with_no_liquidity(side: Side, limit: int) -> None:
     venue = _venue()
     venue.submit(_order(1, side, 1, limit), sent_ns=2 * MS)
-    (report,) = venue.advance(_batch([], 100 * MS))
+    (report,) = venue.advance(batch_of([], 100 * MS))
     assert report.order.state == OrderState.ORDER_STATE_CANCELED
     assert report.order.reason == OrderReason.ORDER_REASON_NO_LIQUIDITY
     assert not report.fills
@@ -137,7 +74,7 @@ def test_nothing_marketable_is_cancelled_with_no_liquidity(side: Side, limit: in
 def test_fees_and_times_are_exact() -> None:
     venue = _venue()
     venue.submit(_order(1, BUY, 7, 1002), sent_ns=2 * MS)
-    (report,) = venue.advance(_batch([], 100 * MS))
+    (report,) = venue.advance(batch_of([], 100 * MS))
     # 100.1 x 0.005 and 100.2 x 0.002, 5 bps each
     assert [fill.fee for fill in report.fills] == ["0.00025025", "0.0001002"]
     assert {fill.matched_ns for fill in report.fills} == {12 * MS}
@@ -146,25 +83,25 @@ def test_fees_and_times_are_exact() -> None:
 
 def test_an_order_meets_the_book_of_its_arrival_not_of_its_sending() -> None:
     rows: list[Row] = [
-        (12 * MS, int(DEPTH), FLAG_FIRST, -1, 1001, 0),
-        (12 * MS + 1, int(DEPTH), FLAG_FIRST, -1, 1002, 0),
+        (12 * MS, DEPTH, FLAG_FIRST, -1, 1001, 0),
+        (12 * MS + 1, DEPTH, FLAG_FIRST, -1, 1002, 0),
     ]
     venue = _venue()
     venue.submit(_order(1, BUY, 1, 1100), sent_ns=2 * MS)
-    (report,) = venue.advance(_batch(rows, 13 * MS))
+    (report,) = venue.advance(batch_of(rows, 13 * MS))
     assert _takes(report) == [(1002, 1)]  # the row at its arrival counts, the next one does not
 
 
 def test_a_watermark_at_the_arrival_does_not_match_yet() -> None:
     venue = _venue()
     venue.submit(_order(1, BUY, 1, 1100), sent_ns=2 * MS)
-    assert venue.advance(_batch([], 12 * MS)) == []
-    assert len(venue.advance(_batch([], 12 * MS + 1))) == 1
+    assert venue.advance(batch_of([], 12 * MS)) == []
+    assert len(venue.advance(batch_of([], 12 * MS + 1))) == 1
 
 
 def test_an_order_never_arrives_before_what_the_venue_has_seen() -> None:
     venue = _venue()
-    venue.advance(_batch([], 500 * MS))
+    venue.advance(batch_of([], 500 * MS))
     accepted = venue.submit(_order(1, BUY, 1, 1100), sent_ns=2 * MS)
     assert accepted is not None
     assert accepted.updated_ns == 500 * MS
@@ -175,37 +112,37 @@ def test_taken_depth_stays_taken_until_the_next_frame_of_the_book() -> None:
     venue = _venue()
     for number in (1, 2):
         venue.submit(_order(number, BUY, 4, 1001), sent_ns=2 * MS)
-    quote: list[Row] = [(15 * MS, int(QUOTE), FLAG_FIRST, -1, 1001, 5)]
-    first, second = venue.advance(_batch(quote, 16 * MS))
+    quote: list[Row] = [(15 * MS, QUOTE, FLAG_FIRST, -1, 1001, 5)]
+    first, second = venue.advance(batch_of(quote, 16 * MS))
     assert (_takes(first), _takes(second)) == ([(1001, 4)], [(1001, 1)])
     venue.submit(_order(3, BUY, 4, 1001), sent_ns=10 * MS)
-    (third,) = venue.advance(_batch([], 30 * MS))
+    (third,) = venue.advance(batch_of([], 30 * MS))
     assert _takes(third) == []
     venue.submit(_order(4, BUY, 4, 1001), sent_ns=30 * MS)
-    bid_only: list[Row] = [(31 * MS, int(DEPTH), FLAG_FIRST, 1, 997, 1)]
-    (fourth,) = venue.advance(_batch(bid_only, 60 * MS))
+    bid_only: list[Row] = [(31 * MS, DEPTH, FLAG_FIRST, 1, 997, 1)]
+    (fourth,) = venue.advance(batch_of(bid_only, 60 * MS))
     assert _takes(fourth) == [(1001, 4)]
 
 
 def test_rows_of_an_unsynced_book_change_nothing() -> None:
     venue = _venue()
-    rows: list[Row] = [(3 * MS, int(DEPTH), FLAG_FIRST | FLAG_UNSYNCED, -1, 1001, 0)]
+    rows: list[Row] = [(3 * MS, DEPTH, FLAG_FIRST | FLAG_UNSYNCED, -1, 1001, 0)]
     venue.submit(_order(1, BUY, 1, 1100), sent_ns=2 * MS)
-    (report,) = venue.advance(_batch(rows, 60 * MS))
+    (report,) = venue.advance(batch_of(rows, 60 * MS))
     assert _takes(report) == [(1001, 1)]
 
 
 def test_the_first_row_of_a_snapshot_clears_the_book() -> None:
     venue = _venue()
     venue.submit(_order(1, BUY, 9, 9999), sent_ns=2 * MS)
-    (report,) = venue.advance(_batch(_snapshot(5 * MS, [(900, 1)], [(2000, 3)]), 60 * MS))
+    (report,) = venue.advance(batch_of(snapshot(5 * MS, [(900, 1)], [(2000, 3)]), 60 * MS))
     assert _takes(report) == [(2000, 3)]
 
 
 def test_a_new_definition_version_drops_the_book_in_old_increments() -> None:
     venue = _venue()
     venue.submit(_order(1, BUY, 1, 9999), sent_ns=2 * MS)
-    batch = _batch([], 60 * MS)
+    batch = batch_of([], 60 * MS)
     batch.instrument.id.definition_version = 2
     (report,) = venue.advance(batch)
     assert report.order.reason == OrderReason.ORDER_REASON_NO_LIQUIDITY
@@ -215,7 +152,7 @@ def test_an_order_that_arrives_after_its_validity_is_rejected_late() -> None:
     venue = _venue()
     venue.submit(_order(1, BUY, 1, 1100, valid_until_ns=12 * MS - 1), sent_ns=2 * MS)
     venue.submit(_order(2, BUY, 1, 1100, valid_until_ns=12 * MS), sent_ns=2 * MS)
-    late, timely = venue.advance(_batch([], 60 * MS))
+    late, timely = venue.advance(batch_of([], 60 * MS))
     assert (late.order.state, late.order.reason) == (
         OrderState.ORDER_STATE_REJECTED,
         OrderReason.ORDER_REASON_LATE,
@@ -227,9 +164,9 @@ def test_the_same_client_order_id_again_is_ignored() -> None:
     venue = _venue()
     assert venue.submit(_order(1, BUY, 1, 1100), sent_ns=2 * MS) is not None
     assert venue.submit(_order(1, BUY, 1, 1100), sent_ns=3 * MS) is None
-    assert len(venue.advance(_batch([], 60 * MS))) == 1
+    assert len(venue.advance(batch_of([], 60 * MS))) == 1
     assert venue.submit(_order(1, BUY, 1, 1100), sent_ns=70 * MS) is None
-    assert venue.advance(_batch([], 100 * MS)) == []
+    assert venue.advance(batch_of([], 100 * MS)) == []
 
 
 def test_a_query_tells_what_the_venue_knows() -> None:
@@ -240,7 +177,7 @@ def test_a_query_tells_what_the_venue_knows() -> None:
     waiting = venue.query(order.client_order_id)
     assert waiting is not None
     assert waiting.order.state == OrderState.ORDER_STATE_ACCEPTED
-    (report,) = venue.advance(_batch([], 60 * MS))
+    (report,) = venue.advance(batch_of([], 60 * MS))
     assert venue.query(order.client_order_id) == report
 
 
@@ -263,7 +200,7 @@ class _Event:
 
 
 _Item = tuple[str, int, Row | None, Order | None]
-_MODEL_TYPES = (int(DEPTH), int(SNAPSHOT))
+_MODEL_TYPES = (DEPTH, SNAPSHOT)
 
 
 def _flat(events: list[_Event]) -> list[_Item]:
@@ -373,7 +310,7 @@ def _events(script: _Script) -> list[_Event]:
                 rows.append((now, int(kind), rest[0], rest[1], rest[2], rest[3]))
             batches += 1
             now += step.pause_ms * MS
-            events.append(_Event(batch=_batch(rows, now, batches), rows=rows, watermark_ns=now))
+            events.append(_Event(batch=batch_of(rows, now, batches), rows=rows, watermark_ns=now))
             continue
         valid_ns = now + ((30 + step.shift_ms) if step.number % 3 else 9) * MS
         order = _order(step.number, step.side, step.quantity, step.limit, valid_ns)
