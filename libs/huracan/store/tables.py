@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
@@ -13,18 +13,19 @@ from huracan.contracts.decision import Decision, direction_name
 from huracan.contracts.execution import AccountState, Fill, Order, OrderReason, OrderState, RiskState, Side
 from huracan.contracts.market import (
     Anomaly,
-    AnomalyPolicy,
     Bar,
     Evidence,
     Reliability,
     ReliabilityPart,
     anomaly_kind_name,
     instrument_key,
+    policy_name,
 )
 from huracan.contracts.opinion import Opinion, reason_name
 from huracan.contracts.ops import FeedChanged, feed_state_name
 
 M = TypeVar("M", bound=Message)
+M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
 Value = str | int | float | bool | bytes | None
 
 TEXT = "text"
@@ -40,13 +41,13 @@ MESSAGE = "message"
 
 
 @dataclass(frozen=True, slots=True)
-class Column(Generic[M]):
+class Column(Generic[M_contra]):
     """One column and what a message has for it."""
 
     name: str
     type: str
     """Type in SQL."""
-    value: Callable[[M], Value]
+    value: Callable[[M_contra], Value]
     nullable: bool = False
     key: bool = False
     """Whether it is part of the unique id: the same message twice is one row."""
@@ -84,32 +85,54 @@ def named_values(values: Iterable[Evidence | ReliabilityPart]) -> str:
     return ", ".join(f"{each.name}={each.value:.6g}" for each in values)
 
 
-def policy_name(policy: AnomalyPolicy) -> str:
-    """Return the name of what is done about an anomaly, as `hold`."""
-    return AnomalyPolicy.Name(policy).removeprefix("ANOMALY_POLICY_").lower()
-
-
 def _side(side: Side) -> str:
     return Side.Name(side).removeprefix("SIDE_")
 
 
-_DECISION: tuple[Column[Decision], ...] = (
-    Column("decision_id", TEXT, lambda row: row.decision_id.hex(), key=True),
-    Column("strategy", TEXT, lambda row: row.strategy),
+_OfInstrument = Decision | Opinion | Order | Fill | Bar | Anomaly | Reliability | FeedChanged
+
+_INSTRUMENT: tuple[Column[_OfInstrument], ...] = (
     Column("venue", TEXT, lambda row: row.instrument.venue),
     Column("symbol", TEXT, lambda row: row.instrument.symbol),
+)
+_INSTRUMENT_AS_KEY = tuple(replace(column, key=True) for column in _INSTRUMENT)
+
+_STEP: tuple[Column[Decision | Opinion], ...] = (
+    *_INSTRUMENT,
     Column("epoch", BIGINT, lambda row: row.epoch),
     Column("step", BIGINT, lambda row: row.step),
     Column("close_ns", BIGINT, lambda row: row.close_ns),
-    Column("direction", TEXT, lambda row: direction_name(row.direction)),
-    Column("confidence", DOUBLE, lambda row: row.confidence),
-    Column("size", BIGINT, lambda row: row.size),
-    Column("abstained", BOOLEAN, lambda row: row.abstained),
-    Column("reason", TEXT, lambda row: reason_name(row.reason) if row.abstained else None, nullable=True),
-    Column("valid_until_ns", BIGINT, lambda row: row.valid_until_ns),
+)
+
+_FORECAST: tuple[Column[Decision | Opinion], ...] = (
     Column("p_down", DOUBLE, lambda row: row.p_down),
     Column("p_flat", DOUBLE, lambda row: row.p_flat),
     Column("p_up", DOUBLE, lambda row: row.p_up),
+)
+
+_ABSTENTION: tuple[Column[Decision | Opinion], ...] = (
+    Column("abstained", BOOLEAN, lambda row: row.abstained),
+    Column("reason", TEXT, lambda row: reason_name(row.reason) if row.abstained else None, nullable=True),
+    Column("valid_until_ns", BIGINT, lambda row: row.valid_until_ns),
+)
+
+_ORDERED: tuple[Column[Order | Fill], ...] = (
+    Column("decision_id", TEXT, lambda row: row.decision_id.hex()),
+    Column("account", TEXT, lambda row: row.account),
+    *_INSTRUMENT,
+    Column("side", TEXT, lambda row: _side(row.side)),
+    Column("quantity", BIGINT, lambda row: row.quantity),
+)
+
+_DECISION: tuple[Column[Decision], ...] = (
+    Column("decision_id", TEXT, lambda row: row.decision_id.hex(), key=True),
+    Column("strategy", TEXT, lambda row: row.strategy),
+    *_STEP,
+    Column("direction", TEXT, lambda row: direction_name(row.direction)),
+    Column("confidence", DOUBLE, lambda row: row.confidence),
+    Column("size", BIGINT, lambda row: row.size),
+    *_ABSTENTION,
+    *_FORECAST,
     Column("disagreement", DOUBLE, lambda row: row.disagreement),
     Column("first_ingest_seq", BIGINT, lambda row: row.first_ingest_seq),
     Column("last_ingest_seq", BIGINT, lambda row: row.last_ingest_seq),
@@ -118,14 +141,8 @@ _DECISION: tuple[Column[Decision], ...] = (
 _OPINION: tuple[Column[Opinion], ...] = (
     Column("opinion_id", TEXT, lambda row: row.opinion_id.hex(), key=True),
     Column("expert", TEXT, lambda row: row.expert),
-    Column("venue", TEXT, lambda row: row.instrument.venue),
-    Column("symbol", TEXT, lambda row: row.instrument.symbol),
-    Column("epoch", BIGINT, lambda row: row.epoch),
-    Column("step", BIGINT, lambda row: row.step),
-    Column("close_ns", BIGINT, lambda row: row.close_ns),
-    Column("p_down", DOUBLE, lambda row: row.p_down),
-    Column("p_flat", DOUBLE, lambda row: row.p_flat),
-    Column("p_up", DOUBLE, lambda row: row.p_up),
+    *_STEP,
+    *_FORECAST,
     Column("confidence", DOUBLE, lambda row: row.confidence),
     Column(
         "expected_move_bps",
@@ -133,9 +150,7 @@ _OPINION: tuple[Column[Opinion], ...] = (
         lambda row: row.expected_move_bps if row.HasField("expected_move_bps") else None,
         nullable=True,
     ),
-    Column("abstained", BOOLEAN, lambda row: row.abstained),
-    Column("reason", TEXT, lambda row: reason_name(row.reason) if row.abstained else None, nullable=True),
-    Column("valid_until_ns", BIGINT, lambda row: row.valid_until_ns),
+    *_ABSTENTION,
     Column("engine_digest", TEXT, lambda row: row.engine_digest.hex()),
 )
 
@@ -154,12 +169,7 @@ _CONTEXT: tuple[Column[Context], ...] = (
 _ORDER: tuple[Column[Order], ...] = (
     Column("order_id", TEXT, lambda row: row.order_id.hex(), key=True),
     Column("client_order_id", TEXT, lambda row: row.client_order_id),
-    Column("decision_id", TEXT, lambda row: row.decision_id.hex()),
-    Column("account", TEXT, lambda row: row.account),
-    Column("venue", TEXT, lambda row: row.instrument.venue),
-    Column("symbol", TEXT, lambda row: row.instrument.symbol),
-    Column("side", TEXT, lambda row: _side(row.side)),
-    Column("quantity", BIGINT, lambda row: row.quantity),
+    *_ORDERED,
     Column("limit_price", BIGINT, lambda row: row.limit_price),
     Column("state", TEXT, lambda row: OrderState.Name(row.state).removeprefix("ORDER_STATE_")),
     Column(
@@ -178,12 +188,7 @@ _ORDER: tuple[Column[Order], ...] = (
 _FILL: tuple[Column[Fill], ...] = (
     Column("fill_id", TEXT, lambda row: row.fill_id.hex(), key=True),
     Column("order_id", TEXT, lambda row: row.order_id.hex()),
-    Column("decision_id", TEXT, lambda row: row.decision_id.hex()),
-    Column("account", TEXT, lambda row: row.account),
-    Column("venue", TEXT, lambda row: row.instrument.venue),
-    Column("symbol", TEXT, lambda row: row.instrument.symbol),
-    Column("side", TEXT, lambda row: _side(row.side)),
-    Column("quantity", BIGINT, lambda row: row.quantity),
+    *_ORDERED,
     Column("price", BIGINT, lambda row: row.price),
     Column("fee", NUMERIC, lambda row: row.fee, nullable=True),
     Column("matched_ns", BIGINT, lambda row: row.matched_ns),
@@ -202,8 +207,7 @@ _ACCOUNT: tuple[Column[AccountState], ...] = (
 )
 
 _BAR: tuple[Column[Bar], ...] = (
-    Column("venue", TEXT, lambda row: row.instrument.venue, key=True),
-    Column("symbol", TEXT, lambda row: row.instrument.symbol, key=True),
+    *_INSTRUMENT_AS_KEY,
     Column("interval_ns", BIGINT, lambda row: row.interval_ns, key=True),
     Column("open_ns", BIGINT, lambda row: row.open_ns, key=True),
     Column("open", NUMERIC, lambda row: row.open, nullable=True),
@@ -217,8 +221,7 @@ _BAR: tuple[Column[Bar], ...] = (
 
 _ANOMALY: tuple[Column[Anomaly], ...] = (
     Column("anomaly_id", TEXT, lambda row: row.anomaly_id.hex(), key=True),
-    Column("venue", TEXT, lambda row: row.instrument.venue),
-    Column("symbol", TEXT, lambda row: row.instrument.symbol),
+    *_INSTRUMENT,
     Column("at_ns", BIGINT, lambda row: row.at_ns),
     Column("kind", TEXT, lambda row: anomaly_kind_name(row.kind)),
     Column("policy", TEXT, lambda row: policy_name(row.policy)),
@@ -230,8 +233,7 @@ _ANOMALY: tuple[Column[Anomaly], ...] = (
 )
 
 _RELIABILITY: tuple[Column[Reliability], ...] = (
-    Column("venue", TEXT, lambda row: row.instrument.venue, key=True),
-    Column("symbol", TEXT, lambda row: row.instrument.symbol, key=True),
+    *_INSTRUMENT_AS_KEY,
     Column("hour_ns", BIGINT, lambda row: row.hour_ns, key=True),
     Column("score", DOUBLE, lambda row: row.score),
     Column("parts", TEXT, lambda row: named_values(row.parts)),
@@ -243,8 +245,7 @@ _RELIABILITY: tuple[Column[Reliability], ...] = (
 
 _FEED_CHANGE: tuple[Column[FeedChanged], ...] = (
     Column("change_id", TEXT, lambda row: row.change_id.hex(), key=True),
-    Column("venue", TEXT, lambda row: row.instrument.venue),
-    Column("symbol", TEXT, lambda row: row.instrument.symbol),
+    *_INSTRUMENT,
     Column("at_ns", BIGINT, lambda row: row.at_ns),
     Column("state", TEXT, lambda row: feed_state_name(row.state)),
     Column("provider", TEXT, lambda row: row.provider),
