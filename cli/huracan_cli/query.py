@@ -13,7 +13,8 @@ from rich.text import Text
 from huracan.clock import MILLISECOND_NS
 from huracan.errors import BadInput
 from huracan.store.query import TABLE_NAMES, Cell, query
-from huracan_cli.tail import COLOURS, printable
+from huracan_cli.colours import COLOURS
+from huracan_cli.tail import printable
 
 __all__ = ["TABLE_NAMES", "Cell", "parse_time", "query", "render"]
 

@@ -32,11 +32,13 @@ from huracan.contracts.market import (
     Reliability,
     anomaly_kind_name,
     instrument_key,
+    policy_name,
 )
 from huracan.contracts.opinion import Opinion, reason_name
 from huracan.contracts.ops import FeedChanged, GapDetected, feed_state_name
 from huracan.errors import BadInput, Fatal, PoisonMessage
-from huracan.store.tables import named_values, policy_name
+from huracan.store.tables import named_values
+from huracan_cli.colours import COLOURS, tilt_colour
 from huracan_cli.state import RunState
 from huracan_cli.system import DESK, OPERATOR, WATCHER
 from huracan_executor.config import ExecutorConfig
@@ -48,8 +50,6 @@ LONGEST_TEXT = 160
 """Characters shown of a message that has no form of its own."""
 WINDOWS = f"feat.v1.{subjects.MICRO}.>"
 """Heard beside orders and fills: windows tell what their increments are worth."""
-COLOURS = {"BUY": "bold green", "SELL": "bold red", "HOLD": "dim"}
-"""Style of a direction or side."""
 _TONES = {
     **dict.fromkeys(("tag", "connected", "returned", "resynced"), "green"),
     **dict.fromkeys(("hold", "reconnecting", "fallback", "rate_limited", "resyncing", "redefined"), "yellow"),
@@ -341,7 +341,7 @@ def _opinion(opinion: Opinion, _: InstrumentDefinition | None) -> _Line:
     else:
         tilt = opinion.p_up - opinion.p_down
         forecast = f"down {opinion.p_down:.3f} flat {opinion.p_flat:.3f} up {opinion.p_up:.3f}"
-        said = [(f"{tilt:+.3f}", "green" if tilt > 0 else "red"), (forecast, "")]
+        said = [(f"{tilt:+.3f}", tilt_colour(tilt)), (forecast, "")]
     return _Line(opinion.close_ns, "opinion", instrument_key(opinion.instrument), [f"{opinion.expert:<9}", *said])
 
 

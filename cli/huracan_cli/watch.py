@@ -22,6 +22,7 @@ from huracan.contracts.execution import AccountState, Fill, Order, RiskState
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import InstrumentDefinition, InstrumentId, instrument_key
 from huracan.contracts.opinion import Opinion, reason_name
+from huracan_cli.colours import COLOURS, tilt_colour
 from huracan_gateway.identity import SIMULATED_VENUE
 
 GATEWAY, ORCHESTRATOR, EXECUTOR = "gateway", "orchestrator", "executor"
@@ -310,7 +311,6 @@ class Watch:
 
 # What people see.
 
-_COLOURS = {"BUY": "green", "SELL": "red", "HOLD": "dim"}
 _STATE_COLOURS = {"ready": "green", "finished": "green", "failed": "bold red", "stopped": "dim"}
 _CALM = "yellow"
 """Colour of a state that passes: starting, restarting, stopping."""
@@ -357,7 +357,7 @@ def _said(opinion: Opinion) -> tuple[str, str]:
     if opinion.abstained:
         return f"{opinion.expert:<10}{reason_name(opinion.reason)}", "dim"
     tilt = opinion.p_up - opinion.p_down
-    return f"{opinion.expert:<10}{tilt:+.3f}", _COLOURS["BUY" if tilt > 0 else "SELL"]
+    return f"{opinion.expert:<10}{tilt:+.3f}", tilt_colour(tilt)
 
 
 def _decided(view: InstrumentView) -> Text:
@@ -367,9 +367,7 @@ def _decided(view: InstrumentView) -> Text:
     name = direction_name(decision.direction)
     size = "" if name == "HOLD" else f" {view.base_units(decision.size):+f}"
     why = reason_name(decision.reason) if decision.abstained else f"confidence {decision.confidence:.1%}"
-    return _lines(
-        (name + size, f"bold {_COLOURS[name]}"), (why, "dim"), (f"{view.counts['decisions']:,} so far", "dim")
-    )
+    return _lines((name + size, COLOURS[name]), (why, "dim"), (f"{view.counts['decisions']:,} so far", "dim"))
 
 
 def _held(watch: Watch, view: InstrumentView) -> Text:

@@ -12,12 +12,10 @@ from decimal import Decimal
 from pathlib import Path
 from shutil import rmtree
 
-import numpy as np
 import pytest
 from google.protobuf.message import Message
 from pydantic import SecretStr
 
-from huracan import ids
 from huracan.bus import subjects
 from huracan.bus.nats.bus import NatsBus
 from huracan.bus.nats.connection import Connection, NatsLogin
@@ -25,15 +23,13 @@ from huracan.bus.nats.users import EVERYTHING, desk_permissions, watcher_permiss
 from huracan.clock import MILLISECOND_NS, SystemClock
 from huracan.contracts.context import MOOD, REGIME, context, mood_state, regime_state
 from huracan.contracts.decision import Decision, Direction, Vote, trading_signal
-from huracan.contracts.execution import OrderReason, OrderState, RiskState, Side, account_state, fill, order
-from huracan.contracts.features import FeatureWindow, feature_window
+from huracan.contracts.execution import OrderReason, OrderState, RiskState, account_state, fill
+from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import (
     AnomalyKind,
     AnomalyPolicy,
-    InstrumentType,
     ReliabilityPart,
     anomaly,
-    instrument_definition,
     instrument_key,
     news_item,
     reliability,
@@ -49,72 +45,25 @@ from huracan_cli.state import RunState
 from huracan_cli.system import DESK, OPERATOR, WATCHER
 from huracan_cli.tail import Heard, as_json, render, tail
 
+from .messages import bitcoin, sell_decision, sell_order, window_of
+
 CLOSE_NS = 1_772_375_400_100 * MILLISECOND_NS
 """2026-03-01 14:30:00.100 UTC."""
-BTC = instrument_definition(
-    venue="binance_usdm",
-    symbol="btc-usdt-perp",
-    venue_symbol="BTCUSDT",
-    type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-    base="BTC",
-    quote="USDT",
-    settle="USDT",
-    price_increment=Decimal("0.10"),
-    size_increment=Decimal("0.001"),
-)
+BTC = bitcoin()
 KEY = instrument_key(BTC.id)
 ENGINE = bytes(range(32))
 
 
 def _window() -> FeatureWindow:
-    return feature_window(
-        instrument=BTC,
-        epoch=3,
-        feature_set=subjects.MICRO,
-        feature_set_digest=bytes(32),
-        interval_ns=100 * MILLISECOND_NS,
-        step=7,
-        first_step=1,
-        close_ns=CLOSE_NS,
-        values=np.zeros((64, 2), dtype=np.float32),
-        valid_rows=60,
-        first_ingest_seq=1,
-        last_ingest_seq=2,
-        last_frame_ns=CLOSE_NS - 1,
-        book_synced=True,
-        best_bid=618_000,
-        best_ask=618_001,
-    )
+    return window_of(BTC, 7, CLOSE_NS, epoch=3, valid_rows=60, best_bid=618_000, best_ask=618_001)
 
 
 def _decision() -> Decision:
-    return Decision(
-        decision_id=ids.decision_id("core", KEY, 3, 7),
-        strategy="core",
-        instrument=BTC.id,
-        shard=BTC.shard,
-        epoch=3,
-        step=7,
-        close_ns=CLOSE_NS,
-        direction=Direction.DIRECTION_SELL,
-        size=-37,
-        size_increment="0.001",
-        confidence=0.62,
-        votes=[Vote(expert="flow", opinion_id=b"\x01" * 16)],
-    )
+    votes = [Vote(expert="flow", opinion_id=b"\x01" * 16)]
+    return sell_decision(BTC, 7, CLOSE_NS, epoch=3, gateway_epoch=3, votes=votes)
 
 
-ORDER = order(
-    _decision(),
-    account="paper",
-    epoch=1,
-    side=Side.SIDE_SELL,
-    quantity=37,
-    limit_price=618_000,
-    state=OrderState.ORDER_STATE_DENIED,
-    reason=OrderReason.ORDER_REASON_HALTED,
-    at_ns=CLOSE_NS,
-)
+ORDER = sell_order(_decision(), OrderState.ORDER_STATE_DENIED, OrderReason.ORDER_REASON_HALTED)
 FILL = fill(ORDER, number=1, quantity=37, price=618_000, fee=Decimal("1.10"), matched_ns=CLOSE_NS, received_ns=CLOSE_NS)
 DECIDED = subjects.decision("core", BTC.shard, BTC.id)
 ORDERED = subjects.execution("paper", "order", BTC.id)

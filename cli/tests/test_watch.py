@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-import numpy as np
 import pytest
 from google.protobuf.message import Message
 from rich.console import Console
 
-from huracan import ids
 from huracan.bus import subjects
-from huracan.clock import MILLISECOND_NS, step_close
+from huracan.clock import step_close
 from huracan.contracts.context import REGIME, context, regime_state
-from huracan.contracts.decision import Decision, Direction, Vote
-from huracan.contracts.execution import OrderState, RiskState, Side, account_state, fill, order
-from huracan.contracts.features import FeatureWindow, feature_window
-from huracan.contracts.market import InstrumentType, instrument_definition, instrument_key
+from huracan.contracts.decision import Decision, Vote
+from huracan.contracts.execution import OrderState, RiskState, account_state, fill
+from huracan.contracts.features import FeatureWindow
+from huracan.contracts.market import instrument_key
 from huracan.contracts.opinion import AbstainReason, Opinion, abstention, opinion
 from huracan_cli.watch import PENDING_STEPS, WINDOW_TO_DECISION, Watch, render
+
+from .messages import bitcoin, sell_decision, sell_order, window_of
 
 WALL_NS = 1_800_000_000 * 10**9
 """The wall clock of the senders is not the market's clock."""
@@ -35,17 +35,7 @@ class Told:
     epoch: int = 1
 
     def __post_init__(self) -> None:
-        self.definition = instrument_definition(
-            venue=self.venue,
-            symbol="btc-usdt-perp",
-            venue_symbol="BTCUSDT",
-            type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
-            base="BTC",
-            quote="USDT",
-            settle="USDT",
-            price_increment=Decimal("0.10"),
-            size_increment=Decimal("0.001"),
-        )
+        self.definition = bitcoin(self.venue)
         self.key = instrument_key(self.definition.id)
 
     def hear(self, subject: str, message: Message, sent_us: float | None = None, market_ns: int = 0) -> None:
@@ -53,22 +43,7 @@ class Told:
         self.watch.heard(subject, message, sent_ns=sent_ns, market_ns=market_ns)
 
     def a_window(self, step: int, feature_set: str = subjects.MICRO) -> FeatureWindow:
-        return feature_window(
-            instrument=self.definition,
-            epoch=self.epoch,
-            feature_set=feature_set,
-            feature_set_digest=bytes(32),
-            interval_ns=100 * MILLISECOND_NS,
-            step=step,
-            first_step=1,
-            close_ns=step_close(step),
-            values=np.zeros((64, 2), dtype=np.float32),
-            valid_rows=64,
-            first_ingest_seq=1,
-            last_ingest_seq=2,
-            last_frame_ns=step_close(step) - 1,
-            book_synced=True,
-        )
+        return window_of(self.definition, step, step_close(step), epoch=self.epoch, feature_set=feature_set)
 
     def window(self, step: int, sent_us: float | None = None, market_ns: int = 0) -> FeatureWindow:
         made = self.a_window(step)
@@ -97,21 +72,8 @@ class Told:
         self.hear(subjects.opinion(expert, self.definition.shard, self.definition.id), made)
 
     def a_decision(self, step: int, rests_on: tuple[Opinion, ...] = ()) -> Decision:
-        return Decision(
-            decision_id=ids.decision_id("core", self.key, self.epoch, step),
-            strategy="core",
-            instrument=self.definition.id,
-            shard=self.definition.shard,
-            epoch=9,
-            gateway_epoch=self.epoch,
-            step=step,
-            close_ns=step_close(step),
-            direction=Direction.DIRECTION_SELL,
-            size=-37,
-            size_increment="0.001",
-            confidence=0.62,
-            votes=[Vote(expert=each.expert, opinion_id=each.opinion_id) for each in rests_on],
-        )
+        votes = [Vote(expert=each.expert, opinion_id=each.opinion_id) for each in rests_on]
+        return sell_decision(self.definition, step, step_close(step), epoch=9, gateway_epoch=self.epoch, votes=votes)
 
     def decision(self, step: int, sent_us: float | None, rests_on: tuple[Opinion, ...] = ()) -> Decision:
         made = self.a_decision(step, rests_on)
@@ -119,16 +81,7 @@ class Told:
         return made
 
     def order(self, decision: Decision, sent_us: float | None, revision: int = 1) -> None:
-        made = order(
-            decision,
-            account="paper",
-            epoch=1,
-            side=Side.SIDE_SELL,
-            quantity=37,
-            limit_price=618_000,
-            state=OrderState.ORDER_STATE_PENDING,
-            at_ns=decision.close_ns,
-        )
+        made = sell_order(decision, OrderState.ORDER_STATE_PENDING)
         made.revision = revision
         self.hear(subjects.execution("paper", "order", self.definition.id), made, sent_us)
         filled = fill(made, number=1, quantity=37, price=618_000, fee=Decimal(1), matched_ns=1, received_ns=2)
