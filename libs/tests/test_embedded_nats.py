@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import signal
 import stat
 from collections.abc import Awaitable, Callable
@@ -19,6 +18,8 @@ from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import State, Supervisor, running
 from huracan.errors import BadInput
 from huracan.rng import SeededRng
+
+from .listening import listening
 
 ADMIN = NatsUser(name="admin", password="right", publish=(">",), subscribe=(">",))
 READER = NatsUser(name="reader", password="reads", publish=(), subscribe=("feat.>",))
@@ -107,7 +108,7 @@ def test_secrets_are_ours_alone_and_the_url_has_none(tmp_path: Path) -> None:
 def test_it_listens_on_127_0_0_1_alone(tmp_path: Path) -> None:
     server = _server(tmp_path / "nats")
     with running(server.prepare([ADMIN])) as pid:
-        assert _listening(pid) == {("127.0.0.1", server.port), ("127.0.0.1", server.monitor_port)}
+        assert listening(pid) == {("127.0.0.1", server.port), ("127.0.0.1", server.monitor_port)}
 
 
 def test_a_killed_server_is_back_with_its_streams(tmp_path: Path) -> None:
@@ -172,18 +173,3 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - a process has no event of ours to set
             await asyncio.sleep(0.02)
-
-
-def _listening(pid: int) -> set[tuple[str, int]]:
-    """Return the addresses, IPv4 and IPv6, that a process listens on, as the kernel knows them."""
-    sockets = {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir()}
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            words = line.split()
-            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
-                address, port = words[1].split(":")
-                octets = re.findall("..", address)
-                shown = ".".join(str(int(octet, 16)) for octet in reversed(octets)) if table == "tcp" else address
-                found.add((shown, int(port, 16)))
-    return found

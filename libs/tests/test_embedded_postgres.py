@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import re
 import shutil
 import signal
 import stat
@@ -25,6 +24,8 @@ from huracan.embedded.postgres import PostgresServer
 from huracan.embedded.supervisor import State, Supervisor, leashed, running
 from huracan.errors import BadInput
 from huracan.rng import SeededRng
+
+from .listening import listening
 
 IS_ROOT = os.geteuid() == 0
 ROOT_ONLY = pytest.mark.skipif(not IS_ROOT, reason="root: only root must become another user to run PostgreSQL")
@@ -99,7 +100,7 @@ def test_a_wrong_password_is_refused_and_the_right_one_is_a_secret(made: Postgre
 
 def test_it_listens_on_127_0_0_1_alone_and_on_no_socket(made: PostgresServer) -> None:
     with running(made.prepare()) as pid:
-        assert _listening(pid) == {("127.0.0.1", made.port)}
+        assert listening(pid) == {("127.0.0.1", made.port)}
 
 
 def test_data_and_password_are_kept_and_a_wiped_directory_starts_empty(open_directory: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_killed_server_is_back_with_its_data_while_its_children_still_work(mad
         busy = await asyncpg.connect(made.url)
         # It notices that the server is gone only when it is done: until then the data is in use.
         work = asyncio.create_task(
-            busy.fetchval("select count(*) from generate_series(1, 20000000) as n where n % 7 = 0")
+            busy.fetchval("select count(*) from generate_series(1, 10000000) as n where n % 7 = 0")
         )
         await _until_active(made.url)
         programs.send("postgres", signal.SIGKILL)
@@ -318,18 +319,3 @@ async def _until_active(url: str) -> None:
     async with asyncio.timeout(60):
         while await _value(url, query) != 1:
             pass
-
-
-def _listening(pid: int) -> set[tuple[str, int]]:
-    """Return the addresses, IPv4 and IPv6, that a process listens on, as the kernel knows them."""
-    sockets = {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir()}
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            words = line.split()
-            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
-                address, port = words[1].split(":")
-                octets = re.findall("..", address)
-                shown = ".".join(str(int(octet, 16)) for octet in reversed(octets)) if table == "tcp" else address
-                found.add((shown, int(port, 16)))
-    return found

@@ -321,4 +321,4 @@ def test_a_service_that_cannot_start_ends_its_process_and_is_named(
         assert hosting.process.wait(WITHIN_S) == 2
         failed = [line for line in hosting.lines() if line["event"] == "service.failed"]
     assert [(line["service"], line["kind"]) for line in failed] == [("gateway", "BadInput")]
-    assert "none of recording, simulated and feeds" in str(failed[0]["error"])
+    assert "neither recording nor feeds" in str(failed[0]["error"])

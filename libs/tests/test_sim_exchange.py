@@ -1,21 +1,19 @@
-"""The simulated exchange keeps its promises: books, ids, flow, prices, funding, liquidations and known anomalies."""
+"""The simulated exchange keeps its promises: books, ids, mark prices, funding, liquidations and bars."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from functools import cache
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from huracan.errors import BadInput
-from huracan.rng import SeededRng
 from huracan.sim.exchange import (
     BINANCE_USDM,
     BYBIT,
@@ -26,70 +24,26 @@ from huracan.sim.exchange import (
     SIMB,
     AnomalyConfig,
     AnomalyKind,
-    Injected,
-    Regime,
-    RegimeConfig,
     SimulatedExchange,
     SimulatedExchangeConfig,
 )
-from huracan.sim.exchange.hawkes import Hawkes
-from huracan.sim.exchange.prices import FairPrices, Regimes
 from huracan.sim.told import Best, Book, Candle, Changed, Liquidated, Marked, Told, Trade
 
-NS_PER_S = 1_000_000_000
-MINUTE_NS = 60 * NS_PER_S
-LEADER = "binance_usdm.SIM"
-LISTINGS = (LEADER, "okx.SIM", "bybit.SIM")
-ALL_CALM = {"calm": RegimeConfig(mean_s=1e7, volatility_bps=7), "first_regime": Regime.CALM}
-ALL_TURBULENT = {
-    "turbulent": RegimeConfig(mean_s=1e7, volatility_bps=45, flow=2.0, depth=0.6),
-    "first_regime": Regime.TURBULENT,
-}
-
-
-def config(seed: int = 0, duration_s: float = 20.0, **changes: Any) -> SimulatedExchangeConfig:
-    return SimulatedExchangeConfig(seed=seed, duration_s=duration_s, **changes)
-
-
-@cache
-def calm() -> Sequence[Told]:
-    return list(SimulatedExchange(config(1, 60, **ALL_CALM)).events())
-
-
-@cache
-def turbulent() -> Sequence[Told]:
-    return list(SimulatedExchange(config(3, 70, positions_at_start=2_000, **ALL_TURBULENT)).events())
-
-
-def of(events: Iterable[Told], listing: str) -> list[Told]:
-    return [told for told in events if told.listing == listing]
-
-
-def mids(events: Iterable[Told], listing: str) -> tuple[list[int], list[float]]:
-    """Return the times of a listing's quotes, and the mids in ticks from then on."""
-    quotes = [told for told in events if isinstance(told, Best) and told.listing == listing]
-    return [quote.at_ns for quote in quotes], [(quote.bid[0] + quote.ask[0]) / 2 for quote in quotes]
-
-
-def sampled(events: Sequence[Told], listing: str, every_ns: int = NS_PER_S // 2) -> list[float]:
-    times, values = mids(events, listing)
-    grid = range(events[0].at_ns, events[-1].at_ns, every_ns)
-    return [values[max(0, bisect_right(times, at_ns) - 1)] for at_ns in grid]
-
-
-def distance_from_exponential(values: Iterable[float]) -> tuple[float, float]:
-    """Return the Kolmogorov-Smirnov distance from Exp(1), and what 99 of 100 true samples stay below."""
-    ordered = sorted(values)
-    count = len(ordered)
-    levels = [-math.expm1(-value) for value in ordered]
-    distance = max(max(level - at / count, (at + 1) / count - level) for at, level in enumerate(levels))
-    return distance, 1.63 / math.sqrt(count)
-
-
-def correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True)) / math.sqrt(
-        sum(a * a for a in one) * sum(b * b for b in other)
-    )
+from .exchange_runs import (
+    ALL_CALM,
+    ALL_TURBULENT,
+    LEADER,
+    LISTINGS,
+    MINUTE_NS,
+    NS_PER_S,
+    calm,
+    config,
+    correlation,
+    mids,
+    of,
+    sampled,
+    turbulent,
+)
 
 
 class Mirror:
@@ -143,6 +97,7 @@ def test_the_same_seed_tells_the_same_and_another_seed_tells_something_else() ->
     assert list(again.events()) == []
 
 
+@pytest.mark.usefixtures("untraced")
 def test_events_come_in_order_of_time_within_the_duration() -> None:
     for events in (calm(), turbulent(), list(SimulatedExchange(STORMY).events())):
         times = [told.at_ns for told in events]
@@ -160,12 +115,14 @@ def test_without_a_duration_it_goes_on_and_a_second_call_continues_where_the_fir
     assert first + second == list(itertools.islice(SimulatedExchange(SimulatedExchangeConfig(seed=3)).events(), 2_000))
 
 
+@pytest.mark.usefixtures("untraced")
 def test_another_asset_changes_no_event_of_the_others() -> None:
     alone = list(SimulatedExchange(config(2, 8, anomalies_per_hour=1_000)).events())
     beside = SimulatedExchange(config(2, 8, assets=(SIM, SIMA, SIMB), anomalies_per_hour=1_000)).events()
     assert [told for told in beside if told.listing in LISTINGS] == alone
 
 
+@pytest.mark.usefixtures("untraced")
 def test_another_venue_changes_only_mark_and_index_of_the_others() -> None:
     alone = list(SimulatedExchange(config(2, 8, venues=(BINANCE_USDM, OKX))).events())
     beside = list(SimulatedExchange(config(2, 8, venues=(BINANCE_USDM, OKX, BYBIT))).events())
@@ -221,6 +178,7 @@ def test_every_listing_tells_sixty_to_a_hundred_and_twenty_events_a_second_in_a_
         assert 60 <= len(of(calm(), listing)) / 60 <= 120
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_books_depth_neither_runs_dry_nor_grows_without_bound() -> None:
     exchange = SimulatedExchange(config(4, 90, venues=(BINANCE_USDM,), **ALL_TURBULENT))
     for _ in exchange.events():
@@ -228,100 +186,6 @@ def test_a_books_depth_neither_runs_dry_nor_grows_without_bound() -> None:
     book = exchange.book(LEADER)
     for side in (book.bids, book.asks):
         assert 20 <= len(side) <= 400 + 100
-
-
-# --- order flow ---
-
-CHILDREN = ((0.45, 0.1, 1.5), (0.1, 0.45, 1.5), (0.0, 0.0, 0.4))
-BASELINE = (1.35, 1.35, 20.0)
-
-
-def flowed(count: int, outside: Callable[[int], float] = lambda _: 0.0) -> tuple[list[tuple[float, int]], int]:
-    """Return (seconds, component) of events, with excitation of component 0 from outside at every full second."""
-    flow = Hawkes(SeededRng(11).stream("test").random, BASELINE, CHILDREN, 0.25, 0)
-    events: list[tuple[float, int]] = []
-    due_ns, second = flow.next_ns(), 1
-    while len(events) < count:
-        if due_ns >= second * NS_PER_S and outside(second):
-            flow.advance(second * NS_PER_S)
-            flow.add(0, outside(second))
-            second += 1
-        else:
-            flow.advance(due_ns)
-            component = flow.choose()
-            flow.excite(component)
-            events.append((due_ns / NS_PER_S, component))
-        due_ns = flow.next_ns()
-    return events, second - 1
-
-
-@pytest.mark.parametrize("from_outside", [0.0, 0.8])
-def test_rescaled_by_its_intensity_every_component_of_the_flow_is_a_unit_poisson_process(from_outside: float) -> None:
-    events, seconds = flowed(15_000, lambda _: from_outside)
-    decay = 1 / 0.25
-    for component in range(3):
-        kicks = [(at, CHILDREN[by][component], by == component) for at, by in events]
-        if component == 0:
-            kicks = sorted([*kicks, *((float(second), from_outside, False) for second in range(1, seconds + 1))])
-        residuals, compensator, last, children = [], 0.0, 0.0, 0.0  # children: those still to come
-        for at, brings, own in kicks:
-            born = children * -math.expm1(-decay * (at - last))
-            compensator += BASELINE[component] * (at - last) + born
-            children += brings - born
-            last = at
-            if own:
-                residuals.append(compensator)
-                compensator = 0.0
-        distance, bound = distance_from_exponential(residuals)
-        assert distance < bound, component
-
-
-def test_a_poisson_process_of_the_same_rates_would_not_pass_for_this_flow() -> None:
-    events, _ = flowed(15_000)
-    trades = [at for at, component in events if component != 2]
-    rate = len(trades) / trades[-1]
-    distance, bound = distance_from_exponential(rate * (b - a) for a, b in itertools.pairwise(trades))
-    assert distance > 2 * bound
-
-
-def test_the_flow_has_the_branching_ratio_that_was_configured() -> None:
-    events, _ = flowed(40_000)
-    trades = sum(component != 2 for _, component in events)
-    # Of a stationary process the share of events brought forth by others is the branching ratio, here 0.45 + 0.1.
-    assert 1 - 2 * BASELINE[0] * events[-1][0] / trades == pytest.approx(0.55, abs=0.03)
-
-
-def test_the_exchanges_rates_are_those_stated() -> None:
-    stated = config(6, 180, venues=(BINANCE_USDM, BYBIT), leveraged_share=0, positions_at_start=0, **ALL_CALM)
-    trades = [told for told in SimulatedExchange(stated).events() if isinstance(told, Trade)]
-    for listing, activity in ((LEADER, 1.0), ("bybit.SIM", 0.7)):
-        orders = {told.at_ns for told in trades if told.listing == listing}
-        assert len(orders) / 180 == pytest.approx(stated.market_orders_per_s * activity, rel=0.15)
-
-
-# --- prices ---
-
-
-def test_returns_of_assets_are_correlated_as_stated() -> None:
-    stated = config(9, assets=(SIM, SIMA, SIMB), correlation=0.6)
-    prices = FairPrices(stated)
-    paths: dict[str, list[float]] = defaultdict(list)
-    for second in range(2_000):
-        prices.advance(stated.start_ns + second * NS_PER_S)
-        for asset in ("SIM", "SIMA", "SIMB"):
-            paths[asset].append(prices.log_price(asset))
-    returns = {asset: [b - a for a, b in itertools.pairwise(path)] for asset, path in paths.items()}
-    for one, other in itertools.combinations(returns, 2):
-        assert correlation(returns[one], returns[other]) == pytest.approx(0.6, abs=0.05)
-
-
-def test_mids_of_correlated_assets_move_together() -> None:
-    told = list(SimulatedExchange(config(9, 50, assets=(SIM, SIMA), venues=(BINANCE_USDM,), **ALL_TURBULENT)).events())
-    moves = []
-    for key in (LEADER, "binance_usdm.SIMA"):
-        path = sampled(told, key, 2 * NS_PER_S)
-        moves.append([math.log(b / a) for a, b in itertools.pairwise(path)])
-    assert 0.35 < correlation(*moves) < 0.95
 
 
 @pytest.mark.parametrize(("events", "most_bps"), [(calm, 3.0), (turbulent, 8.0)])
@@ -341,31 +205,7 @@ def test_the_first_venue_leads() -> None:
     assert correlation(leader[:-1], follower[1:]) > correlation(follower[:-1], leader[1:]) + 0.05
 
 
-def test_regimes_have_the_shares_of_time_that_their_mean_stays_state() -> None:
-    stated = config(means := 3)
-    regimes = Regimes(SeededRng(means).stream("test").random, stated.regimes, None)
-    seconds: dict[Regime, int] = defaultdict(int)
-    for _ in range(100_000):
-        seconds[regimes.regime] += 20
-        regimes.advance(20)
-    total = sum(terms.mean_s for terms in stated.regimes.values())
-    for regime, terms in stated.regimes.items():
-        assert seconds[regime] / 2e6 == pytest.approx(terms.mean_s / total, abs=0.03)
-
-
-def test_the_fair_price_is_as_volatile_as_its_regime_says() -> None:
-    for regime, tolerance in ((Regime.CALM, 0.1), (Regime.TURBULENT, 0.1)):
-        stay: dict[str, Any] = {regime.value: RegimeConfig(mean_s=1e7, volatility_bps=30)}
-        stated = config(4, first_regime=regime, **stay)
-        prices, path = FairPrices(stated), []
-        for second in range(1_000):
-            prices.advance(stated.start_ns + second * NS_PER_S)
-            path.append(prices.log_price("SIM"))
-        variance = sum((b - a) ** 2 for a, b in itertools.pairwise(path)) / 999
-        assert math.sqrt(variance * 900) * 1e4 == pytest.approx(30, rel=tolerance)
-
-
-# --- mark price, funding, liquidations ---
+# Mark price, funding, liquidations.
 
 
 def test_the_index_is_the_mean_of_mids_and_the_mark_stays_by_it() -> None:
@@ -451,116 +291,7 @@ def test_a_cascade_is_bounded() -> None:
         assert 5 <= forced[listing] <= 5 * 10 + 5
 
 
-# --- anomalies ---
-
-
-def injected_calm(kind: AnomalyKind, size: float, duration_s: float = 5.0) -> tuple[list[Told], list[Injected]]:
-    anomaly = AnomalyConfig(kind=kind, listing="okx.SIM", from_s=10, duration_s=duration_s, size=size)
-    exchange = SimulatedExchange(config(3, 12 + duration_s, anomalies=(anomaly,), **ALL_CALM))
-    told = list(exchange.events())
-    truth = list(exchange.injected)
-    late_ns = truth[0].from_ns - exchange.config.start_ns - 10 * NS_PER_S
-    assert 0 <= late_ns < 200_000_000
-    assert {injected.kind for injected in truth} == {kind}
-    if kind is not AnomalyKind.PRICE_JUMP:
-        assert [injected.listing for injected in truth] == ["okx.SIM"]
-        assert truth[0].until_ns - truth[0].from_ns == duration_s * NS_PER_S
-    return told, truth
-
-
-def during(events: Iterable[Told], truth: Injected) -> list[Told]:
-    return [told for told in events if told.listing == truth.listing and truth.from_ns <= told.at_ns < truth.until_ns]
-
-
-def before(events: Iterable[Told], truth: Injected) -> list[Told]:
-    length = truth.until_ns - truth.from_ns
-    return [
-        told
-        for told in events
-        if told.listing == truth.listing and truth.from_ns - length <= told.at_ns < truth.from_ns
-    ]
-
-
-def count(events: Iterable[Told], kind: type) -> int:
-    return sum(isinstance(told, kind) for told in events)
-
-
-def test_a_price_jump_is_on_every_venue_where_the_truth_says() -> None:
-    told, truth = injected_calm(AnomalyKind.PRICE_JUMP, 30)
-    assert {injected.listing for injected in truth} == set(LISTINGS)
-    for injected in truth:
-        times, values = mids(told, injected.listing)
-        start = values[bisect_left(times, injected.from_ns) - 1]
-        found = [value for at, value in zip(times, values, strict=True) if injected.from_ns <= at <= injected.until_ns]
-        assert math.log(found[-1] / start) * 1e4 == pytest.approx(30, abs=4)
-        soon = values[bisect_right(times, injected.from_ns + 250_000_000) - 1]
-        assert math.log(soon / start) * 1e4 == pytest.approx(30, abs=6)
-
-
-def test_a_withdrawn_spread_is_wide_while_the_truth_says() -> None:
-    told, [truth] = injected_calm(AnomalyKind.SPREAD, 12)
-
-    def spread_bps(quote: Told) -> float:
-        assert isinstance(quote, Best)
-        return (quote.ask[0] - quote.bid[0]) / quote.bid[0] * 1e4
-
-    assert min(spread_bps(quote) for quote in during(told, truth) if isinstance(quote, Best)) > 8
-    assert max(spread_bps(quote) for quote in before(told, truth) if isinstance(quote, Best)) < 2
-
-
-def test_a_burst_of_volume_is_where_the_truth_says() -> None:
-    told, [truth] = injected_calm(AnomalyKind.VOLUME, 10)
-    assert count(during(told, truth), Trade) > 4 * count(before(told, truth), Trade)
-
-
-def test_stuffed_quotes_are_where_the_truth_says() -> None:
-    told, [truth] = injected_calm(AnomalyKind.QUOTE_STUFFING, 12)
-
-    def updates(events: Iterable[Told]) -> int:
-        return sum(told.last_id - told.first_id + 1 for told in events if isinstance(told, Changed))
-
-    assert updates(during(told, truth)) > 6 * updates(before(told, truth))
-    assert count(during(told, truth), Trade) < 5 * count(before(told, truth), Trade)
-
-
-def test_a_silent_venue_tells_nothing_while_the_others_go_on() -> None:
-    told, [truth] = injected_calm(AnomalyKind.SILENCE, 0)
-    inside = [one for one in told if truth.from_ns < one.at_ns < truth.until_ns]
-    assert {one.listing for one in inside} == {LEADER, "bybit.SIM"}
-    assert count(before(told, truth), Marked) == 5
-    assert any(one.listing == "okx.SIM" and one.at_ns >= truth.until_ns for one in told)
-
-
-def test_a_divergence_is_on_one_venue_while_the_truth_says() -> None:
-    told, [truth] = injected_calm(AnomalyKind.DIVERGENCE, -15, 10)
-
-    def gap_bps(at_ns: int) -> float:
-        values = []
-        for listing in ("okx.SIM", LEADER):
-            times, path = mids(told, listing)
-            values.append(path[bisect_right(times, at_ns) - 1])
-        return math.log(values[0] / values[1]) * 1e4
-
-    assert abs(gap_bps(truth.from_ns)) < 2
-    assert gap_bps(truth.from_ns + 4 * NS_PER_S) == pytest.approx(-15, abs=3)
-    assert gap_bps(truth.until_ns) == pytest.approx(-15, abs=3)
-    assert abs(gap_bps(truth.until_ns + 2 * NS_PER_S - 1)) < 3
-
-
-def test_seeded_anomalies_come_at_their_rate_and_one_at_a_time() -> None:
-    exchange = SimulatedExchange(config(1, 300, quotes_per_s=10, market_orders_per_s=0.5, anomalies_per_hour=120))
-    for _ in exchange.events():
-        pass
-    truth = exchange.injected
-    assert [injected.from_ns for injected in truth] == sorted(injected.from_ns for injected in truth)
-    assert len({injected.kind for injected in truth}) >= 4
-    for listing in LISTINGS:
-        own = [one for one in truth if one.listing == listing and one.kind is not AnomalyKind.PRICE_JUMP]
-        assert 3 <= len(own) <= 15
-        assert all(one.until_ns <= other.from_ns for one, other in itertools.pairwise(own))
-
-
-# --- bars ---
+# Bars.
 
 
 def test_history_ends_where_the_market_begins_and_is_the_same_however_it_is_asked_for() -> None:
