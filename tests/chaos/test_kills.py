@@ -30,6 +30,7 @@ from huracan_cli.system import Layout, Plan, System
 from huracan_cli.watch import WINDOW_TO_DECISION
 from huracan_gateway.feed import recorded
 
+pytestmark = pytest.mark.usefixtures("untraced_module")
 MARKET = SimulatedMarketConfig(seed=5, duration_s=400.0, regime_switch_s=20.0)
 """Longer than any run: a run ends when its gateway is told to."""
 SPEED = 2.0

@@ -25,6 +25,7 @@ from huracan_orchestrator.fold import Fold
 from huracan_orchestrator.service import Orchestrator
 from huracan_persister.service import Persister
 
+pytestmark = pytest.mark.usefixtures("untraced")
 FAULTS = 40
 SEEDS = range(1, 31)
 """A planted bug shows in about every second of them; numerical libraries decide differently on other processors."""

@@ -127,6 +127,7 @@ def test_a_replay_on_processes_is_the_simulations_to_the_byte(
     assert ran.left == []
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.skipif(
     not (REAL.is_file() and REAL_HISTORY.is_file()), reason=f"needs {REAL.name} and {REAL_HISTORY.name} in ../shared"
 )

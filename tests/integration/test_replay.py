@@ -60,6 +60,7 @@ def test_the_same_recording_gives_the_same_summary(whole: Outcome, market: Path,
     assert replay(Replay(recording=packed, history=history)).summary == whole.summary
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     ("kind", "was", "now"),
     [
@@ -82,6 +83,7 @@ def test_one_altered_frame_changes_the_digest(
     assert outcome.summary.decisions_digest != whole.summary.decisions_digest
 
 
+@pytest.mark.usefixtures("untraced")
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0.02, 0.999))
 def test_cutting_the_recording_anywhere_leaves_earlier_decisions_unchanged(
@@ -93,6 +95,7 @@ def test_cutting_the_recording_anywhere_leaves_earlier_decisions_unchanged(
     assert _prefix(replay(Replay(recording=cut, history=history)), whole)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.skipif(not REAL.is_file(), reason=f"needs {REAL.name} in ../shared")
 def test_cutting_a_real_recording_leaves_earlier_decisions_unchanged(tmp_path: Path) -> None:
     with gzip.open(REAL, "rb") as stream:
@@ -122,6 +125,7 @@ def _changed(history: Path, out: Path, *, after: bool) -> Path:
     return out
 
 
+@pytest.mark.usefixtures("untraced")
 def test_bars_that_close_after_the_first_frame_are_ignored(
     whole: Outcome, market: Path, history: Path, tmp_path: Path
 ) -> None:
@@ -227,6 +231,7 @@ def test_damaged_lines_are_counted_under_their_reason_and_kept(market: Path, tmp
     assert b"garbage" in {letter.raw for letter in letters}
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("stray", ["1823081403000000000", "1500000000000000000"])
 def test_a_refused_first_line_tells_no_time(
     stray: str, whole: Outcome, market: Path, history: Path, tmp_path: Path
@@ -238,6 +243,7 @@ def test_a_refused_first_line_tells_no_time(
     assert outcome.summary.decisions == whole.summary.decisions
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_jump_of_a_year_ends_one_run_of_steps_and_begins_another(market: Path, tmp_path: Path) -> None:
     lines = market.read_text().splitlines()
     shifted = []
@@ -255,6 +261,7 @@ def test_a_jump_of_a_year_ends_one_run_of_steps_and_begins_another(market: Path,
     assert summary.frames_in == 2 * len(lines)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_fills_that_were_due_before_the_end_are_booked(market: Path, tmp_path: Path) -> None:
     """An order arrives 10 ms after its step and is reported after 20: a cut 60 ms later has its fill."""
     whole_run, out = tmp_path / "whole", tmp_path / "cut"
