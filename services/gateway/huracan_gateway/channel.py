@@ -83,6 +83,7 @@ class Channel:
         self._begun = False
         self._last_recv_ns = -1
         self._closing = asyncio.Lock()
+        self._handing_on = asyncio.Lock()
         self._warm_windows: list[tuple[str, FeatureWindow]] = []
         self._waiting: asyncio.Task[object] | None = None
         self._stopped = False
@@ -299,7 +300,14 @@ class Channel:
         await self._outlet.log(subjects.dead_letters(subjects.TICKS_TOPIC), self.key, letter, record_id)
 
     async def _hand_on(self) -> None:
-        """Send what an event gave rise to: full batches to the log, what was noticed to whoever watches."""
+        """Send what an event gave rise to: full batches to the log, what was noticed to whoever watches.
+
+        A frame and the clock can both give something while the log is slow: one at a time, or batches change places.
+        """
+        async with self._handing_on:
+            await self._send()
+
+    async def _send(self) -> None:
         instrument, epoch = self.instrument, self._outlet.epoch
         batches, instrument.batches = instrument.batches, []
         for batch in batches:
