@@ -294,6 +294,13 @@ def test_commands_come_by_http_and_are_refused_by_field() -> None:
             ({"kind": "drop", "venue": "ftx"}, "venue was 'ftx'"),
             ({"kind": "gap", "venue": "okx", "symbol": "X"}, "symbol was 'X'"),
             ({"kind": "gap", "venue": "okx", "colour": 1}, "colour"),
+            ({"kind": "silence", "venue": "okx", "duration_s": 1e300}, "duration_s"),
+            ({"kind": "delay", "venue": "okx", "delay_s": 1e300}, "delay_s"),
+            ({"kind": "gap", "venue": "okx", "count": 10**40}, "count"),
+            ({"kind": "gap", "venue": "okx", "stream": "rest"}, "stream: was rest, which no gap is done to; use one"),
+            ({"kind": "refuse", "venue": "okx", "stream": "book"}, "use one of rest"),
+            ({"kind": "drop", "venue": "okx", "stream": "book"}, "leave it out"),
+            ({"kind": "bad_checksum", "venue": "okx", "stream": "trade"}, "use one of book"),
         ):
             async with client.http.post(url, json=body) as response:
                 assert response.status == 400
@@ -315,6 +322,8 @@ def test_only_the_venue_and_the_stream_that_were_named_misbehave() -> None:
         client.server.misbehave(_command(Kind.SILENCE, "bybit", stream="book", symbol="SIMUSDT", duration_s=60.0))
         okx, bybit = await _booked(client, "okx"), await client.open("bybit", "orderbook.50", "publicTrade")
         await next_frame(okx, is_book)
+        begin = await next_frame(bybit, is_book)
+        assert begin["type"] == "snapshot", "who subscribes is answered though the updates are silent"
         for _ in range(5):
             frame = await next_frame(bybit, lambda frame: "data" in frame)
             assert is_trade(frame)

@@ -14,7 +14,7 @@ from uuid import UUID
 from huracan.clock import MINUTE_NS
 from huracan.contracts.market import Bar, InstrumentDefinition
 from huracan.market.book import Applied, Level, SyncedBook
-from huracan_gateway.events import Defined, Depth, Event, Liquidation, Mark, Quote, Snapshot, Trade
+from huracan_gateway.events import RECENT_TRADES, Defined, Depth, Event, Liquidation, Mark, Quote, Snapshot, Trade
 from huracan_gateway.reject import Rejected
 
 from .sessions import TYPES, Session, milliseconds
@@ -158,15 +158,16 @@ class Ours:
         kind, events = self._decoder.decode(raw)
         frame = json.loads(raw)
         streamed = isinstance(frame, dict) and bool(frame.keys() & {"stream", "arg", "topic"})
-        how = "stream" if streamed else {"trade": "trades"}.get(kind, kind)
-        said = [each for event in events for each in self._says(event)]
-        return how, kind, said + self._changed(events)
+        how = "stream" if streamed else {RECENT_TRADES: "trades"}.get(kind, kind)
+        kind = "trade" if kind == RECENT_TRADES else kind
+        said = [each for event in events for each in self._says(event, streamed=streamed)]
+        return how, kind, said + self._changed(events, streamed=streamed)
 
     def levels(self, side: Sequence[Level]) -> list[list[Decimal]]:
         """Return levels in the venue's units."""
         return [[price * self._price, size * self._size] for price, size in side]
 
-    def _says(self, event: Event) -> list[Said]:
+    def _says(self, event: Event, *, streamed: bool) -> list[Said]:
         match event:
             case Trade():
                 return [{"kind": "trade", "id": event.trade_id, **self._order(event)}]
@@ -180,7 +181,7 @@ class Ours:
                 return [{"kind": "quote", **best, "time": milliseconds(event.event_ns)}]
             case Mark():
                 return [self._mark(event)]
-            case Snapshot(restart=False):
+            case Snapshot() if not streamed:
                 sides = {"bids": self.levels(event.bids), "asks": self.levels(event.asks)}
                 number = event.last_update_id or None
                 return [{"kind": "snapshot", **sides, "id": number, "time": milliseconds(event.event_ns)}]
@@ -208,12 +209,12 @@ class Ours:
             told |= self._known
         return {"kind": "mark", **told, "time": milliseconds(event.event_ns)}
 
-    def _changed(self, events: Sequence[Event]) -> list[Said]:
+    def _changed(self, events: Sequence[Event], *, streamed: bool) -> list[Said]:
         """Return the best levels, where a frame has changed the book."""
         changed = False
         for event in events:
             match event:
-                case Snapshot() if event.restart or self.venue.startswith("binance"):
+                case Snapshot() if streamed or self.venue.startswith("binance"):
                     self._times[event.last_update_id] = event.event_ns
                     for update in self.book.snapshot(
                         event.last_update_id, event.bids, event.asks, restart=event.restart

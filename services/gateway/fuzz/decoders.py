@@ -23,7 +23,18 @@ from huracan.errors import BadInput, SequenceGap
 from huracan.market.book import Level, SyncedBook
 from huracan_gateway import venues
 from huracan_gateway.adapter import Adapter
-from huracan_gateway.events import NO_TIME, Defined, Depth, Event, Liquidation, Mark, Quote, Snapshot, Trade
+from huracan_gateway.events import (
+    NO_TIME,
+    RECENT_TRADES,
+    Defined,
+    Depth,
+    Event,
+    Liquidation,
+    Mark,
+    Quote,
+    Snapshot,
+    Trade,
+)
 from huracan_gateway.recording import read_head, read_lines
 from huracan_gateway.reject import Rejected
 from huracan_gateway.venues import ADAPTERS
@@ -62,7 +73,7 @@ def frames(venue: str, data: bytes) -> None:
         except Rejected as refused:
             _check_refusal(refused)
             continue
-        assert events or kind == "trade", "a frame was accepted without an event"
+        assert events or kind == RECENT_TRADES, "a frame was accepted without an event"
         for event in events:
             _check(event)
             _keep(book, event)

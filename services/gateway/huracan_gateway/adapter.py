@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from huracan.contracts.market import Bar, InstrumentDefinition
 from huracan.market.book import OrderBook
@@ -36,9 +36,23 @@ class Decoder(Protocol):
     def decode(self, raw: bytes) -> tuple[str, Sequence[Event]]:
         """Return the kind of a frame and what it says; raise Rejected naming field and reason.
 
-        Kinds: trade, quote, depth, snapshot, mark, liquidation, instrument. A frame with several trades has an event
-        for each, in the venue's order; an answer that there were none has no event.
+        Kinds: trade, quote, depth, snapshot, mark, liquidation, instrument, and `events.RECENT_TRADES`. A frame with
+        several trades has an event for each, in the venue's order.
         """
+
+
+class WholeBook(NamedTuple):
+    """An order book that is to be written as its venue writes it."""
+
+    symbol: str
+    """As the venue writes it."""
+    number: int
+    """Of the last update that it holds."""
+    event_ms: int
+    """Unix time of the venue."""
+    bids: Sequence[tuple[str, str]]
+    """Price and size as texts, best first."""
+    asks: Sequence[tuple[str, str]]
 
 
 class Control(StrEnum):
@@ -138,6 +152,11 @@ class Adapter:
     """Return the definition that a symbol and increments imply, for recordings without one; raise Rejected."""
     defines: Callable[[bytes], InstrumentDefinition | None]
     """Return what a frame of kind `instrument` defines; None for other frames; raise Rejected for a damaged one."""
+    book_marks: Sequence[bytes]
+    """Texts of which every frame of the order book holds one, for whoever wants no other: not all need be decoded."""
+    write_book: Callable[[WholeBook], bytes]
+    """Return the frame of kind `snapshot` that tells a book, which the venue's updates then continue: a tape's answer
+    to whoever asks for the book."""
     trade_ids: TradeIds
     websocket: Websocket
     http: Http

@@ -9,17 +9,29 @@ from contextlib import suppress
 from decimal import Decimal
 from urllib.parse import urlsplit
 
-from huracan.clock import MINUTE_NS, NANOSECONDS
+from huracan.clock import MILLISECOND_NS, MINUTE_NS, NANOSECONDS
 from huracan.contracts.market import InstrumentDefinition, InstrumentType
 from huracan.errors import SequenceGap
-from huracan.market.book import Applied, SyncedBook
-from huracan_gateway.adapter import Adapter, Control, Request
-from huracan_gateway.events import NO_TIME, Defined, Depth, Event, Liquidation, Mark, Quote, Snapshot, Trade
+from huracan.market.book import Applied, DepthUpdate, SyncedBook
+from huracan_gateway.adapter import Adapter, Control, Request, WholeBook
+from huracan_gateway.events import (
+    NO_TIME,
+    RECENT_TRADES,
+    Defined,
+    Depth,
+    Event,
+    Liquidation,
+    Mark,
+    Quote,
+    Snapshot,
+    Trade,
+)
 from huracan_gateway.reject import Rejected
 from huracan_gateway.scale import Scale
 
 KINDS: dict[str, tuple[type[Event], ...]] = {
     "trade": (Trade,),
+    RECENT_TRADES: (Trade,),
     "quote": (Quote,),
     "depth": (Depth, Snapshot),
     "snapshot": (Snapshot,),
@@ -59,6 +71,7 @@ def check_adapter(
         _survives(adapter, definition, frame)
     _check_definition(adapter, definition)
     _check_book(adapter, definition, examples)
+    _check_written_books(adapter, definition, examples)
     _check_websocket(adapter, definition, examples)
     _check_http(adapter, definition, examples)
     _check_cut(adapter, definition, instruments)
@@ -81,7 +94,7 @@ def _decoded(adapter: Adapter, definition: InstrumentDefinition, raw: bytes) -> 
 
 def _check_owner(adapter: Adapter, definition: InstrumentDefinition, example: bytes, others: Iterable[Adapter]) -> None:
     """A frame is owned by its venue and by no other; trades that say no symbol may say no venue either."""
-    nameless = adapter.symbol_of(example) is None and _decoded(adapter, definition, example)[0] == "trade"
+    nameless = adapter.symbol_of(example) is None and _decoded(adapter, definition, example)[0] == RECENT_TRADES
     assert nameless or adapter.owns(example), f"{adapter.venue} did not own {_shown(example)}"
     for other in others:
         owned = other.venue != adapter.venue and other.owns(example)
@@ -259,6 +272,54 @@ def _check_book(adapter: Adapter, definition: InstrumentDefinition, examples: Se
     assert bid is not None, "the book of the examples has no bids"
     assert ask is not None, "the book of the examples has no asks"
     assert bid[0] < ask[0], f"best bid was {bid[0]}, best ask {ask[0]}"
+
+
+def _check_written_books(adapter: Adapter, definition: InstrumentDefinition, examples: Sequence[bytes]) -> None:
+    """The examples' book, as it is before each update, is read back as it was written, and the update continues it."""
+    book, read = SyncedBook(), 0
+    for example in examples:
+        for event in _decoded(adapter, definition, example)[1]:
+            if isinstance(event, Depth | Snapshot):
+                marked = any(mark in example for mark in adapter.book_marks)
+                assert marked, f"none of {adapter.book_marks} is in {_shown(example)}"
+            for update in _updates(book, event):
+                again = _read_back(adapter, definition, book) if book.synced else SyncedBook()
+                if book.apply(update) is Applied.APPLIED:
+                    assert again.apply(update) is Applied.APPLIED, "an update did not continue a book that was written"
+                    assert again.book.levels() == book.book.levels(), "a book was another when it was written and read"
+                    read += 1
+    assert read, "no update continues a book that was written"
+
+
+def _updates(book: SyncedBook, event: Event) -> Sequence[DepthUpdate]:
+    """Return what is to be applied next; a book that is not in step keeps an update for later."""
+    match event:
+        case Snapshot():
+            return book.snapshot(event.last_update_id, event.bids, event.asks, restart=event.restart)
+        case Depth() if book.synced:
+            return (event.update,)
+        case Depth():
+            book.apply(event.update)
+    return ()
+
+
+def _read_back(adapter: Adapter, definition: InstrumentDefinition, book: SyncedBook) -> SyncedBook:
+    increments = Decimal(definition.price_increment), Decimal(definition.size_increment)
+    bids, asks = (
+        [(f"{price * increments[0]:f}", f"{size * increments[1]:f}") for price, size in side]
+        for side in book.book.levels()
+    )
+    at_ms = _EARLIEST_NS // MILLISECOND_NS
+    frame = adapter.write_book(WholeBook(definition.venue_symbol, book.final, at_ms, bids, asks))
+    assert adapter.owns(frame), f"{adapter.venue} did not own the book that it wrote: {_shown(frame)}"
+    _check_frame(adapter, definition, frame)
+    [told] = _decoded(adapter, definition, frame)[1]
+    assert isinstance(told, Snapshot), f"a book was written as {type(told).__name__}"
+    assert told.last_update_id == book.final, f"a book was written at {book.final} and read at {told.last_update_id}"
+    assert told.event_ns in (NO_TIME, _EARLIEST_NS), f"a book was written at {_EARLIEST_NS} ns, read at {told.event_ns}"
+    again = SyncedBook()
+    again.snapshot(told.last_update_id, told.bids, told.asks, restart=told.restart)
+    return again
 
 
 def _check_websocket(adapter: Adapter, definition: InstrumentDefinition, examples: Sequence[bytes]) -> None:

@@ -15,6 +15,8 @@ from huracan.market.book import DepthUpdate, Level
 
 NO_TIME = 0
 """Event time of what the venue sends without one; it is not judged."""
+RECENT_TRADES = "recent_trades"
+"""Kind of an answer to a request for trades: oldest first, some or all of them known already; none where none were."""
 
 
 class Trade(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +61,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     bids: Sequence[Level]
     asks: Sequence[Level]
     restart: bool = False
-    """It came in the stream of updates, which goes on from it whatever was before; else it was asked for."""
+    """What came before is past: it came in the stream of updates, which goes on from it, or has a number of its own."""
     sequence: int = 0
     checksum: int | None = None
 

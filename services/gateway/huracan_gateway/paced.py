@@ -9,13 +9,11 @@ from decimal import Decimal
 from itertools import chain, pairwise
 from typing import NamedTuple
 
-import msgspec
-
 from huracan.clock import MILLISECOND_NS, NANOSECONDS
 from huracan.contracts.market import InstrumentDefinition
 from huracan.market.book import DepthUpdate, Level
 from huracan.ports import Clock
-from huracan_gateway.adapter import Adapter
+from huracan_gateway.adapter import Adapter, WholeBook
 from huracan_gateway.events import NO_TIME, Depth, Snapshot
 from huracan_gateway.recording import Line
 from huracan_gateway.reject import Rejected
@@ -29,10 +27,6 @@ SNAPSHOT_LEVELS = 1_000
 UPDATES_KEPT = 4_096
 """Depth updates kept until the first snapshot; the oldest go first."""
 _END = Line(2**63, b"")
-_OF_THE_BOOK = (b"@depth", b"lastUpdateId", b"books", b"orderbook")
-"""Only frames with one of these texts can be about the book: the others are not worth decoding twice."""
-
-_Texts = list[tuple[str, str]]
 
 
 class PacedFeed:
@@ -78,6 +72,11 @@ class PacedFeed:
         due_ns, line = self._next
         self._pass(due_ns, line)
         return line if line.rejected is not None else Line(self._stamp(due_ns), line.raw)
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return when the next line was due; None where its time has not come."""
+        return self._next[0] if self._next is not None and self._next[0] < self._clock.now_ns() else None
 
     async def request_snapshot(self) -> None:
         """Let the order book at the current place of the tape be the next line.
@@ -128,25 +127,6 @@ def _with_due_times(lines: Iterator[Line]) -> Iterator[tuple[int, Line]]:
         yield due_ns, line
 
 
-def _binance(symbol: str, event_ms: int, final: int, bids: _Texts, asks: _Texts) -> dict[str, object]:  # noqa: ARG001 - one form of all
-    return {"lastUpdateId": final, "E": event_ms, "T": event_ms, "bids": bids, "asks": asks}
-
-
-def _okx(symbol: str, event_ms: int, final: int, bids: _Texts, asks: _Texts) -> dict[str, object]:
-    four = [[[*level, "0", "1"] for level in side] for side in (asks, bids)]
-    data = {"asks": four[0], "bids": four[1], "ts": str(event_ms), "prevSeqId": -1, "seqId": final}
-    return {"arg": {"channel": "books", "instId": symbol}, "action": "snapshot", "data": [data]}
-
-
-def _bybit(symbol: str, event_ms: int, final: int, bids: _Texts, asks: _Texts) -> dict[str, object]:
-    data = {"s": symbol, "b": bids, "a": asks, "u": final, "seq": 0}
-    return {"topic": f"orderbook.200.{symbol}", "type": "snapshot", "ts": event_ms, "data": data}
-
-
-_FORMS = {"okx": _okx, "bybit": _bybit}
-"""How a venue tells its whole book; Binance's markets are alike."""
-
-
 class _Resting(NamedTuple):
     size: int
     since: int
@@ -163,7 +143,7 @@ class VenueBook:
     def __init__(self, adapter: Adapter, definition: InstrumentDefinition) -> None:
         self.known = False
         """Whether there was a snapshot to begin with."""
-        self._form = _FORMS.get(adapter.venue, _binance)
+        self._adapter = adapter
         self._symbol = definition.venue_symbol
         self._decoder = adapter.decoder(definition)
         self._price_increment = Decimal(definition.price_increment)
@@ -176,7 +156,7 @@ class VenueBook:
 
     def take(self, line: Line, recv_ns: int) -> None:
         """Take a line of the tape; whatever is no depth update and no snapshot, or is damaged, changes nothing."""
-        if line.rejected is not None or not any(mark in line.raw for mark in _OF_THE_BOOK):
+        if line.rejected is not None or not any(mark in line.raw for mark in self._adapter.book_marks):
             return
         try:
             _, events = self._decoder.decode(line.raw)
@@ -197,6 +177,8 @@ class VenueBook:
         self.known = True
         self._bids.clear()
         self._asks.clear()
+        if snapshot.restart:
+            self._before.clear()
         self._set(snapshot.last_update_id, snapshot.bids, snapshot.asks)
         for update in self._before:
             self._apply(update)
@@ -223,7 +205,7 @@ class VenueBook:
         bids, asks = self._uncrossed()
         event_ms = (at_ns + self._venue_ahead_ns) // MILLISECOND_NS
         told = self._texts(self._bids, bids), self._texts(self._asks, asks)
-        return msgspec.json.encode(self._form(self._symbol, event_ms, self._final, *told))
+        return self._adapter.write_book(WholeBook(self._symbol, self._final, event_ms, *told))
 
     def _uncrossed(self) -> tuple[list[int], list[int]]:
         bids, asks = deque(sorted(self._bids, reverse=True)), deque(sorted(self._asks))

@@ -48,9 +48,9 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    if path.exists() and not path.is_file():
-        raise BadInput(f"recording {path} cannot be read: it is no regular file, and it is read more than once")
     try:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"recording {path} cannot be read: it is no regular file, and it is read more than once")
         with path.open("rb") as start:
             packed = start.read(2) == b"\x1f\x8b"
         return cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")
@@ -133,10 +133,13 @@ class _Found:
 def _defined(path: Path, found: _Found) -> tuple[Adapter, InstrumentDefinition]:
     if found.adapter is not None and found.definition is not None:
         return found.adapter, found.definition
-    if found.adapter is None or found.symbol is None:
+    if found.adapter is None:
         what = f"it looks like {found.foreign}" if found.foreign else None
         what = what or (f"its first fault: {found.refused}" if found.refused else "it is empty")
         raise BadInput(f"recording {path} has no frame of {', '.join(venues.ADAPTERS)}, the venues read here: {what}")
+    if found.symbol is None:
+        told = "no frame in its first lines names the symbol; record the definition too, or a stream"
+        raise BadInput(f"recording {path} is of {found.adapter.venue}, but {told}")
     try:
         prices = implied_increment(price for price, _ in found.levels)
         sizes = implied_increment(size for _, size in found.levels)

@@ -176,6 +176,12 @@ BROKEN = {
     ),
     "symbol was": replace(USDM, symbol_of=lambda given: "BTCUSDT" if b"depth" in given else "ETHUSDT"),
     "as implied": replace(USDM, implied=lambda *_texts: SPOT.implied("BTCUSDT", "0.10", "0.001")),
+    "did not own the book": replace(USDM, write_book=SPOT.write_book),
+    "written at 105 and read at 106": replace(
+        USDM, write_book=lambda book: USDM.write_book(book._replace(number=book.number + 1))
+    ),
+    "was another when": replace(USDM, write_book=lambda book: USDM.write_book(book._replace(bids=book.bids[:1]))),
+    "is in": replace(USDM, book_marks=[b"@depth"]),
     "JSONDecodeError": replace(USDM, symbol_of=lambda given: USDM.symbol_of(given) if json.loads(given) else None),
 }
 

@@ -20,7 +20,7 @@ from huracan_gateway.binance_coinm.adapter import ADAPTER as COINM
 from huracan_gateway.binance_spot.adapter import ADAPTER as SPOT
 from huracan_gateway.binance_usdm.adapter import ADAPTER as USDM
 from huracan_gateway.book_check import UPDATES_KEPT, BookCheck
-from huracan_gateway.events import Depth, Event, Quote, Snapshot, Trade
+from huracan_gateway.events import RECENT_TRADES, Depth, Event, Quote, Snapshot, Trade
 from huracan_gateway.reject import Rejected
 from huracan_gateway.scale import implied_increment
 
@@ -199,7 +199,7 @@ def test_samples_of_the_spot_documentation_are_read() -> None:
     texts = {name: text.encode() for name, text in fixtures().items()}
     definition = SPOT.implied("LTCBTC", "0.000001", "0.01")
     assert told(SPOT, definition, texts["depth_response"]) == "snapshot"
-    assert told(SPOT, definition, texts["trades_response"]) == "trade"
+    assert told(SPOT, definition, texts["trades_response"]) == RECENT_TRADES
     assert told(SPOT, definition, texts["exchange_info_response"]) == "bad_field"
     assert all(SPOT.owns(texts[name]) for name in ("depth_response", "trades_response", "exchange_info_response"))
     for name in ("avg_price", "book_ticker", "ping", "server_time", "ticker_24hr", "ticker_price"):

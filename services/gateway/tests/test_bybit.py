@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from huracan.clock import MINUTE_NS
 from huracan.contracts.market import InstrumentDefinition, InstrumentType
 from huracan.errors import BadInput
-from huracan.market.book import Applied, DepthUpdate, SyncedBook
+from huracan.market.book import Applied, DepthUpdate, Level, SyncedBook
 from huracan_gateway.adapter import Control
 from huracan_gateway.bybit.adapter import ADAPTER
 from huracan_gateway.bybit.data import Decoder, owns, symbol_of
 from huracan_gateway.bybit.definition import category, implied
-from huracan_gateway.events import NO_TIME, Defined, Depth, Liquidation, Mark, Quote, Snapshot, Trade
+from huracan_gateway.events import NO_TIME, RECENT_TRADES, Defined, Depth, Liquidation, Mark, Quote, Snapshot, Trade
 from huracan_gateway.identity import define
+from huracan_gateway.instrument import Instrument
 from huracan_gateway.reject import Reason, Rejected
 
 from .venue_examples import Examples, Says, fixtures, raw, read, told
@@ -82,9 +83,9 @@ SAYS: list[tuple[bytes, Says]] = [
      ("liquidation", [Liquidation(NS, 619_002, 3, 1), Liquidation(NS, 619_002, 3, -1)])),
     (of("liquidation", CLOSED_BEFORE), ("liquidation", [Liquidation(NS, 619_002, 3, -1)])),
     (answer({**BOOK, "ts": MS, "cts": MS - 9}),
-     ("snapshot", [Snapshot(NS - 9_000_000, 100, BIDS, ASKS, False, 7961)])),
+     ("snapshot", [Snapshot(NS - 9_000_000, 0, BIDS, ASKS, True, 7961)])),
     (answer({"category": "linear", "list": [{**RECENT, "side": "Sell"}, RECENT]}),
-     ("trade", [Trade(NS, UUID_BITS, 618_003, 1, 1), Trade(NS, UUID_BITS, 618_003, 1, -1)])),
+     (RECENT_TRADES, [Trade(NS, UUID_BITS, 618_003, 1, 1), Trade(NS, UUID_BITS, 618_003, 1, -1)])),
     (raw(INSTRUMENT), ("instrument", [Defined(NO_TIME, PERPETUAL)])),
 ]  # fmt: skip
 
@@ -114,6 +115,8 @@ WRONG: list[tuple[bytes, Reason, str]] = [
     (of("publicTrade", [{**TRADE, "v": "-1"}]), Reason.NOT_POSITIVE, "size"),
     (of("orderbook.200", BOOK, "partial"), Reason.BAD_FIELD, "partial"),
     (of("orderbook.200", {**BOOK, "u": 0}, "delta"), Reason.BAD_FIELD, "u was 0"),
+    (of("orderbook.200", {**BOOK, "u": 1}, "delta"), Reason.BAD_FIELD, "u was 1"),
+    (answer({**BOOK, "u": -1, "ts": MS}), Reason.BAD_FIELD, "u"),
     (of("orderbook.200", {**BOOK, "u": 2**63}), Reason.BAD_FIELD, "u"),
     (of("orderbook.200", {**BOOK, "seq": None}), Reason.BAD_FIELD, "seq"),
     (of("orderbook.200", {**BOOK, "b": [["0", "1"]]}), Reason.NOT_POSITIVE, "b"),
@@ -187,6 +190,39 @@ def test_a_damaged_delta_is_a_gap_and_not_half_taken() -> None:
         decoder.decode(best(9, [], [["100.1", "2"]]))
 
 
+def two_sided(bid: str, u: int, seq: int) -> dict[str, Any]:
+    return {"s": SYMBOL, "b": [[bid, "1"]], "a": [["70000.00", "1"]], "u": u, "seq": seq, "ts": MS}
+
+
+@pytest.mark.parametrize("asked", [7, 1_000_001, 9_000_000])
+def test_a_book_that_was_asked_for_counts_whatever_its_number_and_no_update_continues_it(asked: int) -> None:
+    instrument = Instrument(PERPETUAL, epoch=1, batch_rows=64, adapter=ADAPTER)
+    decoder = Decoder(PERPETUAL)
+
+    def take(number: int, frame: bytes) -> None:
+        for event in decoder.decode(frame)[1]:
+            instrument.take(event, recv_ns=NS + number, ingest_seq=number)
+
+    def book() -> Level | None:
+        return instrument.book.book.best_bid() if instrument.book.synced else None
+
+    take(1, of("orderbook.200", two_sided("61000.00", 1_000_000, 50)))
+    take(2, best(3, [["61000.00", "1"]], [["70000.00", "1"]], "snapshot"))
+    for number, bid in ((3, "62000.00"), (4, "63000.00")):
+        take(number, answer(two_sided(bid, asked + number, 50 + number)))
+        assert book() == (int(Decimal(bid) * 10), 1_000)
+    assert instrument.gaps == []
+    take(5, of("orderbook.200", {**BOOK, "u": 1_000_001, "seq": 60}, "delta"))
+    assert book() is None
+    assert [gap.stream for gap in instrument.gaps] == ["depth"], "whoever watches is told, and has a new book asked for"
+    take(6, best(4, [["64000.00", "1"]], []))
+    assert instrument.check.last_quote == Quote(NS, 4, 640_000, 1_000, 700_000, 1_000), "quotes go on"
+    take(7, of("orderbook.200", two_sided("64000.00", 1_000_001, 70)))
+    take(8, of("orderbook.200", {**BOOK, "u": 1_000_002, "a": [], "seq": 71}, "delta"))
+    assert book() == (640_000, 1_000)
+    assert len(instrument.gaps) == 1
+
+
 def test_the_shared_book_is_rebuilt_without_a_gap_or_a_cross() -> None:
     if not RAW_BOOK.is_file():
         pytest.skip(f"needs {RAW_BOOK.name} in ../shared")
@@ -252,7 +288,7 @@ def test_trades_of_spot_are_told_from_those_of_futures_by_their_numbers() -> Non
 
 
 READ = {
-    "http_get_orderbook": "snapshot", "http_get_trades_recent": "trade", "ws_orderbook_snapshot": "quote",
+    "http_get_orderbook": "snapshot", "http_get_trades_recent": RECENT_TRADES, "ws_orderbook_snapshot": "quote",
     "ws_ticker_linear": "mark", "ws_ticker_option": "mark",
 }  # fmt: skip
 

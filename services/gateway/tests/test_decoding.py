@@ -23,7 +23,7 @@ from huracan_gateway.binance import frames
 from huracan_gateway.binance_coinm.adapter import ADAPTER as COINM
 from huracan_gateway.binance_spot.adapter import ADAPTER as SPOT
 from huracan_gateway.binance_usdm.adapter import ADAPTER as USDM
-from huracan_gateway.events import NO_TIME, Depth, Event, Liquidation, Mark, Quote, Snapshot, Trade
+from huracan_gateway.events import NO_TIME, RECENT_TRADES, Depth, Event, Liquidation, Mark, Quote, Snapshot, Trade
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import Scale, implied_increment
 
@@ -146,12 +146,12 @@ def test_a_liquidation_is_read_by_the_price_and_quantity_of_its_order(side: str,
 
 def test_trades_that_were_asked_for_are_told_one_by_one() -> None:
     kind, events = USDM.decoder(BTCUSDT).decode(json.dumps(ROWS).encode())
-    assert (kind, list(events)) == ("trade", [Trade(E_NS, 7, 618_003, 6, -1), Trade(E_NS, 8, 618_002, 7, 1)])
+    assert (kind, list(events)) == (RECENT_TRADES, [Trade(E_NS, 7, 618_003, 6, -1), Trade(E_NS, 8, 618_002, 7, 1)])
 
 
 def test_an_answer_without_trades_tells_nothing_and_settles_no_kind_of_trades() -> None:
     decoder = USDM.decoder(BTCUSDT)
-    assert [decoder.decode(raw) for raw in (b"[]", changed(TRADE), b"[]")][::2] == [("trade", []), ("trade", [])]
+    assert [decoder.decode(raw) for raw in (b"[]", changed(TRADE), b"[]")][::2] == [(RECENT_TRADES, [])] * 2
 
 
 @pytest.mark.parametrize("kind", ["MARKET", "INSURANCE_FUND", "ADL", None])

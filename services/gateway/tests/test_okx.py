@@ -18,7 +18,7 @@ from huracan.contracts.market import InstrumentDefinition, InstrumentType
 from huracan.errors import BadInput
 from huracan.market.book import ASK, BID, Applied, DepthUpdate, OrderBook, SyncedBook
 from huracan_gateway.adapter import Control
-from huracan_gateway.events import NO_TIME, Defined, Depth, Liquidation, Mark, Quote, Snapshot, Trade
+from huracan_gateway.events import NO_TIME, RECENT_TRADES, Defined, Depth, Liquidation, Mark, Quote, Snapshot, Trade
 from huracan_gateway.identity import define
 from huracan_gateway.okx.adapter import ADAPTER
 from huracan_gateway.okx.data import Decoder, checksum, levels, owns, symbol_of
@@ -94,7 +94,7 @@ SAYS: list[tuple[bytes, Says]] = [
     (answer({**BOOK, "seqId": 110}), ("snapshot", [Snapshot(NS, 110, BIDS, ASKS, False, 110)])),
     (answer(BOOK), ("snapshot", [Snapshot(NS, 0, BIDS, ASKS)])),
     (answer({**TRADE, "tradeId": "2"}, {**TRADE, "tradeId": "1"}),
-     ("trade", [Trade(NS, 1, 618_003, 400, 1), Trade(NS, 2, 618_003, 400, 1)])),
+     (RECENT_TRADES, [Trade(NS, 1, 618_003, 400, 1), Trade(NS, 2, 618_003, 400, 1)])),
     (raw(INSTRUMENT), ("instrument", [Defined(NO_TIME, SWAP)])),
 ]  # fmt: skip
 
@@ -240,7 +240,7 @@ def test_every_shared_message_of_v5_is_read_or_of_a_channel_that_is_not() -> Non
 
 READ = {
     "ws_bbo_tbt": "quote", "ws_books_snapshot": "snapshot", "ws_books_update": "depth", "ws_funding_rate": "mark",
-    "ws_trades": "trade", "http_get_trades": "trade",
+    "ws_trades": "trade", "http_get_trades": RECENT_TRADES,
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huracan_gateway.adapter import Control
+from huracan_gateway.events import RECENT_TRADES
 from huracan_gateway.reject import Reason, Rejected
 
 from .test_bybit import EXAMPLES as BYBIT
@@ -40,7 +41,7 @@ def test_what_is_wrong_with_a_frame_is_named(venue: str, frame: bytes, reason: R
 
 @pytest.mark.parametrize("venue", VENUES)
 def test_the_answer_that_there_were_no_trades_says_nothing_and_is_not_refused(venue: str) -> None:
-    assert VENUES[venue].decoded(VENUES[venue].no_trades) == ("trade", [])
+    assert VENUES[venue].decoded(VENUES[venue].no_trades) == (RECENT_TRADES, [])
     assert VENUES[venue].adapter.owns(VENUES[venue].no_trades)
 
 

@@ -29,6 +29,9 @@ from huracan_gateway.paced import LINES_AT_ONCE, SNAPSHOT_LEVELS, PacedFeed, Ven
 from huracan_gateway.recording import Line
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.service import Gateway
+from huracan_gateway.venues import ADAPTERS
+
+from .test_adapters import EXAMPLES
 
 RECORDING = Path(__file__).resolve().parents[4] / "shared/data/ticks/hftbacktest/binance_usdm_btcusdt_20240808.jsonl.gz"
 NS = 10**9
@@ -482,6 +485,24 @@ def test_frames_that_a_gateway_refuses_and_older_ones_change_no_answer() -> None
     ):
         book.take(line, START)
         assert book.snapshot(START) == told
+
+
+@pytest.mark.parametrize("venue", ADAPTERS)
+def test_a_tape_of_any_venue_answers_with_the_book_of_each_of_its_snapshots_in_the_venues_form(venue: str) -> None:
+    adapter = ADAPTERS[venue]
+    definition = adapter.implied(next(filter(None, map(adapter.symbol_of, EXAMPLES[venue]))), "0.01", "0.00001")
+    snapshots = 0
+    for frame in EXAMPLES[venue]:
+        for event in adapter.decoder(definition).decode(frame)[1]:
+            if isinstance(event, Snapshot):
+                book = VenueBook(adapter, definition)
+                book.take(Line(START, frame), START)
+                assert book.known
+                [told] = adapter.decoder(definition).decode(book.snapshot(START))[1]
+                assert isinstance(told, Snapshot)
+                assert (told.last_update_id, told.bids, told.asks) == (event.last_update_id, event.bids, event.asks)
+                snapshots += 1
+    assert snapshots
 
 
 def test_a_restarted_gateway_has_the_venues_book_again(market: Tape, whole: Played) -> None:

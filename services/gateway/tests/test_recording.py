@@ -180,6 +180,12 @@ def test_a_recording_without_a_frame_of_this_venue_is_refused_in_one_sentence(
     assert why in sentence
 
 
+def test_a_recording_of_a_venue_whose_frames_name_no_symbol_is_refused_for_that(tmp_path: Path) -> None:
+    for content in (line(SNAPSHOT), b"garbage\n" + line(SNAPSHOT) * 3):
+        sentence = head_of(tmp_path / "r", content)
+        assert "is of binance_usdm, but no frame in its first lines names the symbol" in sentence
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -209,6 +215,8 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_sentence(tmp_path: Path) -
         read_head(tmp_path / "nothing")
     with pytest.raises(BadInput, match="cannot be read: it is no regular file"):
         read_head(tmp_path)
+    with pytest.raises(BadInput, match="cannot be read: File name too long"):
+        read_head(tmp_path / ("r" * 300))
 
 
 def test_a_real_recording_of_another_venue_is_refused_by_that_venues_name() -> None:

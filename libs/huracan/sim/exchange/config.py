@@ -63,7 +63,8 @@ class AnomalyKind(StrEnum):
     QUOTE_STUFFING = "quote_stuffing"
     """Limit orders and cancels come `size` times as often."""
     SILENCE = "silence"
-    """The listing tells nothing and nothing happens there; `size` means nothing."""
+    """Nothing happens at the listing and nothing is told of it, mark prices included; `size` means nothing. A venue
+    that serves it may repeat what it told last (Bybit: the best bid and ask, every 3 s)."""
     DIVERGENCE = "divergence"
     """The listing goes `size` bps (signed) away from the fair price and, when it ends, comes back."""
 

@@ -65,7 +65,7 @@ class Topic:
     def welcome(self, text: str) -> None:
         """Send a snapshot to those who are joining, who are subscribers then."""
         payload = text.encode()
-        said = Said(self.channel, self.symbol, self.name, payload, frame(payload))
+        said = Said(self.channel, self.symbol, self.name, payload, frame(payload), begins=True)
         for connection in self.joining:
             self.subscribers[connection] = None
             connection.say(said)

@@ -37,8 +37,8 @@ BOOK_EVERY_NS: Final = {50: 2 * TICK_NS, 200: 10 * TICK_NS, 1_000: 20 * TICK_NS}
 """By depth; one level is sent with every change."""
 BEST_SILENT_NS: Final = 3 * NANOSECONDS
 """Without any change the best is sent again after this long, under the same id."""
-FIRST_UPDATE: Final = 1_000
-"""Of a topic; 1 would say that the venue was restarted."""
+FIRST_UPDATE: Final = 18_521_288
+"""Of a topic, far above the numbers of REST, which have nothing to do with it; 1 would say that the venue restarted."""
 INTERVALS_NS: Final = {
     **{str(minutes): minutes * MINUTE_NS for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 720)},
     "D": 1_440 * MINUTE_NS,

@@ -62,6 +62,8 @@ class Said(NamedTuple):
     stream: str
     payload: bytes
     frame: bytes
+    begins: bool = False
+    """It is the snapshot that a subscription begins with."""
 
 
 class _Late(NamedTuple):
@@ -112,6 +114,8 @@ class Connection:
             self._write(said.frame)
             return
         commands = self._wrong.of(self.venue, OF_FRAMES, said.symbol, said.channel)
+        if said.begins:
+            commands = [command for command in commands if not command.what.is_of_a_silent_stream]
         held = self._held.pop(said.stream, None)
         self._carry_out(said, commands, hold=held is None)
         if held is not None:

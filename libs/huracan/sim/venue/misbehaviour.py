@@ -65,7 +65,8 @@ class Kind(StrEnum):
     WRONG_SYMBOL = "wrong_symbol"
     """A frame names an instrument that nobody subscribed to."""
     SILENCE = "silence"
-    """No market data is sent; pings are answered."""
+    """No market data is sent; pings are answered. Where one stream alone is silent, its subscriptions still begin with
+    a snapshot: the venue is well, and its updates are lost on their way."""
     STALE_SNAPSHOT = "stale_snapshot"
     """The REST book is the opening one."""
 
@@ -74,6 +75,10 @@ OF_CONNECTIONS = frozenset({Kind.DROP, Kind.HALF_OPEN, Kind.CLOSE_CODE})
 """Done to connections at once; and, while they last, to those that are opened."""
 OF_REQUESTS = frozenset({Kind.REFUSE, Kind.RATE_LIMIT, Kind.STALE_SNAPSHOT, Kind.DELAY, Kind.GARBAGE})
 OF_FRAMES = frozenset(Kind) - OF_CONNECTIONS - {Kind.REFUSE, Kind.RATE_LIMIT, Kind.STALE_SNAPSHOT}
+MOST = 1_000_000_000
+"""Most frames, requests or connections of one command."""
+LONGEST_S = 86_400.0
+"""Longest time that can be asked for: nobody watches for more than a day."""
 
 
 class Misbehaviour(Config):
@@ -86,21 +91,37 @@ class Misbehaviour(Config):
     """As the venue writes it; None: every one. Connections count as about a symbol that they are subscribed to."""
     stream: Channel | None = None
     """None: all of them, but for a gap, which is one of the order book."""
-    duration_s: PositiveFloat | None = None
+    duration_s: PositiveFloat | None = Field(default=None, le=LONGEST_S)
     """Seconds from now, by the wall clock."""
-    count: PositiveInt | None = None
+    count: PositiveInt | None = Field(default=None, le=MOST)
     """At most so many frames, requests or connections."""
-    delay_s: NonNegativeFloat = 1.0
+    delay_s: NonNegativeFloat = Field(default=1.0, le=LONGEST_S)
     close_code: int = Field(default=1001, ge=1000, le=4999)
-    retry_after_s: PositiveInt = 1
+    retry_after_s: PositiveInt = Field(default=1, le=int(LONGEST_S))
     size_bytes: int = Field(default=8 << 20, ge=1, le=12 << 20)
-    byte_every_s: PositiveFloat = 0.01
+    byte_every_s: PositiveFloat = Field(default=0.01, le=LONGEST_S)
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Self:
         if self.kind is Kind.BAD_CHECKSUM and self.venue != "okx":
             raise ValueError(f"venue: was {self.venue!r}, which sends no checksum; use okx")
+        if self.stream is not None and self.stream not in self._streams:
+            use = f"use one of {', '.join(self._streams)}" if self._streams else "leave it out"
+            raise ValueError(f"stream: was {self.stream}, which no {self.kind} is done to; {use}")
         return self
+
+    @property
+    def _streams(self) -> Sequence[Channel]:
+        """Return what can be named."""
+        if self.kind is Kind.BAD_CHECKSUM:
+            return [Channel.BOOK]
+        of_requests, of_frames = self.kind in OF_REQUESTS, self.kind in OF_FRAMES
+        return [channel for channel in Channel if (of_requests if channel is Channel.REST else of_frames)]
+
+    @property
+    def is_of_a_silent_stream(self) -> bool:
+        """Return whether one stream alone is to be silent."""
+        return self.kind is Kind.SILENCE and self.stream is not None
 
     def hits(self, symbol: str | None, channel: Channel | None) -> bool:
         """Return whether it is about this symbol and stream."""

@@ -20,7 +20,7 @@ import msgspec
 from huracan.contracts.market import InstrumentDefinition
 from huracan_gateway.binance import frames
 from huracan_gateway.binance.definition import defined
-from huracan_gateway.events import NO_TIME, Defined, Event, Snapshot, Trade
+from huracan_gateway.events import NO_TIME, RECENT_TRADES, Defined, Event, Snapshot, Trade
 from huracan_gateway.reading import checked_id, event_ns
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import Scale, read_levels
@@ -97,7 +97,7 @@ class BinanceDecoder:
     def decode(self, raw: bytes) -> tuple[str, Sequence[Event]]:
         """Return the kind of a frame and what it says; raise Rejected naming field and reason."""
         if raw.startswith(b"["):
-            return "trade", self._asked_trades(raw)
+            return RECENT_TRADES, self._asked_trades(raw)
         frame = frames.parse(raw, self.venue)
         if frame.stream is not None:
             return self._streamed(frame.stream, frame.data, raw)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from huracan_gateway.adapter import WholeBook
 from huracan_gateway.reading import DAMAGED
 from huracan_gateway.reject import Reason, Rejected
 
@@ -25,6 +26,10 @@ _FUTURES_EVENTS = ("bookTicker", "markPriceUpdate", "forceOrder")
 """Events that spot has not, or not by that name: its bookTicker says no event."""
 _QUOTE_FIELDS = {"u", "b", "B", "a", "A"}
 _AGGREGATE_FIELDS = {"a", "p", "q", "f", "l", "T", "m"}
+
+
+BOOK_MARKS = (b"@depth", b"lastUpdateId")
+"""Texts of which every frame of an order book holds one."""
 
 
 class Frame(msgspec.Struct):
@@ -107,6 +112,16 @@ def levels(raw: bytes) -> list[tuple[str, str]] | None:
     except DAMAGED:
         return None
     return [*frame.bids, *frame.asks] if frame.stream is None and frame.lastUpdateId is not None else None
+
+
+def write_book(book: WholeBook, venue: str) -> bytes:
+    """Return the answer that tells a book: spot says no time, and COIN-M alone the symbol."""
+    told: dict[str, object] = {"lastUpdateId": book.number}
+    if venue != SPOT:
+        told |= {"E": book.event_ms, "T": book.event_ms}
+    if venue == COINM:
+        told["symbol"] = book.symbol
+    return msgspec.json.encode({**told, "bids": book.bids, "asks": book.asks})
 
 
 def definitions(raw: bytes) -> bytes | None:

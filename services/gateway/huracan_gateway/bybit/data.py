@@ -19,8 +19,20 @@ import msgspec
 
 from huracan.contracts.market import InstrumentDefinition
 from huracan.market.book import DepthUpdate, Level
+from huracan_gateway.adapter import WholeBook
 from huracan_gateway.bybit.definition import defined
-from huracan_gateway.events import NO_TIME, Defined, Depth, Event, Liquidation, Mark, Quote, Snapshot, Trade
+from huracan_gateway.events import (
+    NO_TIME,
+    RECENT_TRADES,
+    Defined,
+    Depth,
+    Event,
+    Liquidation,
+    Mark,
+    Quote,
+    Snapshot,
+    Trade,
+)
 from huracan_gateway.reading import DAMAGED, checked_id, event_ns, event_ns_of, funding_rate, mark_price, shown, typed
 from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.scale import Scale, read_levels
@@ -28,9 +40,19 @@ from huracan_gateway.scale import Scale, read_levels
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII)
 _EMPTY = re.compile(rb'"list"\s*:\s*\[\s*\]')
 _ID_BITS = 2**63 - 1
+_FIRST_UPDATE = 1
+"""`u` of a stream that begins anew, always of a snapshot."""
+_NO_UPDATE = 0
+"""The number of a book that no delta continues."""
 _TAKER = {"Buy": 1, "Sell": -1}
 _CLOSING = {"Buy": -1, "Sell": 1}
 """Side of the order that closes a position: `Buy` is a long one."""
+
+BOOK_DEPTH = 200
+"""Levels a side of the stream that is subscribed to, of 50, 200 and 1,000: deep enough for every feature, told every
+100 ms."""
+BOOK_MARKS = (b'"orderbook.', b'"retCode"')
+"""Texts of which every frame of an order book holds one: of its streams, and of answers."""
 
 Side = Literal["Buy", "Sell"]
 
@@ -209,10 +231,9 @@ class Decoder:
         result = bytes(frame.result) or b"null"
         if b'"execId"' in result or _EMPTY.search(result):  # or none
             trades = typed(_RECENT_TRADES, result).trades
-            return "trade", [self._recent_trade(trade) for trade in reversed(trades)]  # the newest comes first
+            return RECENT_TRADES, [self._recent_trade(trade) for trade in reversed(trades)]  # the newest comes first
         if _is_book(result):
-            book = typed(_BOOK, result)
-            return "snapshot", [self._snapshot(book, _book_ns(book.ts, book.cts), restart=False)]
+            return "snapshot", [self._asked(typed(_BOOK, result))]
         raise Rejected(
             Reason.UNKNOWN_STREAM, f"answer was neither of an order book nor of trades; began with {result[:60]!r}"
         )
@@ -224,7 +245,7 @@ class Decoder:
         if depth == "1":
             return "quote", [self._quote(book, at_ns, whole=whole)]
         if whole:
-            return "snapshot", [self._snapshot(book, at_ns, restart=True)]
+            return "snapshot", [self._snapshot(book, at_ns, checked_id(book.u, "u"))]
         return "depth", [self._depth(book, at_ns)]
 
     def _quote(self, book: _Book, at_ns: int, *, whole: bool) -> Quote:
@@ -235,16 +256,21 @@ class Decoder:
             raise Rejected(Reason.OUT_OF_ORDER, f"best {'ask' if bid else 'bid'} was not told before u {update}")
         return Quote(at_ns, sequence, *bid, *ask)
 
-    def _snapshot(self, book: _Book, at_ns: int, *, restart: bool) -> Snapshot:
+    def _asked(self, book: _Book) -> Snapshot:
+        """Read the answer to a request: its `u` counts the updates of another stream, so that none of ours follows."""
+        checked_id(book.u, "u")
+        return self._snapshot(book, _book_ns(book.ts, book.cts), _NO_UPDATE)
+
+    def _snapshot(self, book: _Book, at_ns: int, number: int) -> Snapshot:
         self._belongs(book.s)
         bids, asks = self._sides(book)
-        return Snapshot(at_ns, checked_id(book.u, "u"), bids, asks, restart, checked_id(book.seq, "seq"))
+        return Snapshot(at_ns, number, bids, asks, restart=True, sequence=checked_id(book.seq, "seq"))
 
     def _depth(self, book: _Book, at_ns: int) -> Depth:
         self._belongs(book.s)
         update = checked_id(book.u, "u")
-        if update == 0:
-            raise Rejected(Reason.BAD_FIELD, "u was 0 in a delta")
+        if update <= _FIRST_UPDATE:
+            raise Rejected(Reason.BAD_FIELD, f"u was {update} in a delta")
         changed = DepthUpdate(update, update, update - 1, *self._sides(book))
         return Depth(at_ns, changed, checked_id(book.seq, "seq"))
 
@@ -348,6 +374,13 @@ def levels(raw: bytes) -> list[tuple[str, str]] | None:
     except DAMAGED:
         return None
     return [*book.b, *book.a] if book else None
+
+
+def write_book(book: WholeBook) -> bytes:
+    """Return the snapshot of the stream that tells a book."""
+    data = {"s": book.symbol, "b": book.bids, "a": book.asks, "u": book.number, "seq": 0}
+    topic = f"orderbook.{BOOK_DEPTH}.{book.symbol}"
+    return msgspec.json.encode({"topic": topic, "type": "snapshot", "ts": book.event_ms, "data": data})
 
 
 def _is_book(result: bytes) -> bool:

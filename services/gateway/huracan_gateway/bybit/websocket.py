@@ -14,14 +14,13 @@ import msgspec
 from huracan.contracts.market import InstrumentDefinition
 from huracan.errors import BadInput
 from huracan_gateway.adapter import Control, Websocket
+from huracan_gateway.bybit.data import BOOK_DEPTH
 from huracan_gateway.bybit.definition import category
 from huracan_gateway.reading import DAMAGED
 from huracan_gateway.reject import Rejected
 from huracan_gateway.subscription import in_messages
 
 URL = "wss://stream.bybit.com/v5/public/linear"
-BOOK_DEPTH = 200
-"""Of 50, 200 and 1,000: deep enough for every feature, told every 100 ms."""
 _LINEAR = "/linear"
 _TOO_MANY = ("too many", "too frequent", "rate limit")
 _ALREADY = "already subscribed"

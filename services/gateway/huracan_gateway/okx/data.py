@@ -21,8 +21,10 @@ import msgspec
 
 from huracan.contracts.market import InstrumentDefinition
 from huracan.market.book import DepthUpdate, Level, OrderBook
+from huracan_gateway.adapter import WholeBook
 from huracan_gateway.events import (
     NO_TIME,
+    RECENT_TRADES,
     Defined,
     Depth,
     Event,
@@ -186,7 +188,7 @@ class Decoder:
         if _is_book(data):
             return "snapshot", [self._snapshot(book, restart=False) for book in typed(_BOOKS, data)]
         if b'"tradeId"' in data or _EMPTY.fullmatch(data):  # or none
-            return "trade", self._trades(data)[::-1]  # the newest comes first
+            return RECENT_TRADES, self._trades(data)[::-1]  # the newest comes first
         raise Rejected(Reason.UNKNOWN_STREAM, f"answer was neither of books nor of trades; began with {data[:60]!r}")
 
     def _trades(self, data: bytes) -> list[Event]:
@@ -278,6 +280,8 @@ class Decoder:
 
 BOOKS = ("books", "books-l2-tbt", "books50-l2-tbt")
 """Channels of the order book in updates."""
+BOOK_MARKS = (b'"books', b'"code"')
+"""Texts of which every frame of an order book holds one: of its channels, and of answers."""
 
 
 def owns(raw: bytes) -> bool:
@@ -320,6 +324,14 @@ def levels(raw: bytes) -> list[tuple[str, str]] | None:
         return [(level.price, level.size) for book in _BOOKS.decode(data) for level in [*book.bids, *book.asks]]
     except DAMAGED:
         return None
+
+
+def write_book(book: WholeBook) -> bytes:
+    """Return the snapshot of the channel `books` that tells a book."""
+    asks, bids = [[[*level, "0", "1"] for level in side] for side in (book.asks, book.bids)]
+    data = {"asks": asks, "bids": bids, "ts": str(book.event_ms), "prevSeqId": _NO_UPDATE_BEFORE, "seqId": book.number}
+    arg = {"channel": BOOKS[0], "instId": book.symbol}
+    return msgspec.json.encode({"arg": arg, "action": "snapshot", "data": [data]})
 
 
 def _is_book(data: bytes) -> bool:
