@@ -7,6 +7,7 @@ recordings, so the alarms on them are no estimate for other days: the intervals 
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import json
 import math
@@ -16,8 +17,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from huracan.clock import MILLISECOND_NS, NANOSECONDS, STEP_NS
 from huracan.contracts.market import AnomalyKind, InstrumentDefinition, anomaly_kind_name
@@ -51,7 +53,7 @@ Inject = Callable[[Sequence[Timed], int], list[Timed]]
 """Return a second of events with the anomaly that begins at a time put in."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Recorded:
     """The events of a recording."""
 
@@ -66,7 +68,7 @@ class Recorded:
         return max(seconds - CONFIG.warm_up_s, 0.0) / 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Row:
     """One figure of the report."""
 
@@ -294,7 +296,7 @@ def divergence_detections(markets: Sequence[Recorded]) -> Iterator[Row]:
         found = list(divergences(markets, {start: start + 2 * LASTS_NS for start in at}, bps))
         row = detection("venue_divergence", f"{bps} bps", at, [when for when, _ in found])
         named = sum(key == markets[1].name for _, key in found)
-        yield replace(row, note=f"{row.note}; the right venue named in {named} of {len(found)}")
+        yield dataclasses.replace(row, note=f"{row.note}; the right venue named in {named} of {len(found)}")
 
 
 def cost(market: Recorded) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 from shutil import rmtree
-from typing import IO, cast
+from typing import IO, NoReturn, cast
 
 from google.protobuf.message import Message
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,6 +34,9 @@ from huracan_gateway.identity import SIMULATED_VENUE
 from huracan_gateway.live.feed import LiveFeed, define
 from huracan_gateway.live.http import VenueHttp
 from huracan_gateway.recording import Line
+
+FLUSH_EVERY_S = 1.0
+"""What a kill, or a machine that loses its power, can cost of a recording."""
 
 
 class Recorded(BaseModel):
@@ -63,7 +66,10 @@ class Recorded(BaseModel):
 
 
 class Tape:
-    """A file that lines are written to: `<receive_time_ns> <raw frame>`, packed when its name ends with .gz."""
+    """A file that lines are written to: `<receive_time_ns> <raw frame>`, packed when its name ends with .gz.
+
+    What is there at a flush can be read, packed too, whatever happens to the process then.
+    """
 
     def __init__(self, path: Path) -> None:
         self.lines = self.bytes = self.first_ns = self.last_ns = 0
@@ -85,6 +91,16 @@ class Tape:
         self.first_ns = self.first_ns or line.recv_ns
         self.last_ns = line.recv_ns
 
+    def flush(self) -> None:
+        """Write out what is there, up to here readable even if nothing follows."""
+        self._stream.flush()
+
+    async def flush_always(self) -> NoReturn:
+        """Flush once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(FLUSH_EVERY_S)
+            self.flush()
+
     def close(self) -> None:
         """Write out what is left and close the file."""
         self._stream.close()
@@ -104,6 +120,11 @@ class TapedFeed:
     def skipped(self) -> int:
         """Return how many lines went because we were behind."""
         return self._feed.skipped
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return the receive time of the oldest line that waits; None where none does."""
+        return self._feed.oldest_ns
 
     async def next_line(self) -> Line | None:
         """Wait for the next line and write it down."""
@@ -180,7 +201,7 @@ async def record(
             feed = TapedFeed(live, tape, progress)
             channel = Channel(feed, gateway, Deaf(clock), DivergenceDetector(gateway.quality.anomalies))
             async with aclosing(feed):
-                await _play(channel, lasts_s)
+                await _play(channel, tape, lasts_s)
         finally:
             tape.close()
     counted = channel.report()
@@ -230,10 +251,10 @@ def feed_config(venue: str, symbol: str, *, websocket_url: str | None, rest_url:
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         option = "--" + str(wrong["loc"][0]).replace("_", "-")
-        raise BadInput(f"{option} was {wrong['input']!r}: {wrong['msg']}") from None
+        raise BadInput(f"{option} was {wrong['input']!r}: {wrong['msg'].removeprefix('Value error, ')}") from None
 
 
-async def _play(channel: Channel, lasts_s: float | None) -> None:
+async def _play(channel: Channel, tape: Tape, lasts_s: float | None) -> None:
     """Let a channel take its feed until the time is over, or somebody asks to stop."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
@@ -242,9 +263,10 @@ async def _play(channel: Channel, lasts_s: float | None) -> None:
     ends = loop.call_later(lasts_s, channel.stop) if lasts_s is not None else None
     try:
         async with asyncio.TaskGroup() as tasks:
-            closing = tasks.create_task(channel.close_on_the_clock())
+            beside = [tasks.create_task(channel.close_on_the_clock()), tasks.create_task(tape.flush_always())]
             await channel.play()
-            closing.cancel()
+            for task in beside:
+                task.cancel()
     except ExceptionGroup as group:
         raise next((error for error in group.exceptions if isinstance(error, HuracanError)), group) from None
     finally:

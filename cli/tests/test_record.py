@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +23,11 @@ from huracan.sim.exchange import OKX, SimulatedExchange, SimulatedExchangeConfig
 from huracan.sim.venue.misbehaviour import Kind, Misbehaviour
 from huracan.sim.venue.server import VenueServer
 from huracan_cli.local_venues import SYMBOLS, LocalVenues
-from huracan_cli.record import Recorded, Tape, record
+from huracan_cli.record import Recorded, Tape, feed_config, record
 from huracan_cli.replay import Replay, replay
 from huracan_gateway.config import FeedConfig
-from huracan_gateway.recording import read_head, read_lines
+from huracan_gateway.recording import Line, read_head, read_lines
+from huracan_gateway.reject import Reason
 
 RECORDED_S = 4.0
 LOST_AFTER_LINES = 30
@@ -128,4 +131,65 @@ def test_a_venue_that_cannot_be_reached_is_named_with_its_address(tmp_path: Path
     feed = FeedConfig(venue="okx", symbol="SIM-USDT-SWAP", rest_url="http://127.0.0.1:1", answer_within_s=0.2)
     with pytest.raises(Recoverable, match=r"--rest-url was http://127.0.0.1:1 and gives no answer"):
         asyncio.run(record(feed, tmp_path / "nothing.jsonl"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["flushed.jsonl.gz", "flushed.jsonl"])
+def test_what_was_flushed_can_be_read_whatever_follows(tmp_path: Path, name: str) -> None:
+    tape, written = Tape(tmp_path / name), Line(1_700_000_000 * NANOSECONDS, b'{"frame": 1}')
+    tape.write(written)
+    tape.flush()
+    assert next(read_lines(tmp_path / name)) == written
+    tape.close()
+
+
+def test_a_recording_that_was_killed_can_be_read_up_to_its_broken_end(tmp_path: Path) -> None:
+    path = tmp_path / "killed.jsonl.gz"
+    options = f"--venue okx --symbol {SYMBOLS['okx']} --out {path}".split()
+
+    async def main() -> None:
+        clock = SystemClock()
+        market = SimulatedExchange(SimulatedExchangeConfig(seed=3, start_ns=clock.now_ns(), venues=(OKX,)))
+        async with VenueServer(market=market, on_wall_time=True, clock=clock) as server:
+            addresses = ["--rest-url", f"{server.url}/okx", "--websocket-url"]
+            addresses.append(f"ws://127.0.0.1:{server.port}/okx/ws/v5/public")
+            recorder = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "huracan_cli", "record", *options, *addresses, stdout=asyncio.subprocess.DEVNULL
+            )
+            try:
+                async with asyncio.timeout(30):
+                    while not path.exists() or path.stat().st_size < 1_000:  # noqa: ASYNC110 - another process writes
+                        await asyncio.sleep(0.02)
+            finally:
+                recorder.kill()
+                await recorder.wait()
+
+    asyncio.run(main())
+    *lines, broken = read_lines(path)
+    assert broken.rejected is not None
+    assert broken.rejected.reason is Reason.TRUNCATED_GZIP
+    assert len(lines) > 10
+    assert all(line.rejected is None for line in lines)
+    assert read_head(path).definition.venue_symbol == SYMBOLS["okx"]
+
+
+@pytest.mark.parametrize(
+    ("option", "address"),
+    [
+        ("rest_url", "http://a..b"),
+        ("rest_url", "http://[bad"),
+        ("rest_url", "http://127.0.0.1:99999"),
+        ("websocket_url", "ws://127.0.0.1:99999"),
+        ("websocket_url", "http://127.0.0.1"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_by_its_option(option: str, address: str) -> None:
+    given = {"rest_url": None, "websocket_url": None, option: address}
+    with pytest.raises(BadInput, match=f"^--{option.replace('_', '-')} was {re.escape(repr(address))}"):
+        feed_config("okx", "BTC-USDT-SWAP", **given)
+
+
+def test_a_symbol_that_no_venue_could_have_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="symbol was 'foo', which bybit does not define"):
+        asyncio.run(record(FeedConfig(venue="bybit", symbol="foo"), tmp_path / "nothing.jsonl"))
     assert list(tmp_path.iterdir()) == []

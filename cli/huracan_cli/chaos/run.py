@@ -107,6 +107,7 @@ class ExchangeFeed:
         self.adapter = ADAPTER
         self.definition: InstrumentDefinition = exchange.definition
         self.skipped = 0
+        self.oldest_ns: int | None = None
         self.lines: asyncio.Queue[Line] = asyncio.Queue()
         self._exchange = exchange
 

@@ -554,9 +554,3 @@ class DivergenceDetector:
     def _apart(self, name: str) -> int:
         """Return how many venues one diverges from now."""
         return sum(name in names and pair.since_ns > 0 for names, pair in self._pairs.items())
-
-    def forget(self, key: str) -> None:
-        """Drop a venue: it is no longer watched."""
-        self._venues.pop(key, None)
-        for pair in [pair for pair in self._pairs if key in pair]:
-            del self._pairs[pair]

@@ -22,7 +22,7 @@ from huracan.ports import Clock
 from huracan.service.service import LAST
 from huracan_gateway.anomaly import DivergenceDetector
 from huracan_gateway.config import GatewayConfig
-from huracan_gateway.events import NO_TIME, Defined, Event, Quote
+from huracan_gateway.events import NO_TIME, RECENT_TRADES, Defined, Event, Quote
 from huracan_gateway.feed import Feed
 from huracan_gateway.instrument import Instrument
 from huracan_gateway.recording import Line
@@ -32,6 +32,8 @@ from huracan_gateway.skew import SkewEstimator
 NAME = "gateway"
 HISTORY_BARS = 512
 """Bars of history read: a window of 64, and what the slowest feature of its first row needs before it."""
+_KNOWN = frozenset({Reason.DUPLICATE, Reason.OUT_OF_ORDER})
+"""What is expected of trades that were asked for: most of them were taken before."""
 RELIABILITY_EVERY_NS = 60 * NANOSECONDS
 """The score of the hour so far is told this often."""
 
@@ -117,6 +119,7 @@ class Channel:
         check, last = self.instrument.check, self.instrument.check.last_quote
         report.update(self.instrument.counts)
         report["frames_missed"] += self.feed.skipped
+        report["late_trades"] = sum(bars.builder.late_trades for bars in self.instrument.bars)
         report.update({"book.compared": check.compared, "book.matched": check.matched})
         report[f"{LAST}skew_ns"] = self.skew.skew_ns() if self.skew.known else 0
         report[f"{LAST}bid"], report[f"{LAST}ask"] = (last.bid, last.ask) if last is not None else (0, 0)
@@ -198,7 +201,7 @@ class Channel:
                 raise Rejected(Reason.RECEIVE_TIME_BACKWARDS, was)
             kind, events = self._decoder.decode(line.raw)
             if events:
-                self._check_time(events[0].event_ns, line.recv_ns)
+                self._check_time(events[-1].event_ns, line.recv_ns)  # the newest: trades that were asked for are older
         except Rejected as rejected:
             return kind, rejected
         return kind, events
@@ -212,6 +215,7 @@ class Channel:
                 self.instrument.take(event, recv_ns=recv_ns, ingest_seq=ingest_seq)
             except Rejected as rejected:
                 refused.append(rejected)
+                continue
             if self._peers and isinstance(event, Quote):
                 self._compare(event, recv_ns)
         return refused
@@ -226,6 +230,10 @@ class Channel:
             await self._defined(events[0], line.recv_ns)
         else:
             refused = self._take_events(line, events)
+        if kind == RECENT_TRADES:
+            known = [part for part in refused if part.reason in _KNOWN]
+            self.counts["trades_known"] += len(known)
+            refused = [part for part in refused if part.reason not in _KNOWN]
         if refused and kind == "snapshot" and not self.instrument.book.synced:
             await self.feed.request_snapshot()
         if refused and len(refused) == len(events):
@@ -233,11 +241,13 @@ class Channel:
         for part in refused:
             self.counts[f"events_rejected.{part.reason}"] += 1
             self.instrument.meter.refused(part.reason, line.recv_ns)
+        if refused:
+            await self._bury(line, refused[0].reason, f"{len(refused)} of {len(events)} events: {refused[0].detail}")
         self.instrument.bind(line.recv_ns, line.raw)
         if self.skew.known:
             self.instrument.meter.skew(self.skew.skew_ns(), line.recv_ns)
         self.counts["ticks_logged"] += 1
-        if self._resyncing and self.instrument.book.synced and not synced:
+        if self._resyncing and self.instrument.book.synced and (not synced or kind == "snapshot"):
             self._resyncing = False
             await self.changed(FeedState.FEED_STATE_RESYNCED, "", f"book at {self.instrument.book.final}")
 
@@ -287,12 +297,16 @@ class Channel:
     async def _refuse(self, line: Line, rejected: Rejected) -> None:
         self.counts[f"rejected.{rejected.reason}"] += 1
         self.instrument.meter.refused(rejected.reason, line.recv_ns)
+        await self._bury(line, rejected.reason, rejected.detail)
+
+    async def _bury(self, line: Line, reason: Reason, detail: str) -> None:
+        """Keep a frame, of which something is refused, with its reason."""
         letter = dead_letter(
             raw=line.raw,
             source=self.key,
             schema="frame",
-            reason=rejected.reason,
-            detail=rejected.detail,
+            reason=reason,
+            detail=detail,
             attempt=1,
             at_ns=max(line.recv_ns, 0),
         )
@@ -350,8 +364,19 @@ class Channel:
             step = self.instrument.next_step
             close_ns = step_close(step) if step is not None else (clock.now_ns() // STEP_NS + 1) * STEP_NS
             await clock.sleep_until(close_ns)
+            while self._is_behind(close_ns):
+                await clock.sleep_until(clock.now_ns() + MILLISECOND_NS)
             await self.close_through(close_ns)
             await self._watch(close_ns)
+
+    def _is_behind(self, close_ns: int) -> bool:
+        """Return whether lines of a step still wait: for a while it is held open for them, in live data too."""
+        oldest_ns = self.feed.oldest_ns
+        return (
+            oldest_ns is not None
+            and oldest_ns < close_ns
+            and self._outlet.clock.now_ns() < close_ns + self._config.max_close_delay_ms * MILLISECOND_NS
+        )
 
     async def _watch(self, now_ns: int) -> None:
         """Ask again for a book that has been out of step for too long."""
@@ -371,7 +396,19 @@ class Channel:
         self._stopped = False
         self.counts["frames_missed"] += self.feed.skipped
         await self.feed.aclose()
+        self.lose_book()
+        self.instrument.reliability.append(self.instrument.meter.rest(self._outlet.clock.now_ns()))
         self.instrument.rest()
+        await self._hand_on()
+
+    def lose_book(self) -> None:
+        """Drop the book, which the feed no longer keeps up to date; a new one is on its way, or will be asked for."""
+        self.instrument.lose_book()
+        self._resyncing = True
+
+    def resyncing(self) -> None:
+        """Know that a new book was asked for, so that its coming is told."""
+        self._resyncing = True
 
     async def finished_closing(self) -> None:
         """Return once no step is in the middle of its close."""

@@ -49,6 +49,9 @@ class GatewayConfig(Config):
     """A frame whose event time is further than this from ours, after the skew estimate, has an impossible time."""
     resync_after_ms: PositiveInt = 5_000
     """A book that is not in step for this long is asked for again; below 1,000 an answer on its way is asked twice."""
+    max_close_delay_ms: PositiveInt = 1_000
+    """A step whose frames still wait to be read closes at most this late. Below 10 a burst at the end of a step is not
+    in it; above 5,000 decisions of a gateway that is too slow for its market come when nobody can act on them."""
     quality: QualityConfig = QualityConfig()
     """What is asked of the data."""
 

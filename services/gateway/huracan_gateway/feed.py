@@ -26,6 +26,10 @@ class Feed(Protocol):
     def skipped(self) -> int:
         """Return how many lines passed while nobody listened: the gateway was down, or behind."""
 
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return the receive time of the oldest line that waits; None where none does."""
+
     async def next_line(self) -> Line | None:
         """Wait for the next line; None at the end."""
 
@@ -66,6 +70,7 @@ class RecordingFeed:
 
     def __init__(self, path: Path) -> None:
         self.skipped = 0
+        self.oldest_ns: int | None = None
         self.head: Head = read_head(path)
         self.adapter, self.definition = self.head.adapter, self.head.definition
         self._lines: Iterator[Line] = read_lines(path)

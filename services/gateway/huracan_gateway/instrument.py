@@ -160,6 +160,11 @@ class Instrument:
         self._sequenced = 0
         self._flags = 0
         self._held_until_ns = 0
+        self._depth_ns = 0
+        """When the newest update or snapshot of the book came."""
+        self._quote_ns = 0
+        self._agreed_ns = 0
+        """When the book last was not behind the newest quote at the close of a step."""
         self._takes: dict[type[Event], Callable[[Any, int, int], None]] = {
             Quote: self._quote,
             Trade: self._trade,
@@ -184,7 +189,9 @@ class Instrument:
             bars.builder.observe_from(ns)
 
     def take(self, event: Event, *, recv_ns: int, ingest_seq: int) -> None:
-        """Take one event; raise Rejected, with nothing changed, when it contradicts what came before or itself."""
+        """Take one event; raise Rejected, with nothing of it in book, features or log, when it contradicts what came
+        before or itself.
+        """
         synced = self.book.synced
         self._flags = 0
         self._takes[type(event)](event, recv_ns, ingest_seq)
@@ -249,6 +256,7 @@ class Instrument:
             self._in_order("update id", quote.update_id, self._last_quote_id)
         self._judge(quote, recv_ns, ingest_seq)
         self._last_quote_id = quote.update_id
+        self._quote_ns = recv_ns
         self._micro.quote(quote.bid, quote.bid_size, quote.ask, quote.ask_size)
         self.check.quoted(quote)
         best_bid, best_ask = [(quote.bid, quote.bid_size)], [(quote.ask, quote.ask_size)]
@@ -259,10 +267,13 @@ class Instrument:
             raise Rejected(Reason.NOT_POSITIVE, f"price was {trade.price}, size {trade.size}, in increments")
         last = self._last_trade_id
         if self._trade_ids is TradeIds.NAMES:
-            self._remember(trade.trade_id)
+            if trade.trade_id in self._recent_trades:
+                raise Rejected(Reason.DUPLICATE, f"trade {trade.trade_id:016x} was taken before")
         elif last is not None:
             self._in_order("trade id", trade.trade_id, last)
         self._judge(trade, recv_ns, ingest_seq)
+        if self._trade_ids is TradeIds.NAMES:
+            self._remember(trade.trade_id)
         if last is not None and trade.trade_id > last + 1 and self._trade_ids is TradeIds.CONTIGUOUS:
             self._gap("trade", last + 1, trade.trade_id, recv_ns, ingest_seq, "trades are missing; carried on")
         self._last_trade_id = trade.trade_id
@@ -276,8 +287,6 @@ class Instrument:
         self._rows.add(ingest_seq, trade.event_ns, recv_ns, trade.trade_id, _TRADE, self._flags, bought, sold)
 
     def _remember(self, trade_id: int) -> None:
-        if trade_id in self._recent_trades:
-            raise Rejected(Reason.DUPLICATE, f"trade {trade_id:016x} was taken before")
         self._recent_trades.add(trade_id)
         self._oldest_trades.append(trade_id)
         if len(self._oldest_trades) > TRADES_REMEMBERED:
@@ -291,6 +300,7 @@ class Instrument:
     def _depth(self, depth: Depth, recv_ns: int, ingest_seq: int) -> None:
         update = depth.update
         self._judge(depth, recv_ns, ingest_seq)
+        self._depth_ns = recv_ns
         try:
             applied = self.book.apply(update)
         except SequenceGap as gap:
@@ -313,6 +323,7 @@ class Instrument:
         if best_bid >= best_ask:
             raise Rejected(Reason.CROSSED, f"best bid was {best_bid}, best ask {best_ask}, in price increments")
         self.counts["snapshots"] += 1
+        self._depth_ns = recv_ns
         pending = self.book.snapshot(snapshot.last_update_id, snapshot.bids, snapshot.asks, restart=snapshot.restart)
         if snapshot.restart:
             self.check.lost()
@@ -384,6 +395,35 @@ class Instrument:
         bought, sold = (level, []) if liquidation.side == BID else ([], level)
         self._rows.add(ingest_seq, liquidation.event_ns, recv_ns, 0, _LIQUIDATION, self._flags, bought, sold)
 
+    def lose_book(self) -> None:
+        """Drop the book, in doubt for another reason than what came; every reader of the log loses it too."""
+        if not self.book.synced:
+            return
+        self.book.drop()
+        self.counts["books_lost"] += 1
+        self._forget_book(self.last_frame_ns, self.last_ingest_seq)
+
+    def _forget_book(self, recv_ns: int, ingest_seq: int) -> None:
+        self._micro.lost_book()
+        self.check.lost()
+        self._rows.add(ingest_seq, recv_ns, recv_ns, 0, _SNAPSHOT, self._flags, _NONE, [])
+
+    def _watch_book(self, close_ns: int) -> None:
+        """Drop a book that no update has reached while the venue's best bid and ask are others."""
+        quote, book = self.check.last_quote, self.book.book
+        if quote is None or not self.book.synced or self._quote_ns <= self._depth_ns:
+            self._agreed_ns = close_ns
+            return
+        if ((quote.bid, quote.bid_size), (quote.ask, quote.ask_size)) == (book.best_bid(), book.best_ask()):
+            self._agreed_ns = close_ns
+            return
+        silent_ms = (close_ns - max(self._agreed_ns, self._depth_ns)) // MILLISECOND_NS
+        if silent_ms > self._quality.book_silent_ms:
+            final = self.book.final
+            self.book.drop()
+            action = f"no update for {silent_ms} ms though the best moved; book dropped"
+            self._lost("depth", final + 1, final, self.last_frame_ns, self.last_ingest_seq, action)
+
     def _depth_features(self) -> None:
         book = self.book.book
         self._micro.depth(book.bids(FEATURE_DEPTH), book.asks(FEATURE_DEPTH))
@@ -400,9 +440,7 @@ class Instrument:
         """Let every reader of the log lose the book too."""
         self._gap(stream, expected, was, recv_ns, ingest_seq, action)
         self._tell(self._detector.desynced(expected, was), recv_ns, ingest_seq)
-        self._micro.lost_book()
-        self.check.lost()
-        self._rows.add(ingest_seq, recv_ns, recv_ns, 0, _SNAPSHOT, self._flags, _NONE, [])
+        self._forget_book(recv_ns, ingest_seq)
 
     def _gap(self, stream: str, expected: int, was: int, recv_ns: int, ingest_seq: int, action: str) -> None:
         self.counts[f"gaps.{stream}"] += 1
@@ -443,6 +481,7 @@ class Instrument:
         self.next_step = step + 1
         for found in self._detector.elapsed(close_ns, self.last_frame_ns):
             self._tell(found, close_ns, 0)
+        self._watch_book(close_ns)
         self.meter.lost(0, self._sequenced)
         self._sequenced = 0
         self.reliability += self.meter.close_through(close_ns)

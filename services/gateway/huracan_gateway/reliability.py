@@ -249,6 +249,12 @@ class ReliabilityMeter:
             hour.first_skew_ns = skew_ns
         hour.drift_ns = max(hour.drift_ns, abs(skew_ns - hour.first_skew_ns))
 
+    def rest(self, now_ns: int) -> Reliability:
+        """Return the hour so far and observe no longer, until the next frame."""
+        told = self.current(now_ns)
+        self._hour = None
+        return told
+
     def close_through(self, now_ns: int) -> list[Reliability]:
         """Return the hours that ended by now, each once, oldest first: those without a frame too."""
         if self._hour is not None:

@@ -52,6 +52,8 @@ class Place:
     """Who waits for the venue."""
     absent: bool = False
     """Whether its venue did not answer at once: its first connection is then its return."""
+    refused: bool = False
+    """Whether it was given up for good."""
     counts: Counter[str] = field(default_factory=Counter)
     """Changes that were told before there was a channel."""
     silent: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,7 +103,8 @@ class Gateway(Service):
         """Play every feed to its end, or until cancelled.
 
         One whose venue does not answer is waited for, while the others play. Raises BadInput and Fatal for one that
-        cannot be had, unless it is one of several and its venue took its time to say so.
+        cannot be had, unless it is one of several and its venue took its time to say so, and for the last one of all
+        that are refused.
         """
         for place in self._places:
             await self._recall(place)
@@ -170,6 +173,7 @@ class Gateway(Service):
             channel.stop()
         await channel.claim()
         await self._writer.drained()
+        self._tell_missing_bars(place, channel)
         async with self._beginning:
             if not self.ready.is_set():
                 await self.listening(self._ports)
@@ -214,11 +218,13 @@ class Gateway(Service):
                 raise
 
     def _can_spare(self, place: Place, refused: Fatal) -> bool:
-        """Return whether there are others; then this one is given up, and whoever stands by for it takes over."""
-        if len(self._places) == 1:
-            return False
+        """Return whether others are left; then this one is given up, and whoever stands by for it takes over."""
+        place.refused = True
         self.counts["feeds.refused"] += 1
         logger.error("gateway.feed_refused", instrument=place.key, error=str(refused))
+        if all(other.refused for other in self._places):
+            return False
+        place.back.clear()
         place.silent.set()
         return True
 
@@ -236,14 +242,8 @@ class Gateway(Service):
             if self._stopped:
                 return
             self._note(primary, FeedState.FEED_STATE_FALLBACK, channel.key, f"{primary.key} is silent")
-            playing = asyncio.create_task(channel.play(), name=f"stand by {channel.key}")
-            returned = asyncio.create_task(primary.back.wait())
-            await asyncio.wait([playing, returned], return_when=asyncio.FIRST_COMPLETED)
-            if playing.done():
-                returned.cancel()
-                playing.result()
+            if not await self._played_until_back(channel, primary):
                 return
-            await channel.interrupt(playing)
             self._note(primary, FeedState.FEED_STATE_RETURNED, "websocket", f"{channel.key} stands by again")
             feed = await self._opened(place)
             if feed is None:
@@ -251,13 +251,37 @@ class Gateway(Service):
             channel.feed = feed
             self._attach(place, channel)
 
+    async def _played_until_back(self, channel: Channel, primary: Place) -> bool:
+        """Play a channel until its primary is back, and return True; False when its feed ended before."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                playing = tasks.create_task(channel.play(), name=f"stand by {channel.key}")
+                returned = tasks.create_task(primary.back.wait(), name=f"return of {primary.key}")
+                await asyncio.wait([playing, returned], return_when=asyncio.FIRST_COMPLETED)
+                returned.cancel()
+                is_back = not playing.done()
+                if is_back:
+                    await channel.interrupt(playing)
+        except ExceptionGroup as group:
+            raise next((error for error in group.exceptions if isinstance(error, Fatal)), group) from None
+        return is_back
+
     def _attach(self, place: Place, channel: Channel) -> None:
         """Hear what happens to a live feed, and have its bars."""
         if place.source.settings is not None:
             channel.history = place.source.settings.history
         if isinstance(channel.feed, LiveFeed):
-            channel.fetched = list(channel.feed.bars)
-            channel.feed.on_change = partial(self._feed_changed, place)
+            feed = channel.feed
+            channel.fetched = list(feed.bars)
+            feed.on_change = partial(self._feed_changed, place)
+            feed.on_book_lost = lambda _why: channel.lose_book()
+
+    def _tell_missing_bars(self, place: Place, channel: Channel) -> None:
+        feed = channel.feed
+        if isinstance(feed, LiveFeed) and feed.without_bars:
+            channel.counts["history_bars.refused"] += 1
+            logger.warning("gateway.no_bars", instrument=place.key, error=feed.without_bars)
+            self._note(place, FeedState.FEED_STATE_REFUSED, "rest", f"no bars to warm with: {feed.without_bars}")
 
     def _feed_changed(self, place: Place, state: FeedState, provider: str, detail: str, attempt: int = 0) -> None:
         """Have what happened to a live feed told, and let whoever stands by for it take over or rest."""
@@ -269,6 +293,8 @@ class Gateway(Service):
             place.absent = False
             place.back.set()
             place.silent.clear()
+        elif state == FeedState.FEED_STATE_RESYNCING and place.channel is not None:
+            place.channel.resyncing()
         self._note(place, state, provider, detail, attempt)
 
     def _note(self, place: Place, state: FeedState, provider: str, detail: str, attempt: int = 0) -> None:

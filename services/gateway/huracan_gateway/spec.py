@@ -12,7 +12,7 @@ from huracan.service.service import ServiceSpec
 from huracan_gateway.channel import NAME
 from huracan_gateway.config import GatewayConfig
 from huracan_gateway.feed import RecordingFeed, Source, opened, recorded
-from huracan_gateway.live.open import live_source
+from huracan_gateway.live.open import live_sources
 from huracan_gateway.paced import PacedFeed
 from huracan_gateway.service import Gateway
 
@@ -30,7 +30,7 @@ def _sources(config: GatewayConfig, ports: Ports) -> Sequence[Source]:
         return [opened(PacedFeed(tape.lines, tape.adapter, tape.definition, ports.clock))]
     if not config.feeds:
         raise BadInput("gateway: neither recording nor feeds was set: there is nothing to play")
-    return [live_source(feed, ports) for feed in config.feeds]
+    return live_sources(config.feeds, ports)
 
 
 def _access(config: GatewayConfig) -> Access:  # noqa: ARG001 - the spec's form

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from huracan.clock import MILLISECOND_NS, NANOSECONDS, STEP_NS
@@ -433,10 +433,3 @@ def test_nothing_diverges_while_the_basis_is_learned() -> None:
     venues = Venues(one=0.0, two=0.0)
     venues.see(2)
     assert venues.see(2, two=50.0) == []
-
-
-def test_a_forgotten_venue_is_learned_anew() -> None:
-    venues = Venues(one=0.0, two=0.0)
-    venues.see(10)
-    venues.detector.forget("two")
-    assert venues.see(3, two=50.0) == []

@@ -18,6 +18,7 @@ from huracan.contracts.market import FLAG_FIRST, FLAG_UNSYNCED, Bar, TickBatch, 
 from huracan.features.micro import MICRO
 from huracan.market.book import ASK, BID, DepthUpdate, Level, OrderBook
 from huracan_gateway.binance_usdm.adapter import ADAPTER
+from huracan_gateway.bybit.adapter import ADAPTER as BYBIT
 from huracan_gateway.events import Depth, Event, Quote, Snapshot, Trade
 from huracan_gateway.instrument import Bars, ClosedStep, Instrument
 from huracan_gateway.reject import Reason, Rejected
@@ -513,3 +514,61 @@ def test_bars_close_with_the_step_that_ends_them_and_say_what_they_rest_on() -> 
     assert (window.close_ns, window.interval_ns) == (MINUTE_START + MINUTE_NS, MINUTE_NS)
     assert (window.last_ingest_seq, window.valid_rows) == (feed.sequence, 1)
     assert window.last_frame_ns == feed.instrument.last_frame_ns
+
+
+def test_a_book_that_no_update_reaches_while_the_best_moves_is_dropped_for_everyone() -> None:
+    feed, book = Feed(), OrderBook()
+    feed.snapshot()
+    feed.depth()
+    list(feed.until(START + NS))
+    feed.quote((12, 1), (13, 1))
+    synced = [closed.window.book_synced for closed in feed.until(START + 4 * NS)]
+    assert 20 <= synced.index(False) <= 21
+    assert not any(synced[synced.index(False) :])
+    (gap,) = feed.instrument.gaps
+    assert (gap.stream, "though the best moved" in gap.action) == ("depth", True)
+    assert feed.instrument.counts["anomalies.book_desync"] == 1
+    read_into(book, feed.rows())
+    assert book.levels() == ([], [])
+
+
+@pytest.mark.parametrize("quote", [((10, 1), (11, 1)), None])
+def test_a_quiet_book_is_kept_while_nothing_says_that_it_is_behind(quote: tuple[Level, Level] | None) -> None:
+    feed = Feed()
+    if quote is None:
+        feed.quote((20, 1), (21, 1))  # older than the book: it says nothing of it
+    feed.snapshot()
+    if quote is not None:
+        feed.quote(*quote)
+    assert all(closed.window.book_synced for closed in feed.until(START + 60 * NS))
+    assert not feed.instrument.gaps
+
+
+def test_a_book_that_is_updated_is_kept_however_its_quotes_run_ahead() -> None:
+    feed = Feed()
+    feed.snapshot()
+    for number in range(60):
+        feed.depth([(5, number % 2)])
+        feed.quote((12 + number % 3, 1), (15, 1))
+        assert all(closed.window.book_synced for closed in feed.until(feed.recv_ns + NS // 5))
+
+
+def test_a_book_in_doubt_is_dropped_once_and_readers_of_the_log_lose_it_too() -> None:
+    feed, book = Feed(), OrderBook()
+    feed.snapshot()
+    feed.instrument.lose_book()
+    feed.instrument.lose_book()
+    read_into(book, feed.rows())
+    assert (book.levels(), feed.instrument.counts["books_lost"]) == (([], []), 1)
+    assert not feed.instrument.gaps
+    feed.snapshot()
+    feed.depth()
+    assert feed.instrument.book.synced
+
+
+def test_a_trade_that_is_refused_for_its_price_can_come_again() -> None:
+    instrument = Instrument(BTCUSDT, epoch=1, batch_rows=100, adapter=BYBIT)
+    instrument.take(Trade(1, 1, 100, 1, 1), recv_ns=START, ingest_seq=1)
+    with pytest.raises(Rejected):
+        instrument.take(Trade(1, 2, 1, 1, 1), recv_ns=START + 1, ingest_seq=2)
+    instrument.take(Trade(1, 2, 100, 1, 1), recv_ns=START + 2, ingest_seq=3)

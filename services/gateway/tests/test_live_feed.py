@@ -16,7 +16,7 @@ from aiohttp import WSMsgType, web
 from huracan.clock import SystemClock
 from huracan.contracts.market import InstrumentDefinition, InstrumentType
 from huracan.contracts.ops import FeedState, feed_state_name
-from huracan.errors import Fatal, Recoverable
+from huracan.errors import BadInput, Fatal, Recoverable
 from huracan.rng import SeededRng
 from huracan_gateway.adapter import Adapter, Control, Http, Request, TradeIds, Websocket
 from huracan_gateway.events import Event
@@ -24,7 +24,7 @@ from huracan_gateway.identity import define as identify
 from huracan_gateway.live.config import FallbackConfig, LiveConfig
 from huracan_gateway.live.feed import LiveFeed, define
 from huracan_gateway.live.http import VenueHttp
-from huracan_gateway.live.lines import LineQueue
+from huracan_gateway.live.lines import BookLost, LineQueue
 from huracan_gateway.recording import Line, read_lines
 from huracan_gateway.reject import Reason, Rejected
 
@@ -62,6 +62,8 @@ def control(raw: bytes) -> tuple[Control, str] | None:
 
 
 def cut(body: bytes, symbol: str) -> bytes:
+    if not body.startswith(b"{"):
+        raise Rejected(Reason.BAD_JSON, "no frame of the toy venue")
     if json.loads(body).get("symbol") != symbol:
         raise Rejected(Reason.OTHER_SYMBOL, f"no {symbol}")
     return body
@@ -90,6 +92,8 @@ def toy(port: int) -> Adapter:
         levels=levels,
         implied=lambda *_: TOY,
         defines=lambda raw: TOY if b'"symbol"' in raw else None,
+        book_marks=(b'"depth"', b'"snapshot"'),
+        write_book=lambda _: b"",
         trade_ids=TradeIds.CONTIGUOUS,
         websocket=Websocket(
             url=f"ws://127.0.0.1:{port}/stream",
@@ -479,7 +483,7 @@ def test_a_venue_that_is_away_is_tried_until_it_is_back_with_rising_attempts() -
             feed = LiveFeed(adapter, config(), TOY, FIRST, http=http, clock=clock, rng=rng)
             feed.on_change = told
             try:
-                await hold(feed, lambda: told.states.count("reconnecting") == 4)
+                await hold(feed, lambda: told.states.count("reconnecting") >= 4)
                 async with opened(venue):
                     await until(feed, END)
             finally:
@@ -510,6 +514,82 @@ def test_a_snapshot_is_asked_for_once_however_often_it_is_wanted_and_until_it_co
     assert venue.asked == ["/book"] * 3
     assert [attempt for state, _, _, attempt in told.changes if state == "resyncing"] == [1, 2, 3]
     assert "busy" in told.details("resyncing")[2]
+
+
+@pytest.mark.parametrize(
+    ("held_s", "attempts"), [(60.0, [1, 2, 3, 4]), (1e-9, [1, 1, 1, 1])], ids=["broke at once", "held"]
+)
+@pytest.mark.parametrize("by_stream", [False, True])
+def test_books_that_break_at_once_are_asked_for_ever_later(
+    held_s: float, attempts: list[int], *, by_stream: bool
+) -> None:
+    async def session(socket: web.WebSocketResponse, _: web.Request) -> None:
+        seen = 0
+        while True:
+            for text in venue.told[seen:]:
+                seen += 1
+                gives = by_stream and text.startswith("+")
+                await socket.send_str(frame("snapshot").decode() if gives else ACKNOWLEDGED)
+            await socket.send_str(frame("depth").decode())
+            await asyncio.sleep(0.005)
+
+    venue, told = Venue([session], {"/book": lambda _: body(frame("snapshot"))}), Told()
+
+    async def main() -> None:
+        async with live(
+            venue, told, settings=config(stable_after_s=held_s), resubscribe_for_snapshot=by_stream
+        ) as feed:
+            for _ in range(5 if by_stream else 4):
+                await feed.request_snapshot()
+                await until(feed, frame("snapshot"))
+
+    asyncio.run(main())
+    unasked = 1 if by_stream and held_s > 1 else 0  # the first book comes with the subscription
+    told_attempts = [attempt for state, _, _, attempt in told.changes if state == "resyncing"]
+    assert told_attempts == [attempt + unasked for attempt in attempts]
+
+
+def test_a_book_is_lost_in_the_order_of_the_lines_when_its_connection_ends_and_asked_for_anew() -> None:
+    async def drop(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await socket.send_str(ACKNOWLEDGED)
+        await happens(lambda: frame("snapshot", 1) in came)
+        await _drop(socket, request)
+
+    venue, told = Venue([drop, keep_saying("depth")], {"/book": lambda number: body(frame("snapshot", number))}), Told()
+    came: list[bytes | str] = []
+
+    async def main() -> None:
+        async with live(venue, told, settings=config(book_begins_within_ms=20)) as feed:
+            feed.on_book_lost = lambda _: came.append("lost")
+            await feed.request_snapshot()
+            while frame("snapshot", 2) not in came:
+                came.append((await take(feed)).raw)
+
+    asyncio.run(main())
+    assert came[:1] == [FIRST.raw]
+    assert came.count("lost") == 1
+    assert came.index(frame("snapshot", 1)) < came.index("lost") < came.index(frame("snapshot", 2))
+
+
+def test_a_connection_beside_that_of_the_order_book_takes_no_book_with_it() -> None:
+    async def session(socket: web.WebSocketResponse, request: web.Request) -> None:
+        if request.query_string == "trade" and not told.states.count("reconnecting"):
+            await _drop(socket, request)
+        await keep_saying("depth")(socket, request)
+
+    venue, told, lost = Venue([session]), Told(), list[str]()
+
+    def address(url: str, streams: Sequence[str]) -> str:
+        return f"{url}?{streams[0]}"
+
+    async def main() -> None:
+        async with live(venue, told, apart=lambda stream: stream, address=address) as feed:
+            feed.on_book_lost = lost.append
+            await hold(feed, lambda: told.states.count("connected") == 3)
+
+    asyncio.run(main())
+    assert told.states.count("reconnecting") == 1
+    assert lost == []
 
 
 def test_on_a_quiet_market_a_snapshot_is_asked_for_without_waiting_for_updates() -> None:
@@ -608,16 +688,40 @@ def test_without_a_fallback_silence_is_told_and_nothing_is_asked() -> None:
         await happens(lambda: "silent" in told.states)
         await keep_saying("trade")(socket, request)
 
-    venue, told = Venue([pause]), Told()
+    venue, told, lost = Venue([pause]), Told(), list[str]()
     settings = config(silent_after_ms=100, fallback=FallbackConfig(kind="none"))
 
     async def main() -> None:
         async with live(venue, told, settings=settings) as feed:
+            feed.on_book_lost = lost.append
             await hold(feed, lambda: "returned" in told.states)
 
     asyncio.run(main())
     assert told.states == ["connected", "silent", "returned"]
     assert venue.asked == []
+    assert lost == ["no market data for 100 ms"]
+
+
+def test_no_book_is_asked_for_in_a_silence_that_nothing_stands_in_for_and_one_after_it() -> None:
+    async def pause(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await socket.send_str(frame("depth").decode())
+        await happens(lambda: "silent" in told.states)
+        await socket.send_str(END.decode())
+        silences.append(len(venue.asked))
+        await keep_saying("depth")(socket, request)
+
+    venue, told, silences = Venue([pause], {"/book": lambda _: body(frame("snapshot"))}), Told(), list[int]()
+    settings = config(silent_after_ms=100, fallback=FallbackConfig(kind="none"))
+
+    async def main() -> None:
+        async with live(venue, told, settings=settings) as feed:
+            await until(feed, END)
+            await feed.request_snapshot()
+            await until(feed, frame("snapshot"))
+
+    asyncio.run(main())
+    assert silences == [0]
+    assert told.states == ["connected", "silent", "returned", "resyncing"]
 
 
 def test_garbage_and_frames_of_other_instruments_are_lines_but_no_sign_of_life() -> None:
@@ -693,13 +797,16 @@ def test_a_full_queue_lets_the_oldest_lines_go_counts_them_and_asks_for_a_snapsh
     asyncio.run(main())
 
 
-def test_what_defines_the_instrument_outlives_an_overflow() -> None:
+def test_what_defines_the_instrument_and_the_loss_of_the_book_outlive_an_overflow() -> None:
     lines = LineQueue(16, SystemClock(), lambda: None)
     for number in range(40):
         lines.put(b"%d" % number, keep=number == 3)
-    left = [lines.pop().raw for _ in range(len(lines))]
-    assert left[0] == b"3"
-    assert left[1:] == [b"%d" % number for number in range(40 - len(left) + 1, 40)]
+        if number < 4:
+            lines.put_loss("the connection ended")
+    lost, *left = [lines.pop() for _ in range(len(lines))]
+    assert lost == BookLost("the connection ended"), "it is told once"
+    raw = [line.raw for line in left if isinstance(line, Line)]
+    assert raw == [b"3", *(b"%d" % number for number in range(40 - len(left) + 1, 40))]
     assert lines.skipped == 40 - len(left)
 
 
@@ -774,8 +881,32 @@ def test_an_instrument_is_defined_by_its_venue_or_refused_by_name() -> None:
     definition, line = asyncio.run(defined("TOY"))
     assert (definition, line.raw) == (TOY, FIRST.raw)
     assert line.recv_ns > 10**18
-    with pytest.raises(Fatal, match="symbol was 'NONE', which toy does not define: other_symbol: no NONE"):
+    with pytest.raises(BadInput, match="symbol was 'NONE', which toy does not define: other_symbol: no NONE"):
         asyncio.run(defined("NONE"))
+    venue.answers["/instrument"] = lambda _: body(b'{"code": "51001", "msg": "Instrument ID does not exist"}')
+    with pytest.raises(BadInput, match="symbol was 'TOY', which toy does not define: code 51001: Instrument ID"):
+        asyncio.run(defined("TOY"))
     venue.answers["/instrument"] = lambda _: body(b"", 503)
     with pytest.raises(Recoverable, match=r"no good answer within 0.1 s: .* answered 503"):
         asyncio.run(defined("TOY", answer_within_s=0.1))
+
+
+def test_an_answer_that_cannot_be_read_at_the_start_is_told_and_asked_for_again() -> None:
+    def instrument(number: int) -> web.Response:
+        bodies = {1: b"<html>502</html>", 2: b'{"retCode": 10006, "retMsg": "Too many visits!"}'}
+        return body(bodies.get(number, FIRST.raw))
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE_S), opened(venue):
+            adapter, clock = toy(venue.port), SystemClock()
+            async with VenueHttp(adapter, config(), clock=clock, rng=SeededRng(1)) as http:
+                definition, _ = await define(
+                    adapter, config(), http, clock, lambda error, attempt: failures.append((str(error), attempt))
+                )
+                assert definition == TOY
+
+    venue, failures = Venue(answers={"/instrument": instrument}), list[tuple[str, int]]()
+    asyncio.run(main())
+    assert [attempt for _, attempt in failures] == [1, 2]
+    assert "cannot be read: bad_json" in failures[0][0]
+    assert "Too many visits!" in failures[1][0]

@@ -24,7 +24,7 @@ from huracan_gateway.identity import define as identify
 from huracan_gateway.live.config import LiveConfig
 from huracan_gateway.live.history import fetch_bars, write_bars
 from huracan_gateway.live.http import RateLimited, VenueHttp, refusal, retries
-from huracan_gateway.live.limits import TokenBucket
+from huracan_gateway.live.limits import TokenBucket, VenueLimits
 from huracan_gateway.live.probe import reachable
 
 START = 1_723_161_255 * 10**9
@@ -83,6 +83,8 @@ def toy(url: str) -> Adapter:
         levels=never,
         implied=never,  # type: ignore[arg-type]
         defines=never,
+        book_marks=(),
+        write_book=never,  # type: ignore[arg-type]
         trade_ids=TradeIds.NAMES,
         websocket=Websocket(
             url="ws://127.0.0.1:9",
@@ -208,12 +210,23 @@ def test_a_venue_that_is_away_can_be_asked_again() -> None:
 
 @pytest.mark.parametrize(
     ("header", "pause_s"),
-    [("7", 7.0), ("Fri, 09 Aug 2024 00:44:25 GMT", 10.0), ("Thu, 08 Aug 2024 00:00:00 GMT", 0.0), ("soon", 0.1)],
+    [
+        ("7", 7.0),
+        ("Fri, 09 Aug 2024 00:44:25 GMT", 10.0),
+        ("Thu, 08 Aug 2024 00:00:00 GMT", 0.0),
+        ("soon", 0.1),
+        ("Fri, 09 Aug 99999999999999999999 00:44:25 GMT", 0.1),
+        ("86400", 86_400.0),
+        ("86400000", 86_400.0),
+        ("9" * 400, 86_400.0),
+        ("Fri, 31 Dec 9999 00:00:00 GMT", 86_400.0),
+    ],
 )
 def test_retry_after_is_seconds_or_a_date_and_else_our_own_pause(header: str, pause_s: float) -> None:
     refused = refusal("it", 429, {"retry-after": header}, "", config=CONFIG, now_ns=START + 3_000 * 10**9)
     assert isinstance(refused, RateLimited)
     assert refused.pause_s == pause_s
+    assert ("86400 s is the longest kept" in str(refused)) is (header != "86400" and pause_s > 10)
 
 
 def test_after_being_rate_limited_nothing_is_asked_until_the_pause_is_over() -> None:
@@ -236,6 +249,56 @@ def test_after_being_rate_limited_nothing_is_asked_until_the_pause_is_over() -> 
     assert min(asked[1:]) - asked[0] >= CONFIG.rate_limited_pause_s * 0.9
     assert len(limited) == 1
     assert "next request in 0.1 s" in limited[0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"retCode": 10006, "retMsg": "Too many visits!", "result": {}, "time": 1700000000000}',
+        '{"code": "50011", "msg": "Too Many Requests", "data": []}',
+    ],
+)
+def test_a_rate_limit_in_the_body_of_a_good_answer_is_one(said: str) -> None:
+    limited: list[str] = []
+    with pytest.raises(RateLimited, match="Too"):
+        ask(status(200, said), limited=limited)
+    assert "next request in 0.1 s" in limited[0]
+
+
+@pytest.mark.parametrize("said", ['{"code": "0", "data": []}', '{"retCode": 0}', '{"retCode": 10006', "[" * 1_000])
+def test_what_says_nothing_of_a_rate_limit_is_an_answer(said: str) -> None:
+    assert ask(status(200, said)).decode() == said
+
+
+def test_a_pause_holds_for_all_who_ask_the_same_address() -> None:
+    asked: list[float] = []
+
+    async def answer(_: web.Request) -> web.Response:
+        asked.append(await monotonic())
+        return web.Response(status=429 if len(asked) == 1 else 200)
+
+    async def main() -> None:
+        limits = VenueLimits(LoopClock(), 1_000.0)
+        async with (
+            served(answer) as url,
+            VenueHttp(toy(url), CONFIG, clock=LoopClock(), rng=SeededRng(1), limits=limits) as one,
+            VenueHttp(toy(url), CONFIG, clock=LoopClock(), rng=SeededRng(1), limits=limits) as other,
+        ):
+            with pytest.raises(RateLimited):
+                await one.get(PING)
+            await other.get(PING)
+
+    asyncio.run(main())
+    assert asked[1] - asked[0] >= CONFIG.rate_limited_pause_s * 0.9
+
+
+def test_a_host_that_no_name_server_can_be_asked_for_can_be_asked_again() -> None:
+    async def main() -> None:
+        async with VenueHttp(toy("http://a..b"), CONFIG, clock=LoopClock(), rng=SeededRng(1)) as http:
+            with pytest.raises(Recoverable, match=r"toy GET /ping.* failed"):
+                await http.get(PING)
+
+    asyncio.run(main())
 
 
 def test_a_venue_that_has_failed_is_tried_soon_and_then_as_often_as_was_configured() -> None:
@@ -310,7 +373,7 @@ def test_requests_slow_down_when_the_venue_says_that_little_is_left() -> None:
             rates = []
             for _ in range(3):
                 await http.get(PING)
-                rates.append(http._bucket._share)
+                rates.append(http._limits.bucket._share)
         assert rates == [1.0, pytest.approx(0.5), 1.0]
 
     shares = ["0.8", "0.9", "0.1"]
@@ -383,7 +446,20 @@ def test_bars_that_are_written_are_read_as_history(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["bars.parquet"]
 
 
-@pytest.mark.parametrize("change", [{"rest_url": "api.toy"}, {"websocket_url": "http://toy"}, {"silent_ms": 1}])
-def test_a_configuration_that_cannot_work_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rest_url": "api.toy"},
+        {"rest_url": "http://a..b"},
+        {"rest_url": "http://[bad"},
+        {"rest_url": "http://a b"},
+        {"rest_url": "http://127.0.0.1:99999"},
+        {"websocket_url": "http://toy"},
+        {"websocket_url": "wss://toy:port"},
+        {"symbol": "TOY\r\nHost: other"},
+        {"silent_ms": 1},
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused_by_field(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(change))):
         LiveConfig.model_validate({"venue": "toy", "symbol": "TOY"} | change)

@@ -24,9 +24,8 @@ JUMP = 5_000
 def quoted(policy: Policy) -> tuple[Instrument, Rejected | None]:
     """Return an instrument after a calm market and a jump, and why the frame of the jump was refused."""
     anomalies = AnomalyConfig(policies=Policies(price_jump=policy), warm_up_s=5.0)
-    instrument = Instrument(
-        BTCUSDT, epoch=1, batch_rows=100_000, adapter=ADAPTER, quality=QualityConfig(anomalies=anomalies)
-    )
+    quality = QualityConfig(anomalies=anomalies, book_silent_ms=3_600_000)  # only quotes come
+    instrument = Instrument(BTCUSDT, epoch=1, batch_rows=100_000, adapter=ADAPTER, quality=quality)
     at_ns = START
     instrument.take(Snapshot(at_ns, 1, [(100_000, 5)], [(100_001, 5)]), recv_ns=at_ns, ingest_seq=1)
     for number in range(2, CALM_S * 20):

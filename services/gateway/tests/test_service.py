@@ -103,6 +103,7 @@ class ListFeed:
         self.adapter, self.definition = ADAPTER, BTCUSDT
         self.snapshots_requested = 0
         self.skipped = 0
+        self.oldest_ns: int | None = None
         self._lines = iter(lines)
         self._clock = clock
 

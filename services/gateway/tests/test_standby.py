@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import ClientSession, web
 from google.protobuf.message import Message
 from pydantic import ValidationError
 
@@ -15,13 +16,14 @@ from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import instrument_key
 from huracan.contracts.ops import FeedChanged, feed_state_name
 from huracan.embedded.ports import free_port
-from huracan.errors import BadInput
+from huracan.errors import BadInput, Fatal
 from huracan.sim.exchange import BINANCE_USDM, OKX, SimulatedExchange, SimulatedExchangeConfig
 from huracan.sim.venue.misbehaviour import Kind, Misbehaviour
 from huracan.sim.venue.server import VenueServer
 from huracan.sim.world import World
 from huracan_gateway.config import FeedConfig, GatewayConfig
 from huracan_gateway.live.config import FallbackConfig
+from huracan_gateway.live.feed import LiveFeed
 from huracan_gateway.service import Gateway
 from huracan_gateway.spec import SPEC
 
@@ -146,6 +148,118 @@ def test_a_second_venue_takes_over_while_the_first_is_silent_each_time_and_gives
     first = heard.changes.index((PRIMARY, "fallback", STANDBY))
     assert (PRIMARY, "silent", "websocket") in heard.changes[:first]
     assert not any(key == STANDBY for key, _, _ in heard.changes[:first]), "it was not even connected before"
+
+
+def failing(gateway: Gateway, key: str, error: Exception) -> None:
+    """Have a feed end with an error, as when its venue refuses a subscription."""
+    playing = gateway.channels[key].feed
+    assert isinstance(playing, LiveFeed)
+    playing._failure = error
+    playing._lines.wake()
+
+
+def test_a_book_without_updates_is_no_longer_in_step_and_one_refused_after_its_return_is_stood_in_for_once() -> None:
+    async def main() -> None:
+        clock = SystemClock()
+        async with venues(clock) as server:
+            feeds = [feed("binance_usdm", server.port), feed("okx", server.port, standby_for="binance_usdm:SIMUSDT")]
+            async with gateway_of(clock, feeds) as (gateway, heard, world):
+                await until(lambda: PRIMARY in heard.windows, "the first venue's windows")
+                book = gateway.channels[PRIMARY].instrument.book
+                server.misbehave(Misbehaviour(kind=Kind.SILENCE, venue="binance_usdm", duration_s=60.0))
+                await until(lambda: (PRIMARY, "fallback", STANDBY) in heard.changes, "the second venue")
+                await until(lambda: not book.synced, "the loss of the book")
+                server.behave()
+                returned = (PRIMARY, "returned", "websocket")
+                await until(lambda: heard.changes.count(returned) == 2, "the return")
+                await until(lambda: book.synced, "the book")
+                failing(gateway, PRIMARY, Fatal("the venue refused a subscription: delisted"))
+                before = heard.windows.count(STANDBY)
+                await until(lambda: heard.windows.count(STANDBY) > before + 5, "the second venue's windows")
+                assert heard.changes.count((PRIMARY, "fallback", STANDBY)) == 2
+                assert heard.changes.count(returned) == 2
+                gateway.stop()
+                await world.finish("gateway")
+
+    asyncio.run(main())
+
+
+def test_when_a_gateway_ends_nothing_goes_on_standing_by() -> None:
+    async def main() -> None:
+        clock = SystemClock()
+        async with venues(clock) as server:
+            feeds = [feed("binance_usdm", server.port), feed("okx", server.port, standby_for="binance_usdm:SIMUSDT")]
+            async with gateway_of(clock, feeds) as (gateway, heard, world):
+                await until(lambda: PRIMARY in heard.windows, "the first venue's windows")
+                server.misbehave(Misbehaviour(kind=Kind.SILENCE, venue="binance_usdm", duration_s=60.0))
+                await until(lambda: STANDBY in heard.windows, "the second venue's windows")
+                failing(gateway, PRIMARY, ValueError("a bug"))
+                with pytest.raises(ValueError, match="a bug"):
+                    await world.finish("gateway")
+                left.extend(task.get_name() for task in asyncio.all_tasks())
+
+    left: list[str] = []
+    with pytest.raises(ValueError, match="a bug"):
+        asyncio.run(main())
+    assert left
+    assert not {*left} & {f"stand by {STANDBY}", f"return of {PRIMARY}"}
+
+
+def test_a_gateway_whose_feeds_were_all_refused_ends_with_an_error() -> None:
+    async def main() -> None:
+        clock = SystemClock()
+        async with venues(clock) as server:
+            nowhere = f"ws://127.0.0.1:{server.port}/nowhere"
+            feeds = [feed(venue, server.port, websocket_url=nowhere) for venue in ("okx", "binance_usdm")]
+            async with gateway_of(clock, feeds) as (gateway, _, world):
+                gateways.append(gateway)
+                await world.finish("gateway")
+
+    gateways: list[Gateway] = []
+    with pytest.raises(Fatal, match="the handshake was answered 404"):
+        asyncio.run(main())
+    assert gateways[0].report()["feeds.refused"] == 2
+
+
+@pytest.mark.parametrize("mute", [False, True])
+def test_bars_that_a_venue_does_not_give_are_told_and_hold_nothing_back(
+    monkeypatch: pytest.MonkeyPatch, *, mute: bool
+) -> None:
+    monkeypatch.setattr("huracan_gateway.live.open.BARS_WITHIN_S", 0.1)
+
+    async def klines(_: web.Request) -> web.Response:
+        if mute:
+            await asyncio.Event().wait()
+        return web.Response(status=400)
+
+    async def main() -> Heard:
+        clock = SystemClock()
+        app = web.Application()
+        app.router.add_get("/api/v5/market/history-candles", klines)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        async with venues(clock) as server:
+
+            async def instruments(request: web.Request) -> web.Response:
+                async with ClientSession() as session, session.get(f"{server.url}/okx{request.path_qs}") as answer:
+                    return web.Response(body=await answer.read())
+
+            app.router.add_get("/api/v5/public/instruments", instruments)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            try:
+                rest_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+                async with gateway_of(clock, [feed("okx", server.port, rest_url=rest_url)]) as (gateway, heard, world):
+                    await until(lambda: STANDBY in heard.windows, "windows")
+                    assert gateway.report()["history_bars.refused"] == 1
+                    gateway.stop()
+                    await world.finish("gateway")
+            finally:
+                await runner.cleanup()
+            return heard
+
+    heard = asyncio.run(main())
+    assert (STANDBY, "refused", "rest") in heard.changes
+    assert any(detail.startswith("no bars to warm with: ") for detail in heard.details)
 
 
 def test_a_feed_that_is_refused_for_good_costs_only_itself() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from yarl import URL
 
 from huracan.config import Config
 
@@ -39,7 +40,8 @@ class LiveConfig(Config):
     """Market data must have come for this long, without silence, before the fallback ends: a flapping line must not
     win. 300 to 10,000."""
     stable_after_s: PositiveFloat = 30.0
-    """A connection that held this long was good: the back-off begins again from its shortest wait. 10 to 300."""
+    """A connection, or an order book, that held this long was good: the back-off begins again from its shortest wait.
+    10 to 300."""
     muted_after_s: PositiveFloat = 60.0
     """A connection that answers heartbeats, but has carried no market data for this long, is replaced: its
     subscriptions are lost. Not below the venue's own silence limit; 30 to 300."""
@@ -55,8 +57,8 @@ class LiveConfig(Config):
     max_body_bytes: PositiveInt = 32 << 20
     """Largest answer that is read; a venue's list of all instruments has a few million bytes."""
     rate_limited_pause_s: PositiveFloat = 30.0
-    """Pause after being rate limited by a venue that does not say for how long. Venues ban for minutes who asks on: not
-    below 10."""
+    """Pause after being rate limited by a venue that does not say for how long; one that says is given a day at most.
+    Venues ban for minutes who asks on: not below 10."""
     snapshot_within_ms: PositiveInt = 5_000
     """An order book that was asked for by subscribing again, and has not come after this long, is asked for again.
     2,000 to 30,000."""
@@ -68,3 +70,27 @@ class LiveConfig(Config):
     queue_lines: PositiveInt = Field(default=65_536, ge=16)
     """Lines that wait for the gateway: seconds of the busiest market. When full, the oldest half goes, is counted as
     skipped, and a snapshot is asked for."""
+
+    @field_validator("symbol")
+    @classmethod
+    def _can_be_asked_for(cls, symbol: str) -> str:
+        if " " in symbol or not symbol.isprintable():
+            raise ValueError("no symbol has a space or a control character in it")
+        return symbol
+
+    @field_validator("websocket_url", "rest_url")
+    @classmethod
+    def _can_be_connected_to(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            host = URL(url).host
+        except ValueError as error:
+            raise ValueError(f"no address can be like that: {error}") from None
+        try:
+            (host or "").encode("idna")
+        except UnicodeError:
+            host = None
+        if not host or any(letter.isspace() for letter in url):
+            raise ValueError("no address can be like that: its host cannot be looked up")
+        return url

@@ -11,14 +11,15 @@ from huracan.contracts.market import Bar, InstrumentDefinition
 from huracan.contracts.ops import FeedState
 from huracan.errors import BadInput, Fatal, Recoverable
 from huracan.ports import Clock, Rng
-from huracan_gateway.adapter import Adapter
+from huracan_gateway.adapter import Adapter, Request
 from huracan_gateway.feed import OnChange
+from huracan_gateway.live.codes import Meaning, error_in
 from huracan_gateway.live.config import LiveConfig
 from huracan_gateway.live.http import OnFailure, RateLimited, VenueHttp, retries
 from huracan_gateway.live.lines import LineQueue, one_line
 from huracan_gateway.live.websocket import Connection
 from huracan_gateway.recording import Line
-from huracan_gateway.reject import Rejected
+from huracan_gateway.reject import Reason, Rejected
 
 WEBSOCKET = "websocket"
 REST = "rest"
@@ -35,21 +36,44 @@ async def define(
 ) -> tuple[InstrumentDefinition, Line]:
     """Return the configured instrument's definition, and the frame that says it, which goes out first.
 
-    Raises BadInput for a symbol that the venue does not list, Fatal when it refuses, and Recoverable when it does not
-    answer in time; with `failed`, which hears of each failure, it has all the time there is.
+    Raises BadInput for a symbol that the venue does not list or that is of no kind read here, Fatal when it refuses,
+    and Recoverable when it gives no answer in time that can be read; with `failed`, which hears of each failure, it has
+    all the time there is.
     """
-    body = await http.until_answered(adapter.http.instruments(config.symbol), failed)
-    recv_ns = clock.now_ns()
+    request = _asked(adapter, config)
+    raw, definition = await http.until_read(request, lambda body: _defined(adapter, config, body), failed)
+    return definition, Line(clock.now_ns(), raw)
+
+
+def _asked(adapter: Adapter, config: LiveConfig) -> Request:
     try:
-        raw, definition = _defined(adapter, config, body)
+        return adapter.http.instruments(config.symbol)
     except Rejected as error:
-        raise BadInput(f"symbol was {config.symbol!r}, which {adapter.venue} does not define: {error}") from None
-    return definition, Line(recv_ns, raw)
+        raise _undefined(adapter, config, str(error)) from None
+
+
+def _undefined(adapter: Adapter, config: LiveConfig, why: str) -> BadInput:
+    return BadInput(f"symbol was {config.symbol!r}, which {adapter.venue} does not define: {why}")
 
 
 def _defined(adapter: Adapter, config: LiveConfig, body: bytes) -> tuple[bytes, InstrumentDefinition]:
-    raw = one_line(adapter.http.instrument(body, config.symbol))
-    definition = adapter.defines(raw)
+    """Return what an answer says of the instrument; raise BadInput when it says that there is none.
+
+    One that cannot be read at all is Recoverable: a proxy's page, or an error of the moment.
+    """
+    match error_in(body):
+        case Meaning.NO_SUCH_INSTRUMENT, text:
+            raise _undefined(adapter, config, text)
+    try:
+        raw = one_line(adapter.http.instrument(body, config.symbol))
+    except Rejected as error:
+        if error.reason is Reason.OTHER_SYMBOL:
+            raise _undefined(adapter, config, str(error)) from None
+        raise Recoverable(f"{adapter.venue} {config.symbol}: the answer cannot be read: {error}") from None
+    try:
+        definition = adapter.defines(raw)
+    except Rejected as error:  # it is listed, and is of a kind that is not read here
+        raise _undefined(adapter, config, str(error)) from None
     if definition is None:
         raise Fatal(f"{adapter.venue} {config.symbol}: the adapter does not read the frame that it cut out")
     return raw, definition
@@ -77,7 +101,11 @@ class LiveFeed:
         self.definition = definition
         self.bars: Sequence[Bar] = ()
         """Bars from before, to warm windows with, where whoever opened the feed has asked for them."""
+        self.without_bars = ""
+        """Why they were asked for in vain; empty: they were not."""
         self.on_change: OnChange = _unheard
+        self.on_book_lost: Callable[[str], None] = _nothing
+        """Called with why, in the order of the lines, when updates of the order book no longer come."""
         self._config = config
         self._http = http
         self._clock = clock
@@ -97,11 +125,14 @@ class LiveFeed:
         self._data_came = asyncio.Event()
         self._data_s = 0.0
         self._run_since_s: float | None = None
+        self._silent = False
         self._snapshot_wanted = False
         self._resync: asyncio.Task[None] | None = None
         self._updates_came = asyncio.Event()
         self._snapshot_came = asyncio.Event()
         self._one_book = asyncio.Lock()
+        self._book_backoff = retries(config, rng, f"{self._name}.snapshot")
+        self._book_s: float | None = None
         self._poll: asyncio.Task[None] | None = None
         self._polled: dict[str, bytes] = {}
 
@@ -110,19 +141,28 @@ class LiveFeed:
         """Return how many lines went because the gateway was behind."""
         return self._lines.skipped
 
+    @property
+    def oldest_ns(self) -> int | None:
+        """Return the receive time of the oldest line that waits; None where none does."""
+        return self._lines.oldest_ns
+
     async def next_line(self) -> Line | None:
         """Wait for the next line; None once closed. Raises Fatal when the venue refuses the instrument for good."""
         self._begin()
         self._handed += 1
         if self._handed % LINES_AT_ONCE == 0:
             await asyncio.sleep(0)
-        while not self._lines:
-            if self._failure is not None:
-                raise self._failure
-            if self._closed:
-                return None
-            await self._lines.wait()
-        return self._lines.pop()
+        while True:
+            while not self._lines:
+                if self._failure is not None:
+                    raise self._failure
+                if self._closed:
+                    return None
+                await self._lines.wait()
+            line = self._lines.pop()
+            if isinstance(line, Line):
+                return line
+            self.on_book_lost(line.why)
 
     async def request_snapshot(self) -> None:
         """Have the order book sent as a line once it is there. Asked again before that, nothing more is done."""
@@ -187,6 +227,9 @@ class LiveFeed:
         while True:
             connection = self._new_connection(streams, random.uniform(*_RENEWED_AT))
             lost = await self._end_of(connection, carries_book=self._carries_book(streams))
+            if self._carries_book(streams) and connection.opened_s is not None:
+                self._lines.put_loss(str(lost))
+                self._want_snapshot()  # what the next one carries does not continue this
             if connection.opened_s is not None and loop.time() - connection.opened_s >= config.stable_after_s:
                 backoff.reset()
             if isinstance(lost, RateLimited):
@@ -245,7 +288,7 @@ class LiveFeed:
             self._run_since_s = now_s
         self._data_s = now_s
         self._data_came.set()
-        if self._resync is not None:
+        if self._snapshot_wanted:
             match self._kind(raw):
                 case "depth":
                     self._updates_came.set()
@@ -268,28 +311,33 @@ class LiveFeed:
     # The order book
 
     def _want_snapshot(self) -> None:
-        """Ask for the order book, unless it is being asked for or polled."""
+        """Ask for the order book, unless it is being asked for or polled, or there are no updates to continue it."""
         self._snapshot_wanted = True
         self._polled.pop(_BOOK, None)
-        polled = self._poll is not None and not self._poll.done()
-        if self._begun and not self._closed and self._resync is None and not polled:
+        if self._begun and not self._closed and self._resync is None and not self._silent:
             by_stream = self.adapter.websocket.resubscribe_for_snapshot
             self._resync = self._spawn(self._ask_by_stream() if by_stream else self._ask_by_request())
 
     def _answered(self) -> None:
         """Let the next request be one of its own, from the moment the answer can be taken."""
         self._resync, self._snapshot_wanted = None, False
+        self._book_s = asyncio.get_running_loop().time()
         self._snapshot_came.set()
 
+    async def _space_out(self) -> None:
+        """Wait before a book is asked for after one that did not hold: that may be stale again, or be refused."""
+        if self._book_s is None:
+            return
+        if asyncio.get_running_loop().time() - self._book_s >= self._config.stable_after_s:
+            self._book_backoff.reset()
+        else:
+            await self._book_backoff.wait()
+
     async def _ask_by_request(self) -> None:
-        await self._open.wait()
-        try:
-            async with asyncio.timeout(self._config.book_begins_within_ms / 1_000):
-                await self._updates_came.wait()
-        except TimeoutError:
-            pass  # a quiet market
-        backoff, why = retries(self._config, self._rng, f"{self._name}.snapshot"), "the order book is asked for"
-        while True:
+        await self._space_out()
+        backoff, why = self._book_backoff, "the order book is asked for"
+        while self._resync is asyncio.current_task():  # else the stream gave one meanwhile
+            connection = await self._with_updates()
             self._tell(FeedState.FEED_STATE_RESYNCING, REST, why, backoff.failures + 1)
             try:
                 book = await self._book()
@@ -300,18 +348,30 @@ class LiveFeed:
                 self._tell(FeedState.FEED_STATE_REFUSED, REST, str(refused))
                 raise
             else:
-                self._lines.put(book)
-                self._answered()
-                return
+                if connection is self._connection and self._open.is_set():
+                    self._lines.put(book)
+                    self._answered()
+                    return
+                why = "the connection was lost meanwhile"
+
+    async def _with_updates(self) -> Connection | None:
+        """Return the connection that updates come on; one on which there are none yet, on a quiet market."""
+        await self._open.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._config.book_begins_within_ms / 1_000):
+                await self._updates_came.wait()
+        return self._connection
 
     async def _ask_by_stream(self) -> None:
         """Subscribe again until a snapshot comes; that of a connection which is about to open will do."""
         stream, attempt = self.adapter.websocket.book_stream(self.definition), 0
         came = self._snapshot_came = asyncio.Event()
+        await self._space_out()
         while not came.is_set():
             if self._connection is not None and self._open.is_set():
                 attempt += 1
-                self._tell(FeedState.FEED_STATE_RESYNCING, WEBSOCKET, f"{stream} is subscribed to again", attempt)
+                tries = self._book_backoff.failures + attempt
+                self._tell(FeedState.FEED_STATE_RESYNCING, WEBSOCKET, f"{stream} is subscribed to again", tries)
                 with suppress(Recoverable):  # whoever reads the connection finds it broken too
                     await self._connection.resubscribe(stream)
             with suppress(TimeoutError):
@@ -337,6 +397,7 @@ class LiveFeed:
         while True:
             await self._silence()
             self._run_since_s = None
+            self._lose_book_in_silence()
             silent_ms = self._config.silent_after_ms
             self._tell(FeedState.FEED_STATE_SILENT, WEBSOCKET, f"no market data for {silent_ms} ms")
             if fallback.kind == "rest":
@@ -344,11 +405,22 @@ class LiveFeed:
                 self._tell(FeedState.FEED_STATE_FALLBACK, REST, f"order book and trades, every {every_ms} ms")
                 self._poll = self._spawn(self._poll_every(every_ms / 1_000))
             await self._return_of_data()
+            self._silent = False
             self._tell(FeedState.FEED_STATE_RETURNED, WEBSOCKET, f"market data for {self._config.calm_ms} ms")
             if self._poll is not None:
                 self._poll.cancel()
                 self._poll = None
-                self._want_snapshot()  # updates do not continue what was polled
+                self._snapshot_wanted = True  # updates do not continue what was polled
+            if self._snapshot_wanted:
+                self._want_snapshot()
+
+    def _lose_book_in_silence(self) -> None:
+        """Drop the book, and ask for none that nothing would keep up to date."""
+        self._silent = self._snapshot_wanted = True
+        self._lines.put_loss(f"no market data for {self._config.silent_after_ms} ms")
+        if self._resync is not None:
+            self._resync.cancel()
+            self._resync = None
 
     @property
     def _silent_after_s(self) -> float:
@@ -398,7 +470,7 @@ class LiveFeed:
                 raw, definition = _defined(self.adapter, self._config, body)
             except Recoverable:
                 continue  # the next one will do
-            except (Fatal, Rejected) as refused:
+            except Fatal as refused:
                 self._tell(FeedState.FEED_STATE_REFUSED, REST, f"{self._name}: its definition: {refused}")
                 continue
             if raw != self._instrument_frame:
@@ -408,3 +480,6 @@ class LiveFeed:
 
 
 def _unheard(_state: FeedState, _provider: str, _detail: str, _attempt: int) -> None: ...
+
+
+def _nothing(_why: str) -> None: ...

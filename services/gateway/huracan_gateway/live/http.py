@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Self
+from typing import Self, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -15,22 +15,26 @@ from huracan.clock import NANOSECONDS
 from huracan.errors import Fatal, HuracanError, Recoverable
 from huracan.ports import Clock, Rng
 from huracan_gateway.adapter import Adapter, Request
+from huracan_gateway.live.codes import Meaning, error_in
 from huracan_gateway.live.config import LiveConfig
-from huracan_gateway.live.limits import TokenBucket
+from huracan_gateway.live.limits import VenueLimits
+
+T = TypeVar("T")
 
 OK = 200
 TOO_MANY = frozenset({403, 418, 429})
 """Statuses that say to wait: 429 too many requests, 418 banned for a while (Binance), 403 refused by the firewall that
 guards against both (Binance "Limits", Bybit "Rate Limit Rules")."""
 _TRY_AGAIN = frozenset({408, 425})
-_BURST_S = 5.0
-"""Seconds of the rate that may be spent at once: a book and its trades."""
 _MUCH_USED = 0.8
 """Above this share of the venue's limit, which others behind the same address spend too, requests slow down."""
 _FIRST_RETRY_MS = 100.0
 """OKX takes three connections a second from one address ("Connection limit")."""
 _MEAN_WAIT = 0.75
 """Of the longest, in the long run: the upper half is drawn from."""
+LONGEST_PAUSE_S = 86_400.0
+"""A venue that asks for a longer pause is asked again after this one: no ban that is told so lasts longer than days
+(Binance "Limits": 2 minutes to 3 days), and what was sent may be a mistake, as milliseconds."""
 _CHUNK_BYTES = 65_536
 _SHOWN_CHARACTERS = 160
 
@@ -56,8 +60,12 @@ def refusal(
     """
     told = f"{what} was answered {status}: {' '.join(text.split())[:_SHOWN_CHARACTERS]}".rstrip(": ")
     if status in TOO_MANY:
-        pause_s = _retry_after_s(headers.get("retry-after"), now_ns)
-        return RateLimited(told, config.rate_limited_pause_s if pause_s is None else pause_s)
+        asked_s = _retry_after_s(headers.get("retry-after"), now_ns)
+        if asked_s is None:
+            return RateLimited(told, config.rate_limited_pause_s)
+        if asked_s > LONGEST_PAUSE_S:
+            told = f"{told} (it asks for a pause of {asked_s:g} s: {LONGEST_PAUSE_S:g} s is the longest kept)"
+        return RateLimited(told, min(asked_s, LONGEST_PAUSE_S))
     if status >= 500 or status in _TRY_AGAIN or status < 300:
         return Recoverable(told)
     return Fatal(f"{told}; check symbol and addresses, and whether the venue serves this region")
@@ -69,6 +77,11 @@ def retries(config: LiveConfig, rng: Rng, name: str) -> Backoff:
     return Backoff(rng, name, first_ms=min(_FIRST_RETRY_MS, longest_ms), longest_ms=longest_ms)
 
 
+def rest_url(adapter: Adapter, config: LiveConfig) -> str:
+    """Return the address of the REST interface that is asked, without a slash at the end."""
+    return (config.rest_url or adapter.http.url).rstrip("/")
+
+
 def _retry_after_s(text: str | None, now_ns: int) -> float | None:
     """Read seconds or a date (RFC 9110, Retry-After); None for anything else."""
     if text is None:
@@ -77,7 +90,7 @@ def _retry_after_s(text: str | None, now_ns: int) -> float | None:
         return float(text)
     try:
         return max(parsedate_to_datetime(text).timestamp() - now_ns / NANOSECONDS, 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -87,47 +100,59 @@ def said(error: Exception) -> str:
 
 
 class VenueHttp:
-    """Ask one venue. A pause that it asks for, and its weight limit, hold for every request made here."""
+    """Ask one venue. A pause that it asks for, and its weight limit, hold for all who were given the same limits."""
 
-    def __init__(self, adapter: Adapter, config: LiveConfig, *, clock: Clock, rng: Rng) -> None:
+    def __init__(
+        self, adapter: Adapter, config: LiveConfig, *, clock: Clock, rng: Rng, limits: VenueLimits | None = None
+    ) -> None:
         self.on_limited: Callable[[str], None] = _nothing
         """Called with a text whenever the venue asks for a pause."""
         self._adapter = adapter
         self._config = config
         self._clock = clock
         self._rng = rng
-        self._url = (config.rest_url or adapter.http.url).rstrip("/")
-        self._bucket = TokenBucket(
-            clock, per_s=adapter.http.weight_per_s, burst=max(adapter.http.weight_per_s * _BURST_S, 1.0)
-        )
+        self._url = rest_url(adapter, config)
+        self._limits = limits or VenueLimits(clock, adapter.http.weight_per_s)
         self._session: aiohttp.ClientSession | None = None
-        self._allowed_s = 0.0
 
     async def get(self, request: Request) -> bytes:
         """Return the body of a good answer. Raises Recoverable (RateLimited among them) or Fatal."""
         what = f"{self._adapter.venue} GET {request.path}"
-        await self._bucket.take(request.weight)
-        await self._until_allowed()
+        await self._limits.take(request.weight)
         try:
             async with self._opened().get(URL(self._url + request.path, encoded=True), allow_redirects=False) as answer:
                 body = await self._bounded(answer, what)
         except TimeoutError:
             raise Recoverable(f"{what} was not answered within {self._config.request_timeout_s:g} s") from None
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise Recoverable(f"{what} failed: {said(error)}") from error
         headers = {name.lower(): value for name, value in answer.headers.items()}
         self._pace(headers)
-        if answer.status == OK:
+        refused = self._refused(what, answer.status, headers, body)
+        if refused is None:
             return body
-        text, now_ns = body.decode(errors="replace"), self._clock.now_ns()
-        refused = refusal(what, answer.status, headers, text, config=self._config, now_ns=now_ns)
         if isinstance(refused, RateLimited):
-            self._allowed_s = max(self._allowed_s, asyncio.get_running_loop().time() + refused.pause_s)
+            self._limits.pause(refused.pause_s)
             self.on_limited(f"{refused}; next request in {refused.pause_s:g} s")
         raise refused
 
+    def _refused(self, what: str, status: int, headers: Mapping[str, str], body: bytes) -> HuracanError | None:
+        """Return why an answer is none; None for a good one, or one with an error that its reader finds."""
+        if status != OK:
+            text, now_ns = body.decode(errors="replace"), self._clock.now_ns()
+            return refusal(what, status, headers, text, config=self._config, now_ns=now_ns)
+        match error_in(body):
+            case Meaning.RATE_LIMITED, text:
+                told = f"{what} was answered {' '.join(text.split())[:_SHOWN_CHARACTERS]}"
+                return RateLimited(told, self._config.rate_limited_pause_s)
+        return None
+
     async def until_answered(self, request: Request, failed: OnFailure | None = None) -> bytes:
-        """Return the body of a good answer, tried again with back-off.
+        """Return the body of a good answer, tried again as `until_read` does."""
+        return await self.until_read(request, bytes, failed)
+
+    async def until_read(self, request: Request, read: Callable[[bytes], T], failed: OnFailure | None = None) -> T:
+        """Return what is read of the body of a good answer, tried again with back-off; `read` may raise Recoverable.
 
         Raises Fatal when refused, and Recoverable once `answer_within_s` is over; with `failed`, which hears of each
         failure, it is tried for ever.
@@ -139,7 +164,7 @@ class VenueHttp:
             async with asyncio.timeout(None if failed else within_s):
                 while True:
                     try:
-                        return await self.get(request)
+                        return read(await self.get(request))
                     except Recoverable as error:
                         last = str(error)
                         if failed is not None:
@@ -171,11 +196,6 @@ class VenueHttp:
             )
         return self._session
 
-    async def _until_allowed(self) -> None:
-        loop = asyncio.get_running_loop()
-        while (left_s := self._allowed_s - loop.time()) > 0:  # noqa: ASYNC110 - another answer may prolong it
-            await asyncio.sleep(left_s)
-
     async def _bounded(self, answer: aiohttp.ClientResponse, what: str) -> bytes:
         body, most = bytearray(), self._config.max_body_bytes
         async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
@@ -188,7 +208,7 @@ class VenueHttp:
     def _pace(self, headers: Mapping[str, str]) -> None:
         used = self._adapter.http.used(headers)
         if used is not None:
-            self._bucket.slow_to((1 - used) / (1 - _MUCH_USED))
+            self._limits.slow_to((1 - used) / (1 - _MUCH_USED))
 
 
 def _nothing(_: str) -> None: ...

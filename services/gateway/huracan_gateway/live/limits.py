@@ -7,6 +7,8 @@ import asyncio
 from huracan.clock import NANOSECONDS
 from huracan.ports import Clock
 
+BURST_S = 5.0
+"""Seconds of a venue's rate that may be spent at once: a book and its trades."""
 SLOWEST = 0.05
 """Least share of its rate that a bucket is slowed to."""
 
@@ -46,3 +48,26 @@ class TokenBucket:
         if self._burst - self._left < 1e-9:
             self._left = self._burst
         return self._left
+
+
+class VenueLimits:
+    """What all who ask one REST address share: its rate, in weight a second, and the pauses that it asks for."""
+
+    def __init__(self, clock: Clock, weight_per_s: float) -> None:
+        self.bucket = TokenBucket(clock, per_s=weight_per_s, burst=max(weight_per_s * BURST_S, 1.0))
+        self._allowed_s = 0.0
+
+    async def take(self, weight: float) -> None:
+        """Wait until a weight may be spent and no pause is on."""
+        await self.bucket.take(weight)
+        loop = asyncio.get_running_loop()
+        while (left_s := self._allowed_s - loop.time()) > 0:  # noqa: ASYNC110 - another answer may prolong it
+            await asyncio.sleep(left_s)
+
+    def pause(self, seconds: float) -> None:
+        """Let nothing through for so long, from now."""
+        self._allowed_s = max(self._allowed_s, asyncio.get_running_loop().time() + seconds)
+
+    def slow_to(self, share: float) -> None:
+        """Go on at this share of the rate, 0 to 1."""
+        self.bucket.slow_to(share)

@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 from huracan.clock import MINUTE_NS
-from huracan.contracts.market import InstrumentId
+from huracan.contracts.market import Bar, InstrumentDefinition, InstrumentId
 from huracan.contracts.ops import FeedState
 from huracan.errors import HuracanError, Recoverable
-from huracan.ports import Ports
+from huracan.ports import Clock, Ports
 from huracan_gateway import venues
 from huracan_gateway.adapter import Adapter
 from huracan_gateway.config import FeedConfig
 from huracan_gateway.feed import OnChange, Source
 from huracan_gateway.live.feed import REST, LiveFeed, define
 from huracan_gateway.live.history import fetch_bars
-from huracan_gateway.live.http import VenueHttp
+from huracan_gateway.live.http import VenueHttp, rest_url
+from huracan_gateway.live.limits import VenueLimits
 from huracan_gateway.reject import Rejected
 
 WARM_INTERVAL_NS = 15 * MINUTE_NS
 WARM_BARS = 512
 """As many as are read from a history file."""
+BARS_WITHIN_S = 5.0
+"""Longest that the start waits for them: half a dozen requests of a tenth of a second."""
 
 
-def live_source(config: FeedConfig, ports: Ports) -> Source:
-    """Return the source of an instrument's live feed; raise BadInput for a venue that is not read."""
-    instrument = _expected(venues.named(config.venue), config.symbol)
-    return Source(instrument=instrument, open=partial(open_feed, config, ports), settings=config)
+def live_sources(feeds: Sequence[FeedConfig], ports: Ports) -> list[Source]:
+    """Return the source of each feed; those of one REST address share what may be asked of it.
+
+    Raises BadInput for a venue that is not read.
+    """
+    shared: dict[tuple[str, str], VenueLimits] = {}
+    sources = []
+    for feed in feeds:
+        adapter = venues.named(feed.venue)
+        limits = shared.setdefault(
+            (adapter.venue, rest_url(adapter, feed)), VenueLimits(ports.clock, adapter.http.weight_per_s)
+        )
+        opening = partial(open_feed, feed, ports, limits)
+        sources.append(Source(instrument=_expected(adapter, feed.symbol), open=opening, settings=feed))
+    return sources
 
 
 def _expected(adapter: Adapter, symbol: str) -> InstrumentId:
@@ -38,14 +53,14 @@ def _expected(adapter: Adapter, symbol: str) -> InstrumentId:
         return InstrumentId(venue=adapter.venue, symbol=symbol.lower(), definition_version=1)
 
 
-async def open_feed(config: FeedConfig, ports: Ports, on_change: OnChange) -> LiveFeed:
+async def open_feed(config: FeedConfig, ports: Ports, limits: VenueLimits, on_change: OnChange) -> LiveFeed:
     """Return the feed of an instrument, not connected yet, once its venue answers; until then it is told why not.
 
-    A venue that gives no bars is read without them: its windows of bars warm as time goes on. Raises BadInput for a
-    venue or symbol that is not there, Fatal when the venue refuses.
+    A venue that gives no bars soon is read without them, and the feed says why: its windows of bars warm as time goes
+    on. Raises BadInput for a venue or symbol that is not there, Fatal when the venue refuses.
     """
     adapter = venues.named(config.venue)
-    http = VenueHttp(adapter, config, clock=ports.clock, rng=ports.rng)
+    http = VenueHttp(adapter, config, clock=ports.clock, rng=ports.rng, limits=limits)
     http.on_limited = lambda text: on_change(FeedState.FEED_STATE_RATE_LIMITED, REST, text, 0)
 
     def failed(error: Recoverable, attempt: int) -> None:
@@ -60,14 +75,22 @@ async def open_feed(config: FeedConfig, ports: Ports, on_change: OnChange) -> Li
         silence.cancel()
         feed = LiveFeed(adapter, config, definition, first, http=http, clock=ports.clock, rng=ports.rng)
         if config.history is None:
-            try:
-                feed.bars = await fetch_bars(
-                    adapter, http, definition, WARM_INTERVAL_NS, ports.clock.now_ns(), WARM_BARS
-                )
-            except (HuracanError, Rejected):
-                feed.bars = []
+            feed.bars, feed.without_bars = await _bars(adapter, http, definition, ports.clock)
     except BaseException:
         silence.cancel()
         await http.aclose()
         raise
     return feed
+
+
+async def _bars(
+    adapter: Adapter, http: VenueHttp, definition: InstrumentDefinition, clock: Clock
+) -> tuple[Sequence[Bar], str]:
+    """Return bars, and why there are none."""
+    try:
+        async with asyncio.timeout(BARS_WITHIN_S):
+            return await fetch_bars(adapter, http, definition, WARM_INTERVAL_NS, clock.now_ns(), WARM_BARS), ""
+    except TimeoutError:
+        return (), f"not within {BARS_WITHIN_S:g} s"
+    except (HuracanError, Rejected) as error:
+        return (), str(error)
