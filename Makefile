@@ -30,6 +30,7 @@ setup: .venv/.ready ## create .venv and install everything into it
 	@touch $@
 
 test: setup .venv/oracle/.ready ## run all tests with branch coverage
+	@tools/kafka fetch
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --cov --cov-report term:skip-covered
 
 lint: setup ## run the static checks, contracts included

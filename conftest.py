@@ -17,13 +17,19 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
+from huracan.embedded.kafka import KafkaServer
 from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
 from huracan.embedded.postgres import PostgresServer
-from huracan.embedded.supervisor import running
+from huracan.embedded.supervisor import Program, running
+from huracan.errors import BadInput
+from huracan.ticklog.kafka.config import KafkaConfig
+from huracan.ticklog.kafka.topics import make_topics
 
 settings.register_profile("huracan", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("huracan")
+
+TEST_HEAP_MB = 256
 
 
 @contextmanager
@@ -79,6 +85,27 @@ def nats_server(server_directory: Path) -> Iterator[RunningServer]:
     program = server.prepare([NatsUser(name="admin", password=password, publish=(">",), subscribe=(">",))])
     with running(program) as pid:
         yield RunningServer(url=server.url.replace("nats://", f"nats://admin:{password}@"), pid=pid)
+
+
+def prepared(server: KafkaServer) -> Program:
+    """Return what runs a Kafka broker; skip the test, or under CI=true fail it, where there is no Java or no Kafka."""
+    try:
+        return server.prepare()
+    except BadInput as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def kafka_server(server_directory: Path) -> Iterator[RunningServer]:
+    """Run a Kafka broker with our topics; the URL is its host and port."""
+    server = KafkaServer(
+        directory=server_directory / "kafka", port=free_port(), controller_port=free_port(), heap_mb=TEST_HEAP_MB
+    )
+    with running(prepared(server)) as pid:
+        asyncio.run(make_topics(KafkaConfig(servers=server.address)))
+        yield RunningServer(url=server.address, pid=pid)
 
 
 @pytest.fixture(scope="session")

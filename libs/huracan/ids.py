@@ -6,6 +6,8 @@ import hashlib
 import zlib
 
 SHARDS = 64
+PARTITIONS = 12
+"""Partitions of each topic of the log: a shard's records are in partition shard % 12."""
 
 
 def derived_id(*parts: str | int | bytes) -> bytes:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from huracan.contracts.market import InstrumentDefinition, InstrumentId
 from huracan.errors import BadInput
+from huracan.ids import PARTITIONS, shard_of
 
 TICKS_TOPIC = "huracan.ticks.v1"
 FEATURES_TOPIC = "huracan.features.v1"
@@ -18,6 +19,7 @@ BAR_15M = "bar_15m"
 
 _SAFE = re.compile(r"[a-z0-9_-]")
 _ESCAPED = re.compile(r"=([0-9a-f]+)=")
+_SHARD_KEY = re.compile(r"shard\.(\d+)")
 _TOKEN = re.compile(r"[A-Za-z0-9_=-]+|\*|>")
 
 
@@ -138,6 +140,19 @@ def context_key(kind: str, key: str) -> str:
 def venue_key(account: str) -> str:
     """Return the key of a paper venue's record of an account's orders."""
     return f"venue.{account}"
+
+
+@lru_cache(maxsize=65_536)
+def partition(key: str) -> int:
+    """Return the partition that keeps a key in every topic, 0 to 11: that of its shard, shard % 12.
+
+    `shard.07` is of shard 7. Any other key is of the shard of what its last token begins with, up to the first `-`:
+    the underlying of `okx.btc-usdt-swap`, which is BTC, and the whole token of `account.paper`.
+    """
+    shard = _SHARD_KEY.fullmatch(key)
+    if shard is not None:
+        return int(shard[1]) % PARTITIONS
+    return shard_of(key.rpartition(".")[2].partition("-")[0]) % PARTITIONS
 
 
 def dead_letters(topic: str) -> str:
