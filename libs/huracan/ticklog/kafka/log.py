@@ -1,0 +1,233 @@
+"""The TickLog port on Apache Kafka: a key is in the partition of its shard, the offset there is the record's offset."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import ConsumerRecord, TopicPartition
+from google.protobuf.message import Message
+
+from huracan.bus import subjects
+from huracan.contracts import codec
+from huracan.errors import BadInput, Fatal, HuracanError, PoisonMessage, Recoverable
+from huracan.ids import PARTITIONS
+from huracan.ports import Record
+from huracan.ticklog.kafka.client import until_there
+from huracan.ticklog.kafka.config import KafkaConfig
+from huracan.ticklog.kafka.reader import Follower, Readers, Tail
+from huracan.ticklog.kafka.topics import TOPICS, check_topics
+from huracan.ticklog.kafka.writer import EPOCH, RECORD_ID, SCHEMA, Entry, PartitionWriter, Producing
+
+FIRST_LOOK = 64
+"""Records from the end that are looked through first for the newest of a key; four times as many each time after."""
+
+
+class KafkaLog:
+    """Append acknowledged, once under each id; read straight from the partition; follow a key once it is waited for.
+
+    Ids are known of the last `LOOK_BACK` records of a partition. Records that were not acknowledged are at most
+    `in_flight`; past it `append` waits, as long as for an acknowledgement.
+    """
+
+    def __init__(self, config: KafkaConfig, *, name: str) -> None:
+        self._config = config
+        self._readers = Readers(config, name)
+        self._follower = Follower(config, name)
+        self._producing = Producing(config, name)
+        self._writers: dict[TopicPartition, PartitionWriter] = {}
+        self._tails: dict[tuple[str, str], Tail] = {}
+        self._known: dict[tuple[str, str], int] = {}
+        self._room = asyncio.Semaphore(config.in_flight)
+
+    async def open(self) -> None:
+        """Wait for the servers; raise BadInput for a wrong setting, and for a topic that is not as it must be."""
+        await until_there(lambda: check_topics(self._config))
+
+    async def close(self) -> None:
+        """Stop; what was not acknowledged may be there or not."""
+        for writer in self._writers.values():
+            await writer.close()
+        await self._follower.close()
+        await self._readers.close()
+        await self._producing.close()
+
+    # Writing.
+
+    async def append(self, topic: str, key: str, message: Message, *, record_id: bytes) -> int:
+        """Append once under the id and return the offset; raise Recoverable when no acknowledgement came.
+
+        Raises Fatal for a record that is too large and where the servers refuse us.
+        """
+        (offset,) = await self.append_all(topic, key, [(message, record_id)])
+        return offset
+
+    async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
+        """Append messages in order, each once under its id, and return their offsets: far cheaper than one by one.
+
+        Raises as `append` does; any of them may then be there or not, and all may be appended again.
+        """
+        writer, name = self._writer(topic, key), key.encode()
+        try:
+            async with asyncio.timeout(self._config.ack_timeout_ms / 1_000):
+                found = [await self._put(writer, name, message, record_id) for message, record_id in records]
+                for entry in found:
+                    if isinstance(entry, Entry) and not entry.outcome.done():
+                        await asyncio.shield(entry.outcome)
+        except TimeoutError:
+            raise Recoverable(
+                f"{self._config.servers} acknowledged no append to {topic} within {self._config.ack_timeout_ms} ms"
+            ) from None
+        offsets = [entry.outcome.result() if isinstance(entry, Entry) else entry for entry in found]
+        for offset in offsets:
+            if isinstance(offset, HuracanError):
+                raise offset
+            self._know(topic, key, offset)
+        return [offset for offset in offsets if isinstance(offset, int)]
+
+    async def _put(self, writer: PartitionWriter, key: bytes, message: Message, record_id: bytes) -> Entry | int:
+        """Send a record, if it is neither there nor on its way; wait for room."""
+        identity = (key, record_id)
+        known = writer.known(identity)
+        if known is not None:
+            return known
+        data = codec.encode(message)
+        if len(data) > self._config.max_batch_bytes:
+            raise Fatal(
+                f"a {codec.schema_of(message)} was {len(data)} bytes, more than kafka.max_batch_bytes; raise it"
+            )
+        await self._room.acquire()
+        known = writer.known(identity)  # another may have come here meanwhile
+        if known is not None:
+            self._room.release()
+            return known
+        headers = [
+            (SCHEMA, codec.schema_of(message).encode()),
+            (EPOCH, str(getattr(message, "epoch", 0)).encode()),
+            (RECORD_ID, record_id),
+        ]
+        entry = Entry(identity, headers, data, asyncio.get_running_loop().create_future())
+        entry.outcome.add_done_callback(lambda _: self._room.release())
+        writer.put(entry)
+        return entry
+
+    def _writer(self, topic: str, key: str) -> PartitionWriter:
+        partition = _partition(topic, key)
+        if partition not in self._writers:
+            self._writers[partition] = PartitionWriter(partition, self._config, self._producing, self._readers)
+        return self._writers[partition]
+
+    def _know(self, topic: str, key: str, offset: int) -> int:
+        """Note that there is a record at an offset: who was told of it must find it."""
+        self._known[topic, key] = max(offset, self._known.get((topic, key), -1))
+        return offset
+
+    # Reading.
+
+    async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]:
+        """Return the records from an offset on that are there now, oldest first; wait for a server that is away.
+
+        Raises PoisonMessage, naming topic, partition and offset, for one that cannot be read.
+        """
+        tail = self._tail(topic, key)
+        if tail is not None and offset >= tail.first:
+            return [_record(found) for found in tail.read(offset)]
+        partition, name = _partition(topic, key), key.encode()
+        found: list[ConsumerRecord] = []
+
+        def take(record: ConsumerRecord) -> bool:
+            if record.key == name:
+                found.append(record)
+            return False
+
+        end = await self._readers.end(partition, known=self._known.get((topic, key), -1))
+        await self._readers.each(partition, offset, end, take)
+        records = [_record(record) for record in found]
+        if records:
+            self._know(topic, key, records[-1].offset)
+        return records
+
+    def _tail(self, topic: str, key: str) -> Tail | None:
+        """Return the tail of a key that is followed and has all that we were told of."""
+        tail = self._tails.get((topic, key))
+        return tail if tail is not None and tail.position > self._known.get((topic, key), -1) else None
+
+    async def last(self, topic: str, key: str) -> Record | None:
+        """Return the newest record, or None when there is none; wait for a server that is away.
+
+        A key without records costs a look through its whole partition.
+        """
+        partition, name = _partition(topic, key), key.encode()
+        end = await self._readers.end(partition, known=self._known.get((topic, key), -1))
+        beginning, look = await self._readers.beginning(partition), FIRST_LOOK
+        while end > beginning:
+            found: list[ConsumerRecord] = []
+
+            def take(record: ConsumerRecord, found: list[ConsumerRecord] = found) -> bool:
+                if record.key == name:
+                    found[:] = [record]
+                return False
+
+            first = max(beginning, end - look)
+            await self._readers.each(partition, first, end, take)
+            if found:
+                self._know(topic, key, found[0].offset)
+                return _record(found[0])
+            end, look = first, look * 4
+        return None
+
+    async def wait(self, topic: str, key: str, offset: int) -> None:
+        """Return once there is a record at this offset or after it: from now on the key is followed."""
+        if self._known.get((topic, key), -1) >= offset:
+            return
+        if (topic, key) not in self._tails:
+            partition, name = _partition(topic, key), key.encode()
+            found: list[ConsumerRecord] = []
+
+            def take(record: ConsumerRecord) -> bool:
+                if record.key == name:
+                    found.append(record)
+                return bool(found)
+
+            end = await self._readers.end(partition)
+            await self._readers.each(partition, offset, end, take)
+            if found:
+                self._know(topic, key, found[0].offset)
+                return
+            if (topic, key) not in self._tails:  # another may have come here meanwhile
+                self._tails[topic, key] = self._follower.follow(partition, name, first=min(offset, end), position=end)
+        await self._tails[topic, key].wait(offset)
+
+    async def keys(self, topic: str) -> list[str]:
+        """Return the keys of a topic that have records, sorted: a look through the whole topic."""
+        keys: set[bytes] = set()
+
+        def take(record: ConsumerRecord) -> bool:
+            if record.key is not None:
+                keys.add(record.key)
+            return False
+
+        for number in range(PARTITIONS):
+            partition = TopicPartition(_known_topic(topic), number)
+            await self._readers.each(partition, 0, await self._readers.end(partition), take)
+        return sorted(key.decode(errors="replace") for key in keys)
+
+
+def _partition(topic: str, key: str) -> TopicPartition:
+    return TopicPartition(_known_topic(topic), subjects.partition(key))
+
+
+def _known_topic(topic: str) -> str:
+    if topic not in TOPICS:
+        raise BadInput(f"topic was {topic!r}, which is none of ours: {', '.join(TOPICS)}")
+    return topic
+
+
+def _record(record: ConsumerRecord) -> Record:
+    headers = dict(record.headers)
+    try:
+        message = codec.decode(headers.get(SCHEMA, b"").decode(errors="replace"), record.value or b"")
+    except PoisonMessage as error:
+        place = f"{record.topic}[{record.partition}] at offset {record.offset}"
+        raise PoisonMessage(error.reason, f"{place}: {error.detail}") from None
+    return Record(record.offset, message)
