@@ -101,7 +101,11 @@ def prepared(server: KafkaServer) -> Program:
 def kafka_server(server_directory: Path) -> Iterator[RunningServer]:
     """Run a Kafka broker with our topics; the URL is its host and port."""
     server = KafkaServer(
-        directory=server_directory / "kafka", port=free_port(), controller_port=free_port(), heap_mb=TEST_HEAP_MB
+        directory=server_directory / "kafka",
+        port=free_port(),
+        controller_port=free_port(),
+        heap_mb=TEST_HEAP_MB,
+        quick_start=True,
     )
     with running(prepared(server)) as pid:
         asyncio.run(make_topics(KafkaConfig(servers=server.address)))

@@ -1,17 +1,24 @@
-"""One suite over every log: append once, read in order, wait for what is not there yet. Its offsets rise, with gaps."""
+"""One suite of laws over every log, whatever is behind the port. Its offsets rise along a key, with gaps."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from google.protobuf.message import Message
 from pydantic import SecretStr
 
+from huracan.bus import subjects
 from huracan.bus.nats import reader
 from huracan.bus.nats.bus import NatsBus
 from huracan.bus.nats.connection import Connection, NatsLogin
@@ -19,14 +26,22 @@ from huracan.bus.nats.streams import make_streams
 from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC, dead_letters
 from huracan.clock import SystemClock
 from huracan.contracts.market import Bar
-from huracan.errors import PoisonMessage
+from huracan.embedded.kafka import KafkaServer
+from huracan.embedded.nats import NatsServer, NatsUser
+from huracan.embedded.ports import free_port
+from huracan.embedded.supervisor import Program, Supervisor
+from huracan.errors import PoisonMessage, Recoverable
 from huracan.ids import derived_id
 from huracan.ports import Record
+from huracan.rng import SeededRng
 from huracan.ticklog import jetstream
 from huracan.ticklog.jetstream import JetStreamLog
 from huracan.ticklog.kafka.config import KafkaConfig
 from huracan.ticklog.kafka.log import KafkaLog
+from huracan.ticklog.kafka.topics import make_topics
 from huracan.ticklog.memory import MemoryLog
+
+SCHEMA = "huracan.market.v1.Bar"
 
 
 class RunningServer(Protocol):
@@ -50,74 +65,122 @@ class Log(Protocol):
     async def keys(self, topic: str) -> list[str]: ...
 
 
+class Kind(Protocol):
+    """One kind of log: what any number of nodes share."""
+
+    def node(self, name: str) -> AbstractAsyncContextManager[Log]:
+        """Give the log as a new node sees it."""
+
+    async def plant(self, topic: str, key: str, schema: str, data: bytes) -> None:
+        """Put bytes under a key as somebody would who knows nothing of us."""
+
+
+@dataclass
+class InMemory:
+    """The log in memory."""
+
+    log: MemoryLog = field(default_factory=MemoryLog)
+
+    @asynccontextmanager
+    async def node(self, name: str) -> AsyncIterator[Log]:
+        yield self.log.node(name)
+
+    async def plant(self, topic: str, key: str, schema: str, data: bytes) -> None:
+        self.log.put(topic, key, schema, data, secrets.token_bytes(16))
+
+
+@dataclass
+class OnJetStream:
+    """The log on a NATS server; its URL has user and password."""
+
+    url: str
+
+    @asynccontextmanager
+    async def _connection(self, name: str) -> AsyncIterator[Connection]:
+        parts = urlsplit(self.url)
+        assert parts.username
+        assert parts.password
+        connection = Connection(
+            NatsLogin(
+                url=f"nats://{parts.hostname}:{parts.port}",
+                name=f"{name}-{secrets.token_hex(4)}",
+                user=parts.username,
+                password=SecretStr(parts.password),
+            )
+        )
+        try:
+            await connection.open()
+            yield connection
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def node(self, name: str) -> AsyncIterator[Log]:
+        async with self._connection(name) as connection:
+            await make_streams(connection)
+            yield JetStreamLog(NatsBus(connection, wall=SystemClock()))
+
+    async def plant(self, topic: str, key: str, schema: str, data: bytes) -> None:
+        headers = {"Huracan-Schema": schema, "Nats-Msg-Id": secrets.token_hex(16)}
+        async with self._connection("stranger") as connection:
+            await connection.request(subjects.log(topic, key), data, headers)
+
+
+@dataclass
+class OnKafka:
+    """The log on a Kafka broker."""
+
+    servers: str
+
+    @asynccontextmanager
+    async def node(self, name: str) -> AsyncIterator[Log]:
+        log = KafkaLog(KafkaConfig(servers=self.servers, ack_timeout_ms=1_000), name=name)
+        try:
+            await log.open()
+            yield log
+        finally:
+            await log.close()
+
+    async def plant(self, topic: str, key: str, schema: str, data: bytes) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=self.servers) as producer:
+            await producer.send_and_wait(
+                topic,
+                data,
+                key.encode(),
+                partition=subjects.partition(key),
+                headers=[("Huracan-Schema", schema.encode())],
+            )
+
+
 Scenario = Callable[[Log, Log, str], Awaitable[None]]
 """Given a writer's log, a reader's log, and a key that nobody else uses."""
 
 
-def _run_memory(scenario: Scenario) -> None:
+def _key() -> str:
+    return f"sim.{secrets.token_hex(6)}"
+
+
+def _run(kind: Kind, scenario: Scenario) -> None:
     async def main() -> None:
-        log = MemoryLog()
-        await scenario(log.node("writer"), log.node("reader"), f"sim.{secrets.token_hex(6)}")
-
-    asyncio.run(main())
-
-
-def _run_jetstream(url: str, scenario: Scenario) -> None:
-    parts, key = urlsplit(url), f"sim.{secrets.token_hex(6)}"
-    assert parts.username
-    assert parts.password
-    logins = [
-        NatsLogin(
-            url=f"nats://{parts.hostname}:{parts.port}",
-            name=f"{name}-{key[4:]}",
-            user=parts.username,
-            password=SecretStr(parts.password),
-        )
-        for name in ("writer", "reader")
-    ]
-
-    async def main() -> None:
-        connections = [Connection(login) for login in logins]
-        async with asyncio.timeout(60):
-            try:
-                for connection in connections:
-                    await connection.open()
-                await make_streams(connections[0])
-                logs = [JetStreamLog(NatsBus(connection, wall=SystemClock())) for connection in connections]
-                await scenario(logs[0], logs[1], key)
-            finally:
-                for connection in connections:
-                    await connection.close()
-
-    asyncio.run(main())
-
-
-def _run_kafka(servers: str, scenario: Scenario) -> None:
-    async def main() -> None:
-        key = f"sim.{secrets.token_hex(6)}"
-        logs = [KafkaLog(KafkaConfig(servers=servers), name=name) for name in ("writer", "reader")]
-        async with asyncio.timeout(60):
-            try:
-                for log in logs:
-                    await log.open()
-                await scenario(logs[0], logs[1], key)
-            finally:
-                for log in logs:
-                    await log.close()
+        async with asyncio.timeout(60), kind.node("writer") as writer, kind.node("reader") as other:
+            await scenario(writer, other, _key())
 
     asyncio.run(main())
 
 
 @pytest.fixture(params=["memory", "jetstream", "kafka"])
-def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
-    """Give what runs a scenario over one kind of log."""
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Give one kind of log after the other."""
     if request.param == "memory":
-        return _run_memory
-    if request.param == "kafka":
-        broker: RunningServer = request.getfixturevalue("kafka_server")
-        return lambda scenario: _run_kafka(broker.url, scenario)
-    server: RunningServer = request.getfixturevalue("nats_server")
-    return lambda scenario: _run_jetstream(server.url, scenario)
+        return InMemory()
+    server: RunningServer = request.getfixturevalue("nats_server" if request.param == "jetstream" else "kafka_server")
+    return OnJetStream(server.url) if request.param == "jetstream" else OnKafka(server.url)
+
+
+@pytest.fixture
+def run(kind: Kind) -> Callable[[Scenario], None]:
+    """Give what runs a scenario over one kind of log."""
+    return lambda scenario: _run(kind, scenario)
 
 
 async def _append(log: Log, key: str, number: int, *, topic: str = TICKS_TOPIC) -> int:
@@ -137,6 +200,28 @@ def test_a_record_is_appended_once_under_its_id_and_keeps_its_offset(run: Callab
         assert await _records(other, key) == [(offsets[0], 7), (offsets[1], 8), (offsets[3], 9)]
 
     run(scenario)
+
+
+def test_a_record_that_is_appended_twice_at_once_is_there_once(run: Callable[[Scenario], None]) -> None:
+    async def scenario(writer: Log, other: Log, key: str) -> None:
+        numbers = [1, 2, 1, 3, 1]
+        offsets = await asyncio.gather(*(_append(writer, key, number) for number in numbers))
+        assert await _records(other, key) == sorted(set(zip(offsets, numbers, strict=True)))
+
+    run(scenario)
+
+
+def test_what_a_node_appended_its_heir_appends_again_to_no_effect(kind: Kind) -> None:
+    async def main() -> None:
+        key = _key()
+        async with asyncio.timeout(60), kind.node("heir") as heir:
+            await _append(heir, f"{key}-other", 0)
+            async with kind.node("first") as first:
+                offsets = [await _append(first, key, number) for number in range(10)]
+            assert [await _append(heir, key, number) for number in range(5, 12)][:5] == offsets[5:]
+            assert [number for _, number in await _records(heir, key)] == list(range(12))
+
+    asyncio.run(main())
 
 
 def test_each_topic_and_each_key_has_its_own_ids(run: Callable[[Scenario], None]) -> None:
@@ -319,18 +404,35 @@ def test_waiting_far_ahead_gets_past_what_nobody_reads(
     run(scenario)
 
 
-def test_a_record_that_cannot_be_read_is_poison_to_whoever_reads_it(nats_server: RunningServer) -> None:
+@pytest.mark.parametrize(
+    ("schema", "data", "reason"),
+    [(SCHEMA, b"\xff", "undecodable"), ("huracan.market.v2.Bar", b"", "unknown_schema"), ("", b"", "unknown_schema")],
+    ids=["bytes", "schema", "nothing"],
+)
+def test_a_record_that_cannot_be_read_is_poison_by_its_place_and_others_are_read_on(
+    kind: Kind, schema: str, data: bytes, reason: str
+) -> None:
     async def scenario(writer: Log, other: Log, key: str) -> None:
-        assert isinstance(writer, JetStreamLog)
-        waiting = asyncio.create_task(other.wait(TICKS_TOPIC, key, 0))
-        headers = {"Huracan-Schema": "huracan.market.v1.Bar", "Nats-Msg-Id": derived_id(key).hex()}
-        await writer._connection.request(f"log.v1.ticks.{key}", b"\xff", headers)
+        beside = f"{key}-other"
+        before = await _append(writer, key, 1)
+        waiting = asyncio.create_task(other.wait(TICKS_TOPIC, key, before + 1))
+        await kind.plant(TICKS_TOPIC, key, schema, data)
         await waiting
         for _ in range(2):
-            with pytest.raises(PoisonMessage, match="undecodable"):
-                await other.read(TICKS_TOPIC, key, 0)
+            with pytest.raises(PoisonMessage, match=rf"{reason}: {TICKS_TOPIC}.* at offset \d+: ") as raised:
+                await other.read(TICKS_TOPIC, key, before)
+        at = int(raised.value.detail.partition(" at offset ")[2].partition(":")[0])
+        assert at > before
+        if isinstance(kind, OnKafka):
+            assert f"{TICKS_TOPIC}[{subjects.partition(key)}]" in raised.value.detail
+        with pytest.raises(PoisonMessage, match=f"at offset {at}"):
+            await writer.last(TICKS_TOPIC, key)
+        offsets = [await _append(writer, name, 2) for name in (key, beside)]
+        await other.wait(TICKS_TOPIC, key, offsets[0])
+        assert await _records(other, key, at + 1) == [(offsets[0], 2)]
+        assert await _records(other, beside) == [(offsets[1], 2)]
 
-    _run_jetstream(nats_server.url, scenario)
+    _run(kind, scenario)
 
 
 def test_what_the_acknowledged_path_has_under_a_pattern_is_read_back(nats_server: RunningServer) -> None:
@@ -345,4 +447,144 @@ def test_what_the_acknowledged_path_has_under_a_pattern_is_read_back(nats_server
         ]
         assert await writer.published(f"exec.v1.{key[4:]}.none") == []
 
-    _run_jetstream(nats_server.url, scenario)
+    _run(OnJetStream(nats_server.url), scenario)
+
+
+# A server of its own, which is killed.
+
+
+class Struck:
+    """A server that can be killed and started again on its port and data, and the log on it."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self._name = name
+        self._programs = Supervisor(SeededRng(1))
+        ports = free_port(), free_port()
+        self._nats = NatsServer(directory=directory / "nats", port=ports[0], monitor_port=ports[1])
+        self._kafka = KafkaServer(
+            directory=directory / "kafka", port=ports[0], controller_port=ports[1], heap_mb=256, quick_start=True
+        )
+        url = self._nats.url.replace("nats://", "nats://admin:right@")
+        self.kind: Kind = OnJetStream(url) if name == "nats" else OnKafka(self._kafka.address)
+
+    def _program(self) -> Program:
+        if self._name == "nats":
+            return self._nats.prepare([NatsUser(name="admin", password="right", publish=(">",), subscribe=(">",))])
+        return self._kafka.prepare()
+
+    async def start(self) -> None:
+        await self._programs.start(self._program())
+
+    async def make(self) -> None:
+        if self._name == "kafka":
+            await make_topics(KafkaConfig(servers=self._kafka.address))
+
+    async def kill(self) -> None:
+        self._programs.send(self._name, signal.SIGKILL)
+        await self._programs.stop(self._name)
+
+    async def close(self) -> None:
+        await self._programs.stop_all()
+
+
+@pytest.fixture(params=["nats", "kafka"])
+def strike(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Callable[[Struck], Awaitable[None]]], None]:
+    """Give what runs a scenario over a server of its own, of each kind that is a process."""
+    if request.param == "kafka":
+        request.getfixturevalue("kafka_server")  # where that cannot be had, ours cannot
+    struck = Struck(request.param, tmp_path)
+
+    def run(scenario: Callable[[Struck], Awaitable[None]]) -> None:
+        async def main() -> None:
+            try:
+                async with asyncio.timeout(120):
+                    await struck.start()
+                    await struck.make()
+                    await scenario(struck)
+            finally:
+                await struck.close()
+
+        asyncio.run(main())
+
+    return run
+
+
+async def _append_all(log: Log, key: str, numbers: Sequence[int], done: list[int]) -> None:
+    """Append in order, each again until it is acknowledged."""
+    for number in numbers:
+        while True:
+            with contextlib.suppress(Recoverable):
+                done.append(await _append(log, key, number))
+                break
+            await asyncio.sleep(0.01)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - a process has no event of ours to set
+        await asyncio.sleep(0.005)
+
+
+def test_over_a_kill_of_the_server_what_two_writers_append_is_there_once_and_in_order(
+    strike: Callable[[Callable[[Struck], Awaitable[None]]], None],
+) -> None:
+    count = 600
+
+    async def scenario(struck: Struck) -> None:
+        keys = [_key(), _key()]
+        done: dict[str, list[int]] = {key: [] for key in keys}
+        async with (
+            struck.kind.node("first") as first,
+            struck.kind.node("second") as second,
+            struck.kind.node("reader") as other,
+        ):
+            following = asyncio.create_task(other.wait(TICKS_TOPIC, keys[0], 10**9))
+            async with asyncio.TaskGroup() as writing:
+                for key, log in zip(keys, (first, second), strict=True):
+                    writing.create_task(_append_all(log, key, range(count), done[key]))
+                await _until(lambda: all(len(offsets) > count // 4 for offsets in done.values()))
+                await struck.kill()
+                assert not all(len(offsets) == count for offsets in done.values())
+                await struck.start()
+            for key in keys:
+                assert await _records(other, key) == list(zip(done[key], range(count), strict=True))
+            following.cancel()
+        async with struck.kind.node("heir") as heir:
+            again: list[int] = []
+            await _append_all(heir, keys[0], range(count - 50, count + 1), again)
+            assert again[:-1] == done[keys[0]][-50:]
+            assert len(await _records(heir, keys[0])) == count + 1
+
+    strike(scenario)
+
+
+def test_while_the_server_is_away_reading_waits_and_appending_is_recoverable(
+    strike: Callable[[Callable[[Struck], Awaitable[None]]], None],
+) -> None:
+    async def scenario(struck: Struck) -> None:
+        key = _key()
+        async with struck.kind.node("writer") as writer, struck.kind.node("reader") as other:
+            offset = await _append(writer, key, 1)
+            assert await _records(other, key) == [(offset, 1)]
+            await struck.kill()
+            asked = [
+                asyncio.create_task(_records(other, key)),
+                asyncio.create_task(other.last(TICKS_TOPIC, key)),
+                asyncio.create_task(other.keys(TICKS_TOPIC)),
+                asyncio.create_task(other.wait(TICKS_TOPIC, key, offset + 1)),
+            ]
+            for _ in range(2):
+                with pytest.raises(Recoverable):
+                    await _append(writer, key, 2)
+            assert not any(task.done() for task in asked)
+            await struck.start()
+            after: list[int] = []
+            await _append_all(writer, key, [2], after)
+            records, last, keys, _ = await asyncio.gather(*asked)
+            assert isinstance(records, list)
+            assert records[0] == (offset, 1)
+            assert isinstance(last, Record)
+            assert last.offset in (offset, after[0])
+            assert keys == [key]
+            assert await _records(other, key) == [(offset, 1), (after[0], 2)]
+
+    strike(scenario)

@@ -71,20 +71,6 @@ def test_each_topic_has_its_own_offsets_and_each_key_its_own_ids() -> None:
     assert log.keys("none") == []
 
 
-def test_readers_wait_for_their_own_offset() -> None:
-    async def scenario(log: NodeLog, clock: VirtualClock) -> None:
-        waiting = [asyncio.create_task(log.wait(TOPIC, KEY, offset)) for offset in (2, 0, 1)]
-        done = []
-        for number in range(3):
-            await _append(log, number)
-            await asyncio.sleep(0.001)
-            done.append([task.done() for task in waiting])
-        assert done == [[False, True, False], [False, True, True], [True, True, True]]
-        await log.wait(TOPIC, KEY, 2)
-
-    _run(scenario)
-
-
 def test_waiting_for_what_nobody_writes_stalls_instead_of_hanging() -> None:
     with pytest.raises(Stalled):
         _run(lambda log, clock: log.wait(TOPIC, KEY, 0))

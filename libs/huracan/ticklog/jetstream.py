@@ -15,10 +15,10 @@ from huracan.bus import subjects
 from huracan.bus.nats.bus import SCHEMA, NatsBus, follower_name
 from huracan.bus.nats.reader import MAX_UNACKNOWLEDGED, Reader, Reading, StreamMessage
 from huracan.bus.nats.streams import STREAM_OF_TOPIC, stream_of
-from huracan.contracts import codec
 from huracan.errors import Fatal, Recoverable
 from huracan.ids import derived_id
 from huracan.ports import Record
+from huracan.ticklog.record import record_of
 
 BATCH = 1_000
 """Records that the server sends for one request."""
@@ -48,7 +48,7 @@ class JetStreamLog:
         if tail is not None and offset >= tail.first and tail.has_up_to(self._known.get((topic, key), 0)):
             return tail.read(offset)
         messages = await self._read(STREAM_OF_TOPIC[topic], subjects.log(topic, key), offset)
-        records = [_record(message) for message in messages]
+        records = [_record(topic, message) for message in messages]
         self._know(topic, key, records[-1].offset if records else 0)
         return records
 
@@ -60,7 +60,7 @@ class JetStreamLog:
     async def published(self, pattern: str) -> list[tuple[str, Message]]:
         """Return subject and message of all that the acknowledged path has under a pattern, oldest first."""
         messages = await self._read(stream_of(pattern), pattern, 0)
-        return [((message.headers or {})["Nats-Subject"], _record(message).message) for message in messages]
+        return [((message.headers or {})["Nats-Subject"], _record(pattern, message).message) for message in messages]
 
     async def _read(self, stream: str, pattern: str, offset: int) -> list[Msg]:
         messages: list[Msg] = []
@@ -76,7 +76,7 @@ class JetStreamLog:
     async def last(self, topic: str, key: str) -> Record | None:
         """Return the newest record, or None when there is none; wait for a server that is away."""
         found = await self._last(topic, key)
-        return None if found is None else _record(found)
+        return None if found is None else _record(topic, found)
 
     async def _last(self, topic: str, key: str) -> Msg | None:
         (found,) = await self._get(STREAM_OF_TOPIC[topic], {"last_by_subj": subjects.log(topic, key)})
@@ -97,10 +97,15 @@ class JetStreamLog:
         await self._tails[topic, key].wait(offset)
 
     async def keys(self, topic: str) -> list[str]:
-        """Return the keys of a topic that have records, sorted."""
+        """Return the keys of a topic that have records, sorted; wait for a server that is away."""
         pattern = subjects.log_pattern(topic)
         asked = f"$JS.API.STREAM.INFO.{STREAM_OF_TOPIC[topic]}"
-        state = (await self._connection.ask(asked, {"subjects_filter": pattern}))["state"]
+        while True:
+            try:
+                state = (await self._connection.ask(asked, {"subjects_filter": pattern}))["state"]
+                break
+            except Recoverable:
+                await asyncio.sleep(RETRY_S)
         assert isinstance(state, dict)
         return sorted(subjects.log_key(topic, subject) for subject in state.get("subjects") or {})
 
@@ -135,6 +140,7 @@ class _Tail:
         name = follower_name(bus.connection.login.name, "tail", pattern)
         reading = Reading(stream=stream, pattern=pattern, name=name, durable=False, start=offset)
         self._reader = Reader(bus.connection, reading, self._deliver, self._fail)
+        self._topic = topic
         self._beginning = offset
         self._newest = offset - 1
         self._records: deque[StreamMessage] = deque()
@@ -166,7 +172,7 @@ class _Tail:
     def read(self, offset: int) -> list[Record]:
         """Return the records from an offset on; those before it are done with."""
         self._forget(offset)
-        return [_record(received.message, received.sequence) for received in self._records]
+        return [_record(self._topic, received.message, received.sequence) for received in self._records]
 
     def _forget(self, offset: int) -> None:
         while self._records and self._records[0].sequence < offset:
@@ -188,9 +194,9 @@ def _status(message: Msg) -> str:
     return (message.headers or {}).get("Status", "")
 
 
-def _record(message: Msg, sequence: int | None = None) -> Record:
+def _record(place: str, message: Msg, sequence: int | None = None) -> Record:
     schema = (message.headers or {}).get(SCHEMA, "")
-    return Record(_offset(message) if sequence is None else sequence, codec.decode(schema, message.data))
+    return record_of(place, _offset(message) if sequence is None else sequence, schema, message.data)
 
 
 def _offset(message: Msg) -> int:

@@ -14,6 +14,7 @@ from huracan.bus.request import request
 from huracan.bus.transport import PERFECT, Transport
 from huracan.contracts import codec
 from huracan.ports import Record
+from huracan.ticklog.record import record_of
 
 LOG = "log"
 """Name of the log itself as a node."""
@@ -77,12 +78,12 @@ class NodeLog:
         """Return the records from an offset on that are there now."""
         records = self._log.sequence(topic, key).records
         first = bisect_left(records, offset, key=lambda record: record[0])
-        return [Record(at, codec.decode(schema, data)) for at, schema, data in records[first:]]
+        return [record_of(_place(topic, key), *record) for record in records[first:]]
 
     async def last(self, topic: str, key: str) -> Record | None:
         """Return the newest record, or None."""
         records = self._log.sequence(topic, key).records
-        return Record(records[-1][0], codec.decode(*records[-1][1:])) if records else None
+        return record_of(_place(topic, key), *records[-1]) if records else None
 
     async def keys(self, topic: str) -> list[str]:
         """Return the keys of a topic that have records, sorted."""
@@ -94,3 +95,7 @@ class NodeLog:
         while not sequence.records or sequence.records[-1][0] < offset:
             sequence.grown.clear()
             await sequence.grown.wait()
+
+
+def _place(topic: str, key: str) -> str:
+    return f"{topic} {key}"

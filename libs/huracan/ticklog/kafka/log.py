@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.contracts import codec
-from huracan.errors import BadInput, Fatal, HuracanError, PoisonMessage, Recoverable
+from huracan.errors import BadInput, Fatal, HuracanError, Recoverable
 from huracan.ids import PARTITIONS
 from huracan.ports import Record
 from huracan.ticklog.kafka.client import until_there
@@ -18,6 +18,7 @@ from huracan.ticklog.kafka.config import KafkaConfig
 from huracan.ticklog.kafka.reader import Follower, Readers, Tail
 from huracan.ticklog.kafka.topics import TOPICS, check_topics
 from huracan.ticklog.kafka.writer import EPOCH, RECORD_ID, SCHEMA, Entry, PartitionWriter, Producing
+from huracan.ticklog.record import record_of
 
 FIRST_LOOK = 64
 """Records from the end that are looked through first for the newest of a key; four times as many each time after."""
@@ -224,10 +225,5 @@ def _known_topic(topic: str) -> str:
 
 
 def _record(record: ConsumerRecord) -> Record:
-    headers = dict(record.headers)
-    try:
-        message = codec.decode(headers.get(SCHEMA, b"").decode(errors="replace"), record.value or b"")
-    except PoisonMessage as error:
-        place = f"{record.topic}[{record.partition}] at offset {record.offset}"
-        raise PoisonMessage(error.reason, f"{place}: {error.detail}") from None
-    return Record(record.offset, message)
+    schema = dict(record.headers).get(SCHEMA, b"").decode(errors="replace")
+    return record_of(f"{record.topic}[{record.partition}]", record.offset, schema, record.value or b"")

@@ -1,7 +1,7 @@
 """Write to a partition of Kafka: each record once under its id, in order, many in one batch.
 
 A record is never sent again as long as its batch may still be on its way: the library's idempotent producer retries
-it under the same sequence numbers. Where a producer is new to a partition, or failed, the end of the partition is read
+it under the same sequence numbers. Where a key is new to us, or a producer failed, the end of the partition is read
 first, and what is there under its id is not sent.
 """
 
@@ -115,8 +115,11 @@ class PartitionWriter:
         self._queue: deque[Entry] = deque()
         self._pending: dict[Identity, Entry] = {}
         self._stored: OrderedDict[Identity, int] = OrderedDict()
+        self._looked_to = 0
+        """Offset before which the ids of others, too, are known."""
         self._sure = False
-        """Whether all ids at the end of the partition are known."""
+        """Whether nobody can have written what we do not know: no key is new to us, no outcome unknown."""
+        self._keys: set[bytes] = set()
         self._wanted = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"write {partition.topic}[{partition.partition}]")
         self._task.add_done_callback(self._ended)
@@ -127,6 +130,9 @@ class PartitionWriter:
 
     def put(self, entry: Entry) -> None:
         """Send a record after those before it."""
+        if entry.identity[0] not in self._keys:
+            self._keys.add(entry.identity[0])
+            self._sure = False
         self._pending[entry.identity] = entry
         self._queue.append(entry)
         self._wanted.set()
@@ -142,7 +148,7 @@ class PartitionWriter:
         """Write what fits into a batch."""
         try:
             session = await self._producing.session()
-            if not self._sure:
+            while not self._sure:
                 await self._look_back()
         except HuracanError as error:  # wrong password, no right to read: nothing of this partition can be written
             while self._queue:
@@ -205,10 +211,15 @@ class PartitionWriter:
                 self._know((record.key, record_id), record.offset)
             return False
 
-        end = await self._readers.end(self._partition)
-        first = max(end - LOOK_BACK, await self._readers.beginning(self._partition))
-        await self._readers.each(self._partition, first, end, take)
-        self._sure = True
+        self._sure = True  # until somebody comes who says otherwise
+        try:
+            end = await self._readers.end(self._partition)
+            first = max(end - LOOK_BACK, self._looked_to, await self._readers.beginning(self._partition))
+            await self._readers.each(self._partition, first, end, take)
+            self._looked_to = end
+        except BaseException:
+            self._sure = False
+            raise
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Tell whoever waits that nothing is written any more."""
