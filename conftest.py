@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import sys
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
-from huracan.embedded.kafka import KafkaServer
+from huracan.embedded import binaries
+from huracan.embedded.kafka import KafkaServer, SecuredListeners
 from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
 from huracan.embedded.postgres import PostgresServer
@@ -68,6 +70,14 @@ class RunningServer:
     pid: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningKafka(RunningServer):
+    """A Kafka broker that runs: also behind a password, and encrypted."""
+
+    secured: SecuredListeners
+    ca_file: Path
+
+
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
     """Give a directory that every user can pass through, as PostgreSQL under root needs it."""
@@ -98,18 +108,41 @@ def prepared(server: KafkaServer) -> Program:
 
 
 @pytest.fixture(scope="session")
-def kafka_server(server_directory: Path) -> Iterator[RunningServer]:
+def kafka_server(server_directory: Path) -> Iterator[RunningKafka]:
     """Run a Kafka broker with our topics; the URL is its host and port."""
+    directory = server_directory / "kafka"
+    directory.mkdir()
+    secured = SecuredListeners(
+        sasl_port=free_port(),
+        tls_port=free_port(),
+        users={"flow": secrets.token_urlsafe(16)},
+        keystore=directory / "broker.p12",
+        keystore_password=secrets.token_urlsafe(16),
+    )
     server = KafkaServer(
-        directory=server_directory / "kafka",
+        directory=directory,
         port=free_port(),
         controller_port=free_port(),
         heap_mb=TEST_HEAP_MB,
         quick_start=True,
+        secured=secured,
     )
-    with running(prepared(server)) as pid:
+    program = prepared(server)
+    ca_file = _certify(secured)
+    with running(program) as pid:
         asyncio.run(make_topics(KafkaConfig(servers=server.address)))
-        yield RunningServer(url=server.address, pid=pid)
+        yield RunningKafka(url=server.address, pid=pid, secured=secured, ca_file=ca_file)
+
+
+def _certify(secured: SecuredListeners) -> Path:
+    """Give a broker a certificate that it signed itself, with the tool that comes with Java; return it as PEM."""
+    certificate = secured.keystore.with_suffix(".pem")
+    store = ["-keystore", str(secured.keystore), "-storepass", secured.keystore_password, "-alias", "broker"]
+    make = ["-genkeypair", "-keyalg", "EC", "-dname", "CN=broker", "-ext", "SAN=ip:127.0.0.1", "-validity", "30"]
+    keytool = str(binaries.java().with_name("keytool"))
+    for command in ([*make, "-storetype", "PKCS12"], ["-exportcert", "-rfc", "-file", str(certificate)]):
+        subprocess.run([keytool, *command, *store], check=True, capture_output=True)
+    return certificate
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -156,7 +156,7 @@ def _fold(journal: list[JournalEntry], decision_id: bytes) -> _Folded:
 def _votes(
     run: Path, decision: Decision, opened: WindowOpened, opinions: Mapping[bytes, Opinion]
 ) -> list[ExplainedVote]:
-    window = _window(run, opened)
+    window = rebuilt(read_messages(run / "features.parquet", FeatureRow), opened)
     if codec.digest(window) != decision.window_digest:
         proofs = {
             vote.expert: "the window could not be rebuilt from the feature rows of the run" for vote in decision.votes
@@ -200,12 +200,12 @@ def _ask_again(
     return "same bytes" if codec.encode(again) == codec.encode(opinion) else "DIFFERENT"
 
 
-def _window(run: Path, opened: WindowOpened) -> FeatureWindow:
-    """Return the window rebuilt from the feature rows of the run, with NaN where a row was not kept."""
+def rebuilt(kept: Iterable[FeatureRow], opened: WindowOpened) -> FeatureWindow:
+    """Return the window rebuilt from the feature rows of the log, with NaN where a row was not kept."""
     first = opened.step - opened.valid_rows + 1
     rows = {
         row.step: row
-        for row in read_messages(run / "features.parquet", FeatureRow)
+        for row in kept
         if first <= row.step <= opened.step
         and row.epoch == opened.gateway_epoch
         and instrument_key(row.instrument) == instrument_key(opened.instrument.id)

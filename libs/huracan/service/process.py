@@ -24,7 +24,7 @@ from huracan.config import Config
 from huracan.contracts.ops import service_report
 from huracan.errors import BadInput, Fatal, HuracanError, Recoverable
 from huracan.ids import derived_id
-from huracan.ports import Ports
+from huracan.ports import Ports, TickLog
 from huracan.rng import SeededRng
 from huracan.service.announce import announce
 from huracan.service.endpoint import Endpoint, Watched
@@ -32,6 +32,7 @@ from huracan.service.service import Service, ServiceSpec, spec
 from huracan.service.settings import MarketClockConfig, ProcessSettings
 from huracan.store.postgres import PostgresStore
 from huracan.ticklog.jetstream import JetStreamLog
+from huracan.ticklog.kafka.log import KafkaLog
 
 M = TypeVar("M", bound=Message)
 
@@ -76,6 +77,7 @@ class HostedService:
         password = settings.nats.passwords.get(user, SecretStr(""))
         self._connection = Connection(NatsLogin(url=settings.nats.url, name=found.name, user=user, password=password))
         self._store = self._open_store()
+        self._kafka = KafkaLog(settings.kafka, name=found.name) if settings.ticklog == "kafka" else None
         self._started_ns = self._wall.now_ns()
         self._reports = 0
         self._draining = False
@@ -125,8 +127,8 @@ class HostedService:
             self._over.set()
 
     async def _connected(self) -> bool:
-        """Wait for the bus; return whether it was there before the stop."""
-        opening = asyncio.create_task(self._connection.open(), name=f"{self.name} connect")
+        """Wait for the bus and the log; return whether they were there before the stop."""
+        opening = asyncio.create_task(self._open(), name=f"{self.name} connect")
         stopped = asyncio.create_task(self._stop.wait(), name=f"{self.name} stop")
         try:
             await asyncio.wait([opening, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -136,9 +138,14 @@ class HostedService:
         finally:
             await _cancelled(opening, stopped)
 
+    async def _open(self) -> None:
+        await self._connection.open()
+        if self._kafka is not None:
+            await self._kafka.open()
+
     async def _close(self) -> None:
         """Close what was opened, by force where the other side does not answer."""
-        for connection in (self._store, self._connection):
+        for connection in (self._store, self._kafka, self._connection):
             if connection is not None:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -151,9 +158,10 @@ class HostedService:
         self._bus = bus = NatsBus(
             self._connection, wall=self._wall, clock=market, since_ns=since_ns, causal=settings.lockstep
         )
+        log: TickLog = self._kafka or JetStreamLog(bus)
         ports = Ports(
             bus=bus,
-            log=JetStreamLog(bus),
+            log=log,
             clock=market or self._wall,
             store=self._store or _NothingKept(),
             rng=SeededRng.fresh(),

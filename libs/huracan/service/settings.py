@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from huracan.config import Config
 from huracan.errors import BadInput
+from huracan.ticklog.kafka.config import KafkaConfig
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -29,7 +30,7 @@ def _servers(url: str) -> str:
 
 
 class NatsConfig(Config):
-    """The bus and the log."""
+    """The bus, and the log where it is on JetStream."""
 
     url: Annotated[str, AfterValidator(_servers)] = "nats://127.0.0.1:4222"
     """nats://host:port, several with commas between them; tls:// for a connection that is encrypted."""
@@ -69,6 +70,9 @@ class ProcessSettings(BaseSettings):
     services: dict[str, dict[str, object]] = Field(min_length=1)
     """Configuration by service: more than one share the process, its event loop and its fate."""
     nats: NatsConfig = NatsConfig()
+    ticklog: Literal["jetstream", "kafka"] = "jetstream"
+    """Where ticks, feature rows and journals are kept: with the bus, or on `kafka`. A log that is begun stays there."""
+    kafka: KafkaConfig = KafkaConfig()
     store: StoreConfig = StoreConfig()
     clock: MarketClockConfig | None = None
     lockstep: bool = False

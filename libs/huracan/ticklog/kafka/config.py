@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from huracan.config import Config
 
@@ -25,6 +25,8 @@ def _servers(servers: str) -> str:
 
 class KafkaConfig(Config):
     """Where the brokers are, who we are to them, what we send and how long they keep it."""
+
+    model_config = ConfigDict(validate_default=True)  # what is left out is judged with what is given
 
     servers: Annotated[str, AfterValidator(_servers)] = "127.0.0.1:19092"
     """host:port of one broker or, with commas between them, of several: any of them names the others."""
@@ -88,9 +90,6 @@ class KafkaConfig(Config):
     def protocol(self) -> str:
         """Return Kafka's name of the way to talk to the servers."""
         return ("SASL_" if self.sasl else "") + ("SSL" if self.tls else "PLAINTEXT")
-
-
-KafkaConfig.model_config["validate_default"] = True
 
 
 def _on_this_machine(servers: str) -> bool:
