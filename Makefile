@@ -9,7 +9,7 @@ upper = $(shell echo $(1) | tr a-z A-Z)
 given = $(if $($(call upper,$(1))),--$(1) "$($(call upper,$(1)))")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint gen pins release-image demo chaos bench-gateway clean
+.PHONY: help setup test lint gen pins release-image demo chaos bench-gateway bench-persist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -63,6 +63,9 @@ chaos: setup ## strike the whole system with seeded faults on virtual time (SEED
 bench-gateway: setup ## measure the gateway, whole and part by part (RECORDING=, a Binance USD-M one)
 	$(BIN)/python bench/gateway.py "$(RECORDING)"
 	$(BIN)/python bench/gateway_anomalies.py
+
+bench-persist: setup ## measure the log on Kafka: a record a tick, a record a batch, acknowledged and read again (Java 17)
+	$(BIN)/python bench/persist.py
 
 clean: ## remove what make made, .venv and built tools excepted
 	rm -rf out build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -307,9 +307,9 @@ def test_no_more_records_are_on_their_way_than_the_bound_and_appending_waits(
     waiting: Counter[str] = Counter()
     settle = writer.PartitionWriter._settle
 
-    def counted(self: writer.PartitionWriter, entry: writer.Entry, outcome: Any) -> None:
+    def counted(self: writer.PartitionWriter, entries: Any, outcomes: Any) -> None:
         waiting["most"] = max(waiting["most"], len(self._pending))
-        settle(self, entry, outcome)
+        settle(self, entries, outcomes)
 
     monkeypatch.setattr(writer.PartitionWriter, "_settle", counted)
 

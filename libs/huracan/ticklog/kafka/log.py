@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 
 from aiokafka import ConsumerRecord, TopicPartition
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.contracts import codec
-from huracan.errors import BadInput, Fatal, HuracanError, Recoverable
+from huracan.errors import BadInput, Fatal, Recoverable
 from huracan.ids import PARTITIONS
 from huracan.ports import Record
 from huracan.ticklog.kafka.client import until_there
 from huracan.ticklog.kafka.config import KafkaConfig
 from huracan.ticklog.kafka.reader import Follower, Readers, Tail
 from huracan.ticklog.kafka.topics import TOPICS, check_topics
-from huracan.ticklog.kafka.writer import EPOCH, RECORD_ID, SCHEMA, Entry, PartitionWriter, Producing
+from huracan.ticklog.kafka.writer import EPOCH, RECORD_ID, SCHEMA, Entry, Group, PartitionWriter, Producing, Room
 from huracan.ticklog.record import record_of
 
 FIRST_LOOK = 64
 """Records from the end that are looked through first for the newest of a key; four times as many each time after."""
+
+AT_ONCE = 1_024
+"""Records of one call that are put on their way together."""
 
 
 class KafkaLog:
@@ -39,7 +43,8 @@ class KafkaLog:
         self._writers: dict[TopicPartition, PartitionWriter] = {}
         self._tails: dict[tuple[str, str], Tail] = {}
         self._known: dict[tuple[str, str], int] = {}
-        self._room = asyncio.Semaphore(config.in_flight)
+        self._room = Room(config.in_flight)
+        self._at_once = min(config.in_flight, AT_ONCE)
 
     async def open(self) -> None:
         """Wait for the servers; raise BadInput for a wrong setting, and for a topic that is not as it must be."""
@@ -68,54 +73,50 @@ class KafkaLog:
 
         Raises as `append` does; any of them may then be there or not, and all may be appended again.
         """
-        writer, name = self._writer(topic, key), key.encode()
+        found: list[Entry | int] = []
         try:
             async with asyncio.timeout(self._config.ack_timeout_ms / 1_000):
-                found = [await self._put(writer, name, message, record_id) for message, record_id in records]
+                for start in range(0, len(records), self._at_once):
+                    found += await self._put(topic, key, records[start : start + self._at_once])
                 for entry in found:
-                    if isinstance(entry, Entry) and not entry.outcome.done():
-                        await asyncio.shield(entry.outcome)
+                    if isinstance(entry, Entry) and entry.outcome is None:
+                        await asyncio.shield(entry.group.settled)
         except TimeoutError:
             raise Recoverable(
                 f"{self._config.servers} acknowledged no append to {topic} within {self._config.ack_timeout_ms} ms"
             ) from None
-        offsets = [entry.outcome.result() if isinstance(entry, Entry) else entry for entry in found]
-        for offset in offsets:
-            if isinstance(offset, HuracanError):
-                raise offset
-            self._know(topic, key, offset)
-        return [offset for offset in offsets if isinstance(offset, int)]
+        offsets = [_offset(entry) for entry in found]
+        self._know(topic, key, max(offsets, default=-1))
+        return offsets
 
-    async def _put(self, writer: PartitionWriter, key: bytes, message: Message, record_id: bytes) -> Entry | int:
-        """Send a record, if it is neither there nor on its way; wait for room."""
-        identity = (key, record_id)
-        known = writer.known(identity)
-        if known is not None:
-            return known
+    async def _put(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[Entry | int]:
+        """Send what is neither there nor on its way, once there is room for all of it."""
+        writer, name, group = self._writer(topic, key), key.encode(), Group()
+        encoded = [(record_id, _headers(message), self._encoded(message)) for message, record_id in records]
+        await self._room.take(len(records))
+        found, room = list[Entry | int](), len(records)
+        for record_id, headers, data in encoded:
+            known = writer.known((name, record_id))
+            if known is None:
+                known = Entry((name, record_id), [*headers, (RECORD_ID, record_id)], data, group)
+                writer.put(known)
+                room -= 1
+            found.append(known)
+        self._room.give(room)
+        return found
+
+    def _encoded(self, message: Message) -> bytes:
         data = codec.encode(message)
         if len(data) > self._config.max_batch_bytes:
             raise Fatal(
                 f"a {codec.schema_of(message)} was {len(data)} bytes, more than kafka.max_batch_bytes; raise it"
             )
-        await self._room.acquire()
-        known = writer.known(identity)  # another may have come here meanwhile
-        if known is not None:
-            self._room.release()
-            return known
-        headers = [
-            (SCHEMA, codec.schema_of(message).encode()),
-            (EPOCH, str(getattr(message, "epoch", 0)).encode()),
-            (RECORD_ID, record_id),
-        ]
-        entry = Entry(identity, headers, data, asyncio.get_running_loop().create_future())
-        entry.outcome.add_done_callback(lambda _: self._room.release())
-        writer.put(entry)
-        return entry
+        return data
 
     def _writer(self, topic: str, key: str) -> PartitionWriter:
         partition = _partition(topic, key)
         if partition not in self._writers:
-            self._writers[partition] = PartitionWriter(partition, self._config, self._producing, self._readers)
+            self._writers[partition] = PartitionWriter(partition, self._producing, self._readers, self._room)
         return self._writers[partition]
 
     def _know(self, topic: str, key: str, offset: int) -> int:
@@ -227,3 +228,25 @@ def _known_topic(topic: str) -> str:
 def _record(record: ConsumerRecord) -> Record:
     schema = dict(record.headers).get(SCHEMA, b"").decode(errors="replace")
     return record_of(f"{record.topic}[{record.partition}]", record.offset, schema, record.value or b"")
+
+
+def _headers(message: Message) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+    schema = codec.schema_of(message)
+    return _header(schema, getattr(message, "epoch", 0) if _has_epoch(schema) else 0)
+
+
+@lru_cache(maxsize=256)
+def _has_epoch(schema: str) -> bool:
+    return "epoch" in codec.SCHEMAS[schema].DESCRIPTOR.fields_by_name
+
+
+@lru_cache(maxsize=256)
+def _header(schema: str, epoch: int) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+    return (SCHEMA, schema.encode()), (EPOCH, str(epoch).encode())
+
+
+def _offset(entry: Entry | int) -> int:
+    outcome = entry.outcome if isinstance(entry, Entry) else entry
+    if isinstance(outcome, int):
+        return outcome
+    raise outcome or Recoverable("an append has no outcome")

@@ -8,7 +8,8 @@ first, and what is there under its id is not sent.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -30,6 +31,17 @@ Identity = tuple[bytes, bytes]
 """Key and record id."""
 
 
+class Group:
+    """Records that were put together."""
+
+    __slots__ = ("left", "settled")
+
+    def __init__(self) -> None:
+        self.left = 0
+        """Those whose outcome is open."""
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """A record on its way, and what became of it: its offset, or why it cannot be stored."""
@@ -37,7 +49,59 @@ class Entry:
     identity: Identity
     headers: list[tuple[str, bytes]]
     data: bytes
-    outcome: asyncio.Future[int | HuracanError]
+    group: Group
+    outcome: int | HuracanError | None = None
+
+
+class Stored:
+    """Offsets of the newest records by identity: at least the last `LOOK_BACK`, at most twice as many and a batch."""
+
+    def __init__(self) -> None:
+        self._newer: dict[Identity, int] = {}
+        self._older: dict[Identity, int] = {}
+
+    def get(self, identity: Identity) -> int | None:
+        """Return the offset of a record, None where it is not known."""
+        offset = self._newer.get(identity)
+        return self._older.get(identity) if offset is None else offset
+
+    def update(self, found: Mapping[Identity, int] | Iterable[tuple[Identity, int]]) -> None:
+        """Take note of records; forget the oldest."""
+        self._newer.update(found)
+        if len(self._newer) >= LOOK_BACK:
+            self._older, self._newer = self._newer, {}
+
+
+class Room:
+    """How many records may still be put on their way. Bound: the number it begins with; overflow: `take` blocks."""
+
+    def __init__(self, records: int) -> None:
+        self._free = records
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, records: int) -> None:
+        """Take room for some records at once, after those who came before."""
+        if self._free >= records and not self._waiting:
+            self._free -= records
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((records, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # its turn came as it gave up
+                self._free += records
+            self.give(0)
+            raise
+
+    def give(self, records: int) -> None:
+        """Give room back."""
+        self._free += records
+        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
+            wanted, turn = self._waiting.popleft()
+            if not turn.cancelled():
+                self._free -= wanted
+                turn.set_result(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,14 +171,14 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 class PartitionWriter:
     """Writes one partition: what is appended while a batch is on its way goes into the next."""
 
-    def __init__(self, partition: TopicPartition, config: KafkaConfig, producing: Producing, readers: Readers) -> None:
+    def __init__(self, partition: TopicPartition, producing: Producing, readers: Readers, room: Room) -> None:
         self._partition = partition
-        self._limit = config.max_batch_bytes
         self._producing = producing
         self._readers = readers
+        self._room = room
         self._queue: deque[Entry] = deque()
         self._pending: dict[Identity, Entry] = {}
-        self._stored: OrderedDict[Identity, int] = OrderedDict()
+        self._stored = Stored()
         self._looked_to = 0
         """Offset before which the ids of others, too, are known."""
         self._sure = False
@@ -129,9 +193,11 @@ class PartitionWriter:
         return self._pending.get(identity) or self._stored.get(identity)
 
     def put(self, entry: Entry) -> None:
-        """Send a record after those before it."""
-        if entry.identity[0] not in self._keys:
-            self._keys.add(entry.identity[0])
+        """Send a record, which has its room, after those before it."""
+        entry.group.left += 1
+        key = entry.identity[0]
+        if key not in self._keys:
+            self._keys.add(key)
             self._sure = False
         self._pending[entry.identity] = entry
         self._queue.append(entry)
@@ -151,22 +217,16 @@ class PartitionWriter:
             while not self._sure:
                 await self._look_back()
         except HuracanError as error:  # wrong password, no right to read: nothing of this partition can be written
-            while self._queue:
-                self._settle(self._queue.popleft(), error)
+            self._settle(list(self._queue), [error] * len(self._queue))
+            self._queue.clear()
             return
-        entries: list[Entry] = []
+        queue, entries = self._queue, list[Entry]()
         batch = session.producer.create_batch()
-        while self._queue and len(entries) < BATCH_RECORDS:
-            entry = self._queue[0]
-            offset = self._stored.get(entry.identity)
-            if offset is not None:
-                self._settle(self._queue.popleft(), offset)
-                continue
-            if batch.append(key=entry.identity[0], value=entry.data, timestamp=None, headers=entry.headers) is None or (
-                entries and batch.size() > self._limit
-            ):
-                break
-            entries.append(self._queue.popleft())
+        while queue and len(entries) < BATCH_RECORDS:
+            entry = queue[0]
+            if not batch.append(key=entry.identity[0], value=entry.data, timestamp=None, headers=entry.headers):
+                break  # it is full
+            entries.append(queue.popleft())
         if entries:
             await self._send(session, batch, entries)
 
@@ -180,8 +240,7 @@ class PartitionWriter:
             failure = judged(error, f"appending to {topic}[{partition}]")
             await self._producing.replace(session)
             if not isinstance(failure, Recoverable):
-                for entry in entries:
-                    self._settle(entry, failure)
+                self._settle(entries, [failure] * len(entries))
                 entries = []
             base = -1
         if base < 0:  # nobody knows what became of it, or, of what was stored before, where
@@ -189,26 +248,28 @@ class PartitionWriter:
             self._queue.extendleft(reversed(entries))
             await asyncio.sleep(RETRY_S)
             return
-        for offset, entry in enumerate(entries, base):
-            self._know(entry.identity, offset)
-            self._settle(entry, offset)
+        offsets = range(base, base + len(entries))
+        self._stored.update(zip((entry.identity for entry in entries), offsets, strict=True))
+        self._settle(entries, offsets)
 
-    def _know(self, identity: Identity, offset: int) -> None:
-        self._stored[identity] = offset
-        if len(self._stored) > LOOK_BACK:
-            self._stored.popitem(last=False)
-
-    def _settle(self, entry: Entry, outcome: int | HuracanError) -> None:
-        del self._pending[entry.identity]
-        entry.outcome.set_result(outcome)
+    def _settle(self, entries: Sequence[Entry], outcomes: Sequence[int | HuracanError]) -> None:
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            del self._pending[entry.identity]
+            entry.outcome = outcome
+            group = entry.group
+            group.left -= 1
+            if not group.left:
+                group.settled.set_result(None)
+        self._room.give(len(entries))
 
     async def _look_back(self) -> None:
-        """Learn the ids at the end of the partition."""
+        """Learn the ids at the end of the partition; what waits and is there is not sent."""
+        found: dict[Identity, int] = {}
 
         def take(record: ConsumerRecord) -> bool:
             record_id = dict(record.headers).get(RECORD_ID)
             if record.key is not None and record_id is not None:
-                self._know((record.key, record_id), record.offset)
+                found[record.key, record_id] = record.offset
             return False
 
         self._sure = True  # until somebody comes who says otherwise
@@ -216,10 +277,15 @@ class PartitionWriter:
             end = await self._readers.end(self._partition)
             first = max(end - LOOK_BACK, self._looked_to, await self._readers.beginning(self._partition))
             await self._readers.each(self._partition, first, end, take)
-            self._looked_to = end
         except BaseException:
             self._sure = False
             raise
+        self._looked_to = end
+        self._stored.update(found)
+        there = [entry for entry in self._queue if entry.identity in found]
+        if there:
+            self._queue = deque(entry for entry in self._queue if entry.identity not in found)
+            self._settle(there, [found[entry.identity] for entry in there])
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Tell whoever waits that nothing is written any more."""
@@ -227,8 +293,7 @@ class PartitionWriter:
         outcome: HuracanError = Recoverable(f"{what}: the log was closed before an acknowledgement came")
         if not task.cancelled():
             outcome = Fatal(f"{what} is not written any more: {task.exception()!r}")
-        for entry in list(self._pending.values()):
-            self._settle(entry, outcome)
+        self._settle(list(self._pending.values()), [outcome] * len(self._pending))
 
     async def close(self) -> None:
         """Write no more; what is on its way is told that it may not be there."""
