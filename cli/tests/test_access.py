@@ -39,6 +39,7 @@ class Used:
     append: set[tuple[str, str]] = field(default_factory=set)
     read: set[str] = field(default_factory=set)
     follow: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
 
 
 class WatchedInbox:
@@ -123,10 +124,15 @@ class WatchedLog:
         self._used.append.add((topic, key))
         return await self._log.append(topic, key, message, record_id=record_id)
 
-    async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]:
+    async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
         """Note and read."""
         self._used.read.add(topic)
-        return await self._log.read(topic, key, offset)
+        return await self._log.read(topic, key, offset, limit=limit)
+
+    async def keys(self, topic: str) -> Sequence[str]:
+        """Note and list."""
+        self._used.keys.add(topic)
+        return await self._log.keys(topic)
 
     async def last(self, topic: str, key: str) -> Record | None:
         """Note and read."""
@@ -251,6 +257,7 @@ def test_a_service_touches_nothing_beyond_its_access(service: str, seen: Seen) -
     assert used.everything <= set(allowed.everything)
     assert used.read <= set(allowed.read)
     assert used.follow <= set(allowed.follow)
+    assert used.keys <= set(allowed.keys)
 
 
 @pytest.mark.parametrize("service", ["gateway", *SERVICES])
@@ -266,6 +273,7 @@ def test_a_service_has_no_access_that_it_does_not_use(service: str, seen: Seen) 
     assert set(allowed.everything) <= used.everything
     assert set(allowed.read) <= used.read
     assert set(allowed.follow) <= used.follow
+    assert set(allowed.keys) <= used.keys
 
 
 @pytest.mark.parametrize("service", ["gateway", *SERVICES])

@@ -95,14 +95,17 @@ class TickLog(Protocol):
     async def append(self, topic: str, key: str, message: Message, *, record_id: bytes) -> int:
         """Append once under the id and return the offset; raise Recoverable when no acknowledgement came."""
 
-    async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]:
-        """Return the records from an offset on that are there now, oldest first."""
+    async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
+        """Return the records from an offset on that are there now, oldest first, at most `limit`."""
 
     async def last(self, topic: str, key: str) -> Record | None:
         """Return the newest record, or None when there is none."""
 
     async def wait(self, topic: str, key: str, offset: int) -> None:
         """Return once there is a record at this offset or after it."""
+
+    async def keys(self, topic: str) -> Sequence[str]:
+        """Return the keys of a topic that have records, sorted."""
 
 
 class Clock(Protocol):
@@ -123,6 +126,12 @@ class Store(Protocol):
 
     async def load(self, kind: type[M]) -> list[M]:
         """Return all messages of a kind, ordered by what they are about."""
+
+    async def mark(self, topic: str, key: str) -> int:
+        """Return the offset of the newest record kept of a topic and key, -1 when there is none."""
+
+    async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
+        """Keep the records after the mark, move it, all or nothing, and return how many records were new."""
 
 
 class Rng(Protocol):

@@ -56,7 +56,7 @@ class Log(Protocol):
 
     async def append(self, topic: str, key: str, message: Message, *, record_id: bytes) -> int: ...
 
-    async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]: ...
+    async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]: ...
 
     async def last(self, topic: str, key: str) -> Record | None: ...
 
@@ -255,6 +255,17 @@ def test_reading_from_an_offset_gives_what_is_there_now_and_no_error_past_the_en
         assert await _records(other, key, offsets[2]) == [(offsets[2], 2), (offsets[3], 3)]
         assert await _records(other, key, offsets[3] + 1) == await _records(other, key, offsets[3] + 10**6) == []
         assert await _records(other, f"{key}.none") == []
+
+    run(scenario)
+
+
+def test_at_most_as_many_are_read_as_are_asked_for(run: Callable[[Scenario], None]) -> None:
+    async def scenario(writer: Log, other: Log, key: str) -> None:
+        offsets = [await _append(writer, key, number) for number in range(4)]
+        for limit in (1, 3, 4, 9):
+            records = await other.read(TICKS_TOPIC, key, offsets[0], limit=limit)
+            assert [record.offset for record in records] == offsets[:limit]
+        assert [record.offset for record in await other.read(TICKS_TOPIC, key, offsets[2], limit=1)] == [offsets[2]]
 
     run(scenario)
 

@@ -23,3 +23,5 @@ class Access:
     """Topics to read."""
     follow: tuple[str, ...] = field(default=())
     """Topics to wait on."""
+    keys: tuple[str, ...] = ()
+    """Topics whose keys are listed."""

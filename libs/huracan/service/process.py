@@ -24,7 +24,7 @@ from huracan.config import Config
 from huracan.contracts.ops import service_report
 from huracan.errors import BadInput, Fatal, HuracanError, Recoverable
 from huracan.ids import derived_id
-from huracan.ports import Ports, TickLog
+from huracan.ports import Ports, Record, TickLog
 from huracan.rng import SeededRng
 from huracan.service.announce import announce
 from huracan.service.endpoint import Endpoint, Watched
@@ -61,6 +61,14 @@ class _NothingKept:
     async def load(self, kind: type[M]) -> list[M]:
         """Refuse."""
         raise Fatal(f"{kind.__name__} was to be loaded by a service whose spec says that it keeps nothing")
+
+    async def mark(self, topic: str, key: str) -> int:
+        """Refuse."""
+        raise Fatal(f"the mark of {topic} {key} was asked for by a service whose spec says that it keeps nothing")
+
+    async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
+        """Refuse."""
+        raise Fatal(f"{len(records)} records of {topic} {key} were to be saved by a service that keeps nothing")
 
 
 class HostedService:

@@ -8,6 +8,8 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from huracan.contracts import codec
+from huracan.ports import Record
+from huracan.store.marks import NOTHING, after
 from huracan.store.tables import TABLE_OF
 
 M = TypeVar("M", bound=Message)
@@ -18,6 +20,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: dict[type[Message], dict[tuple[object, ...], tuple[int, bytes]]] = {kind: {} for kind in TABLE_OF}
+        self.records: dict[tuple[str, str], list[Record]] = {}
+        """What was kept of the log, by topic and key."""
 
     async def save(self, messages: Sequence[Message]) -> int:
         """Keep the messages and return how many were new; raise KeyError for a kind that has no table."""
@@ -35,3 +39,14 @@ class MemoryStore:
         """Return all messages of a kind in the order of its table."""
         rows = [kind.FromString(data) for _, data in self._rows[kind].values()]
         return sorted(rows, key=TABLE_OF[kind].order)
+
+    async def mark(self, topic: str, key: str) -> int:
+        """Return the offset of the newest record kept of a topic and key, -1 when there is none."""
+        records = self.records.get((topic, key))
+        return records[-1].offset if records else NOTHING
+
+    async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
+        """Keep the records after the mark and return how many there were."""
+        new = after(records, await self.mark(topic, key))
+        self.records.setdefault((topic, key), []).extend(new)
+        return len(new)

@@ -17,6 +17,8 @@ from google.protobuf.message import Message
 from huracan.contracts import codec
 from huracan.contracts.decision import Decision
 from huracan.errors import BadInput, Fatal, PoisonMessage, Recoverable
+from huracan.ports import Record
+from huracan.store.marks import keep_records, read_mark
 from huracan.store.tables import (
     LINEAGE_SCHEMA,
     LINEAGE_TABLE,
@@ -160,6 +162,16 @@ class PostgresStore:
             cursor = connection.cursor(f"select {MESSAGE} from {table.sql}", prefetch=_FETCHED_AT_ONCE)
             messages = [kind.FromString(row[MESSAGE]) async for row in cursor]
         return sorted(messages, key=table.order)
+
+    async def mark(self, topic: str, key: str) -> int:
+        """Return the offset of the newest record kept of a topic and key, -1 when there is none."""
+        async with self._connection() as connection:
+            return await read_mark(connection, topic, key)
+
+    async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
+        """Keep the records after the mark and move it, in one transaction, and return how many there were."""
+        async with self._connection() as connection, connection.transaction():
+            return await keep_records(connection, topic, key, records)
 
     async def count(self) -> dict[str, int]:
         """Return the rows of each table by its name."""

@@ -42,12 +42,15 @@ class JetStreamLog:
         message_id = derived_id(subject, record_id)  # the stream knows ids over all its subjects, a key has its own
         return self._know(topic, key, await self._bus.store(subject, message, message_id=message_id))
 
-    async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]:
-        """Return the records from an offset on that are there now, oldest first; wait for a server that is away."""
+    async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
+        """Return the records from an offset on that are there now, oldest first, at most `limit`.
+
+        Waits for a server that is away.
+        """
         tail = self._tails.get((topic, key))
         if tail is not None and offset >= tail.first and tail.has_up_to(self._known.get((topic, key), 0)):
-            return tail.read(offset)
-        messages = await self._read(STREAM_OF_TOPIC[topic], subjects.log(topic, key), offset)
+            return tail.read(offset)[:limit]
+        messages = await self._read(STREAM_OF_TOPIC[topic], subjects.log(topic, key), offset, limit)
         records = [_record(topic, message) for message in messages]
         self._know(topic, key, records[-1].offset if records else 0)
         return records
@@ -62,13 +65,16 @@ class JetStreamLog:
         messages = await self._read(stream_of(pattern), pattern, 0)
         return [((message.headers or {})["Nats-Subject"], _record(pattern, message).message) for message in messages]
 
-    async def _read(self, stream: str, pattern: str, offset: int) -> list[Msg]:
+    async def _read(self, stream: str, pattern: str, offset: int, limit: int | None = None) -> list[Msg]:
         messages: list[Msg] = []
         wanted = max(offset, 1)
         while True:
-            batch = await self._get(stream, {"seq": wanted, "next_by_subj": pattern, "batch": BATCH})
+            size = BATCH if limit is None else min(BATCH, limit - len(messages))
+            batch = await self._get(stream, {"seq": wanted, "next_by_subj": pattern, "batch": size})
             messages += batch[:-1]
             last = batch[-1].headers or {}
+            if len(messages) == limit:
+                return messages
             if last.get("Status") == _NOTHING or int(last.get("Nats-Num-Pending", "0")) == 0:
                 return messages
             wanted = _offset(messages[-1]) + 1

@@ -74,11 +74,11 @@ class NodeLog:
             self._log.transport, self._name, LOG, lambda: self._log.put(topic, key, schema, data, record_id)
         )
 
-    async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]:
-        """Return the records from an offset on that are there now."""
+    async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
+        """Return the records from an offset on that are there now, at most `limit`."""
         records = self._log.sequence(topic, key).records
         first = bisect_left(records, offset, key=lambda record: record[0])
-        return [record_of(_place(topic, key), *record) for record in records[first:]]
+        return [record_of(_place(topic, key), *record) for record in records[first:][:limit]]
 
     async def last(self, topic: str, key: str) -> Record | None:
         """Return the newest record, or None."""

@@ -77,8 +77,11 @@ class Tap:
         assert isinstance(message, JournalEntry | DeadLetter)
         return await self._through(what, lambda: self.log.append(topic, key, message, record_id=record_id))
 
-    async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]:
-        return await self.log.read(topic, key, offset)
+    async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
+        return await self.log.read(topic, key, offset, limit=limit)
+
+    async def keys(self, topic: str) -> Sequence[str]:
+        return await self.log.keys(topic)
 
     async def last(self, topic: str, key: str) -> Record | None:
         return await self.log.last(topic, key)

@@ -36,6 +36,7 @@ def service_permissions(user: str, access: Access) -> Permissions:
         *access.publish,
         *(_append(topic, key) for topic, key in access.append),
         *(f"$JS.API.DIRECT.GET.{STREAM_OF_TOPIC[topic]}" for topic in access.read),
+        *(f"$JS.API.STREAM.INFO.{STREAM_OF_TOPIC[topic]}" for topic in access.keys),
     ]
     for stream, name, pattern in followers + durables:
         publish += _consumer(stream, name, pattern)

@@ -1,0 +1,60 @@
+"""How far the log is kept: records and the mark of their topic and key, in one transaction (law 8)."""
+
+# ruff: noqa: S608 - every name in a statement comes from `huracan.store.logged`
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from huracan.errors import PoisonMessage
+from huracan.ports import Record
+from huracan.store.logged import LOGGED, rows
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+SCHEMA = "tick_log"
+NOTHING = -1
+"""The mark of a topic and key of which nothing is kept."""
+_MARK = f"select last_offset from {SCHEMA}.marks where topic = $1 and key = $2"
+_BEGIN = f"insert into {SCHEMA}.marks (topic, key, last_offset) values ($1, $2, $3) on conflict do nothing"
+_MOVE = f"update {SCHEMA}.marks set last_offset = $3 where topic = $1 and key = $2"
+
+
+def after(records: Sequence[Record], mark: int) -> list[Record]:
+    """Return the records after a mark: of those that straddle it the rest is kept already."""
+    return [record for record in records if record.offset > mark]
+
+
+async def read_mark(connection: Connection, topic: str, key: str) -> int:
+    """Return the offset of the newest record kept, or NOTHING."""
+    mark = await connection.fetchval(_MARK, topic, key)
+    return NOTHING if mark is None else int(mark)
+
+
+async def keep_records(connection: Connection, topic: str, key: str, records: Sequence[Record]) -> int:
+    """Copy the records after the mark into their table and move it; return how many there were.
+
+    Call it within a transaction. The mark is locked, so two writers of one key take turns and the later one finds
+    nothing left. Raises PoisonMessage when a value does not fit its column.
+    """
+    await connection.execute(_BEGIN, topic, key, NOTHING)
+    mark = int(await connection.fetchval(f"{_MARK} for update", topic, key))
+    new = after(records, mark)
+    if not new:
+        return 0
+    logged = LOGGED[topic]
+    try:
+        await connection.copy_records_to_table(
+            logged.name, schema_name=SCHEMA, records=rows(logged.columns(new)), columns=list(logged.types)
+        )
+    except (ValueError, ArithmeticError, asyncpg.DataError) as error:
+        place = f"{topic} {key} {new[0].offset} to {new[-1].offset}"
+        raise PoisonMessage("unsaveable", f"{SCHEMA}.{logged.name} cannot hold {place}: {error}") from None
+    await connection.execute(_MOVE, topic, key, new[-1].offset)
+    return len(new)
