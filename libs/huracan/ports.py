@@ -30,6 +30,10 @@ class Delivery(Protocol):
         """Return the message; raise PoisonMessage when its bytes are not what the header says."""
 
     @property
+    def attempt(self) -> int:
+        """Return which time it comes: 1, or more when it was replayed from the dead letters."""
+
+    @property
     def raw(self) -> tuple[str, bytes]:
         """Return schema name and bytes, for the dead letters."""
 

@@ -31,6 +31,7 @@ class Stored:
     schema: str
     epoch: int
     data: bytes
+    attempt: int = 1
 
 
 class MemoryDelivery:
@@ -51,6 +52,11 @@ class MemoryDelivery:
     def epoch(self) -> int:
         """Return the epoch its writer put into the header."""
         return self._stored.epoch
+
+    @property
+    def attempt(self) -> int:
+        """Return which time it comes."""
+        return self._stored.attempt
 
     @property
     def raw(self) -> tuple[str, bytes]:

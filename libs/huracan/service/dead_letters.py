@@ -8,10 +8,16 @@ from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.outbox import Backoff
-from huracan.contracts.ops import dead_letter
+from huracan.contracts.ops import DeadLetter, dead_letter
 from huracan.errors import PoisonMessage
 from huracan.ids import derived_id
 from huracan.ports import Delivery, Ports
+
+
+def letter_record_id(letter: DeadLetter) -> bytes:
+    """Return the id under which a letter is in the log: the same message at the same attempt once."""
+    again = (letter.attempt,) if letter.attempt > 1 else ()
+    return derived_id(letter.source, letter.schema, letter.raw, *again)
 
 
 class DeadLetters:
@@ -41,10 +47,10 @@ class DeadLetters:
             schema=schema,
             reason=poison.reason,
             detail=poison.detail,
-            attempt=1,
+            attempt=delivery.attempt,
             at_ns=self._ports.clock.now_ns(),
         )
-        topic, record_id = subjects.dead_letters(subjects.JOURNAL_TOPIC), derived_id(delivery.subject, schema, raw)
+        topic, record_id = subjects.dead_letters(subjects.JOURNAL_TOPIC), letter_record_id(letter)
         await self._backoff.until_done(
             lambda: self._ports.log.append(topic, self._service, letter, record_id=record_id)
         )

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from pydantic import NonNegativeInt
-
 from huracan.bus import subjects
 from huracan.bus.access import Access
-from huracan.config import Config
 from huracan.ports import Ports
 from huracan.service.service import ServiceSpec
-from huracan_persister.service import ACKNOWLEDGED, BEST_EFFORT, NAME, Persister
+from huracan_persister.config import TOPICS, PersisterConfig
+from huracan_persister.service import NAME, Persister
+from huracan_persister.share import Share
 
-
-class PersisterConfig(Config):
-    """How the persister runs: it keeps everything that has a table."""
-
-    linger_ms: NonNegativeInt = 100
-    """Wait this long between two saves, so that one has more rows: a transaction costs as much as a hundred of them.
-    0 in a replay, which waits for each step to be saved; above 1,000 people see the past."""
+__all__ = ["SPEC", "PersisterConfig"]
 
 
 def _make(config: PersisterConfig, ports: Ports) -> Persister:
-    return Persister(ports, linger_ms=config.linger_ms)
+    return Persister(ports, config)
 
 
-def _access(config: PersisterConfig) -> Access:  # noqa: ARG001 - the spec's form
+def _access(config: PersisterConfig) -> Access:
+    share = Share(config.shards, config.of)
+    steps = (subjects.ops("executor", "step"),) if share.first else ()
+    named = {*config.tables, *(config.archive.topics if config.archive else ())}
+    topics = tuple(topic for name, topic in TOPICS.items() if name in named)
     return Access(
         publish=(f"ops.v1.{NAME}.>",),
-        subscribe=(*BEST_EFFORT, subjects.ops("executor", "step")),
-        consume=tuple((NAME, pattern) for pattern in ACKNOWLEDGED),
+        subscribe=(*share.best_effort, *steps),
+        consume=tuple((NAME, pattern) for pattern in share.acknowledged),
         append=((subjects.dead_letters(subjects.JOURNAL_TOPIC), NAME),),
+        read=topics,
+        keys=topics,
     )
 
 

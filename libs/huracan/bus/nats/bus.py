@@ -23,6 +23,8 @@ from huracan.ports import Clock
 
 SCHEMA = "Huracan-Schema"
 EPOCH = "Huracan-Epoch"
+ATTEMPT = "Huracan-Attempt"
+"""Of what is replayed from the dead letters: which time it comes."""
 SENT = "Huracan-Sent"
 """The sender's clocks at publishing, in nanoseconds: the wall's, then the market's where that is another."""
 AFTER = "Huracan-After"
@@ -78,6 +80,11 @@ class NatsDelivery:
     def after(self) -> str:
         """Return what the sender had seen of the acknowledged path, as JSON, in a replay."""
         return self._headers.get(AFTER, "")
+
+    @property
+    def attempt(self) -> int:
+        """Return which time it comes: 1 unless it was replayed."""
+        return _number(self._headers.get(ATTEMPT, "")) or 1
 
     @property
     def raw(self) -> tuple[str, bytes]:

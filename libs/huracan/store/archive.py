@@ -1,0 +1,153 @@
+"""The archive: the log as Parquet files by topic, day and key, from which each record comes back to the byte."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from google.protobuf.message import DecodeError
+
+from huracan.bus import subjects
+from huracan.clock import NANOSECONDS
+from huracan.errors import BadInput, PoisonMessage, Recoverable
+from huracan.ports import Record
+from huracan.store.logged import LOGGED, LoggedTopic, Values
+
+NOTHING = -1
+"""The mark of a topic and key of which nothing is archived."""
+_PARQUET, _UNFINISHED = ".parquet", ".tmp"
+_DAY_S = 86_400
+_TYPES = {
+    "bigint": pa.int64(),
+    "text": pa.string(),
+    "bytea": pa.binary(),
+    "real[]": pa.list_(pa.float32()),
+}
+"""Types in files by the type in SQL."""
+
+
+class Archive:
+    """Files `<directory>/<topic>/<day>/<key>/<first offset>-<last offset>.parquet`; one writer for each key.
+
+    A file comes into being whole: written under another name, synced, renamed, and its directory synced. Its name is
+    the mark, so what is archived and how far never disagree. Days are those of market time, UTC.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._marks: dict[tuple[str, str], int] = {}
+
+    async def mark(self, topic: str, key: str) -> int:
+        """Return the offset of the newest record archived of a topic and key, -1 when there is none."""
+        if (topic, key) not in self._marks:
+            self._marks[topic, key] = await asyncio.to_thread(self._found, topic, key)
+        return self._marks[topic, key]
+
+    def _found(self, topic: str, key: str) -> int:
+        """Return the mark that the files give, and remove what a writer that was killed left unfinished."""
+        ours = f"*/{key_folder(key)}/*"
+        for path in (self._directory / LOGGED[topic].name).glob(f"{ours}{_UNFINISHED}"):
+            path.unlink()
+        return max((_span(path)[1] for path in _files(self._directory, topic, key)), default=NOTHING)
+
+    async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
+        """Archive the records after the mark, a file for each day, and return how many there were.
+
+        Raises Recoverable when a file cannot be written, with the mark after those that were, and PoisonMessage for a
+        value that has no place in its column.
+        """
+        mark = await self.mark(topic, key)
+        new = [record for record in records if record.offset > mark]
+        logged = LOGGED[topic]
+        for day, of_day in groupby(new, key=lambda record: _day(logged.time_ns(record.message))):
+            await asyncio.to_thread(self._write, logged, key, day, list(of_day))
+        return len(new)
+
+    def _write(self, logged: LoggedTopic, key: str, day: date, records: Sequence[Record]) -> None:
+        first, last = records[0].offset, records[-1].offset
+        path = self._directory / logged.name / day.isoformat() / key_folder(key) / f"{first:020d}-{last:020d}{_PARQUET}"
+        unfinished = path.with_suffix(_UNFINISHED)
+        try:
+            table = _table(logged, logged.columns(records))
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            place = f"{logged.topic} {key} {first} to {last}"
+            raise PoisonMessage("unsaveable", f"the archive cannot hold {place}: {error}") from None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                pq.write_table(table, file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+            for directory in list(path.parents)[:4]:
+                _sync(directory)
+        except OSError as error:
+            raise Recoverable(f"archive {path} cannot be written: {error.strerror or error}; make room there") from None
+        self._marks[logged.topic, key] = last
+
+
+def read_archived(directory: Path, topic: str, key: str, *, day: date | None = None) -> list[Record]:
+    """Return the archived records of a topic and key, of a day or of all, in the order of their offsets.
+
+    Raises BadInput, naming it, for a file that is damaged or not ours.
+    """
+    paths = sorted(_files(directory, topic, key, day), key=_span)
+    return [record for path in paths for record in _read(LOGGED[topic], path)]
+
+
+def key_folder(key: str) -> str:
+    """Return the name of a key's folder: no key leads out of its parent."""
+    return ".".join(subjects.token(part) for part in key.split("."))
+
+
+def _files(directory: Path, topic: str, key: str, day: date | None = None) -> Iterator[Path]:
+    days = day.isoformat() if day else "*"
+    return (directory / LOGGED[topic].name).glob(f"{days}/{key_folder(key)}/*{_PARQUET}")
+
+
+def _span(path: Path) -> tuple[int, int]:
+    first, _, last = path.stem.partition("-")
+    try:
+        return int(first), int(last)
+    except ValueError:
+        raise BadInput(f"{path} is no file of the archive: move it elsewhere") from None
+
+
+def _day(time_ns: int) -> date:
+    return datetime.fromtimestamp(time_ns // NANOSECONDS // _DAY_S * _DAY_S, UTC).date()
+
+
+def _table(logged: LoggedTopic, columns: dict[str, Values]) -> pa.Table:
+    return pa.table({name: pa.array(values, _TYPES[logged.types[name]]) for name, values in columns.items()})
+
+
+def _read(logged: LoggedTopic, path: Path) -> list[Record]:
+    try:
+        table = pq.read_table(path, columns=list(logged.types))
+        return logged.records({name: _values(table[name], kind) for name, kind in logged.types.items()})
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, DecodeError, PoisonMessage) as error:
+        first_line = str(error).partition("\n")[0]
+        raise BadInput(f"{path} was not written by Huracan, or is damaged: {first_line}") from None
+
+
+def _values(column: Any, kind: str) -> list[Any]:
+    if kind != "real[]":
+        return list(column.to_pylist())
+    # Not over Python's numbers, which would not keep the bits of every NaN.
+    return [np.asarray(each.values) if each.is_valid else None for each in column]
+
+
+def _sync(directory: Path) -> None:
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
