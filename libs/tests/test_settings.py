@@ -117,8 +117,8 @@ def test_printed_settings_hide_secrets_and_show_defaults(
     assert said.err == ""
     printed = json.loads(said.out)
     assert printed["nats"] == {"url": "nats://127.0.0.1:4222", "user": "me", "passwords": {"me": "**********"}}
-    assert printed["store"] == {"url": "**********"}
-    assert printed["services"]["persister"] == {"linger_ms": 100}
+    assert printed["store"] == {"url": "**********", "pool_size": 4}
+    assert printed["services"]["persister"]["linger_ms"] == 100
     assert printed["drain_timeout_s"] == 8.0
 
 

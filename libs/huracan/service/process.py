@@ -97,7 +97,7 @@ class HostedService:
             return None
         if self._settings.store.url is None:
             raise BadInput(f"store.url was not set, and {self.name} saves: set HURACAN_STORE__URL")
-        return PostgresStore(self._settings.store.url.get_secret_value())
+        return PostgresStore(self._settings.store.url.get_secret_value(), self._settings.store.pool_size)
 
     def watched(self) -> Watched:
         """Return how this service is to be watched."""

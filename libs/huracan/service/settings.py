@@ -45,6 +45,8 @@ class StoreConfig(Config):
 
     url: SecretStr | None = None
     """postgresql://user:password@host:port/database; only services that save need it."""
+    pool_size: Annotated[int, Field(ge=1, le=20)] = 4
+    """Most connections of one process; the persister uses one for messages and one for the log."""
 
 
 class MarketClockConfig(Config):

@@ -19,6 +19,7 @@ from huracan.contracts.decision import Decision
 from huracan.errors import BadInput, Fatal, PoisonMessage, Recoverable
 from huracan.ports import Record
 from huracan.store.marks import keep_records, read_mark
+from huracan.store.schema import check_version
 from huracan.store.tables import (
     LINEAGE_SCHEMA,
     LINEAGE_TABLE,
@@ -99,6 +100,10 @@ def translated() -> Iterator[None]:
         ) from None
     except _NOT_OURS as error:
         raise BadInput(f"database is not as this release needs it: {said(error)}; run `huracan migrate`") from None
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        raise Recoverable(f"PostgreSQL is read-only: {said(error)}; is it a standby, or told to be?") from None
+    except asyncpg.DiskFullError as error:
+        raise Recoverable(f"PostgreSQL has no room left: {said(error)}; make room on its disk") from None
     except AWAY as error:
         raise Recoverable(f"PostgreSQL is away: {said(error)}") from None
     except asyncpg.PostgresError as error:
@@ -190,7 +195,7 @@ class PostgresStore:
     async def _opened(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:
             if self._pool is None:
-                self._pool = await asyncpg.create_pool(
+                pool = await asyncpg.create_pool(
                     self._url,
                     min_size=0,
                     max_size=self._pool_size,
@@ -198,6 +203,13 @@ class PostgresStore:
                     command_timeout=self._timeout_s,
                     server_settings=APPLICATION,
                 )
+                try:
+                    async with pool.acquire(timeout=self._timeout_s) as connection:
+                        await check_version(connection)
+                except BaseException:
+                    pool.terminate()
+                    raise
+                self._pool = pool
             return self._pool
 
 
