@@ -1,0 +1,168 @@
+"""What the persister takes out of the log: into tables and into an archive, each record once, over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from huracan.bus.subjects import JOURNAL_TOPIC
+from huracan.clock import SystemClock
+from huracan.contracts.journal import DeadlineFired, JournalEntry, journal_entry
+from huracan.errors import PoisonMessage, Recoverable
+from huracan.ports import Ports, Record
+from huracan.sim.loop import VirtualClock, run_virtual
+from huracan.sim.world import World
+from huracan.store.archive import read_archived
+from huracan.store.memory import MemoryStore
+from huracan_persister.config import ArchiveConfig, PersisterConfig
+from huracan_persister.service import NAME, RECORDS, Persister
+
+KEYS = ("shard.01", "shard.04", "account.paper")
+
+
+def _entry(key: str, number: int) -> JournalEntry:
+    return journal_entry(key, DeadlineFired(step=number), epoch=1, at_ns=number)
+
+
+async def _log(world: World, *numbers: int) -> None:
+    log = world.log.node("writer")
+    for number in numbers:
+        for key in KEYS:
+            await log.append(JOURNAL_TOPIC, key, _entry(key, number), record_id=b"%d" % number)
+
+
+def _steps(records: Sequence[Record]) -> list[int]:
+    return [record.message.deadline_fired.step for record in records if isinstance(record.message, JournalEntry)]
+
+
+def _kept(world: World) -> dict[str, list[int]]:
+    return {key: _steps(records) for (_, key), records in world.store.records.items()}
+
+
+def _start(world: World, config: PersisterConfig, name: str = NAME) -> asyncio.Task[None]:
+    def make(ports: Ports) -> Persister:
+        return Persister(ports, config)
+
+    return world.start(name, make)
+
+
+def _run(scenario: Callable[[World], Awaitable[None]]) -> None:
+    async def main(clock: VirtualClock) -> None:
+        world = World(clock, seed=1)
+        await scenario(world)
+        await world.stop()
+
+    run_virtual(main, start_ns=1)
+
+
+TABLES = PersisterConfig(linger_ms=0, tables=("journal",), tables_every_s=1)
+
+
+def test_what_is_asked_for_is_taken_from_the_log_once_over_restarts() -> None:
+    async def scenario(world: World) -> None:
+        await _log(world, *range(2 * RECORDS + 3))
+        _start(world, TABLES)
+        await asyncio.sleep(0.5)
+        assert _kept(world) == {key: list(range(2 * RECORDS + 3)) for key in KEYS}
+        await world.kill(NAME)
+        await _log(world, 1_000)
+        _start(world, TABLES)
+        await asyncio.sleep(0.5)
+        await _log(world, 1_001)
+        await asyncio.sleep(1.5)
+        assert _kept(world) == {key: [*range(2 * RECORDS + 3), 1000, 1001] for key in KEYS}
+        assert world.counts[NAME]["log.records"] == 3 * (2 * RECORDS + 5)
+
+    _run(scenario)
+
+
+def test_nothing_of_the_log_is_kept_unasked() -> None:
+    async def scenario(world: World) -> None:
+        await _log(world, 1)
+        _start(world, PersisterConfig())
+        await asyncio.sleep(5)
+        assert _kept(world) == {}
+
+    _run(scenario)
+
+
+def test_drained_it_keeps_what_was_logged_before() -> None:
+    async def scenario(world: World) -> None:
+        task = _start(world, TABLES)
+        await asyncio.sleep(0.5)
+        await _log(world, 1)
+        await world.ports(NAME).bus.drain()
+        await task
+        assert _kept(world) == {key: [1] for key in KEYS}
+
+    _run(scenario)
+
+
+def test_replicas_share_the_keys() -> None:
+    async def scenario(world: World) -> None:
+        await _log(world, 1, 2)
+        for part in range(2):
+            _start(world, TABLES.model_copy(update={"shards": (part,), "of": 2}), f"{NAME}-{part}")
+        await asyncio.sleep(0.5)
+        assert _kept(world) == {key: [1, 2] for key in KEYS}
+        shares = [world.counts[f"{NAME}-{part}"]["log.records"] for part in range(2)]
+        assert sum(shares) == 6
+        assert min(shares) > 0
+
+    _run(scenario)
+
+
+class Refusing(MemoryStore):
+    """Be away at first; never take the records of one key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tries = 0
+
+    async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
+        self.tries += 1
+        if self.tries < 5:
+            raise Recoverable("the store is away")
+        if key == KEYS[0]:
+            raise PoisonMessage("unsaveable", "it does not fit")
+        return await super().save_records(topic, key, records)
+
+
+def test_a_key_that_cannot_be_kept_is_counted_once_and_holds_up_no_other() -> None:
+    async def scenario(world: World) -> None:
+        world.store = Refusing()
+        await _log(world, 1)
+        _start(world, TABLES)
+        await asyncio.sleep(2)
+        await _log(world, 2)
+        await asyncio.sleep(5)
+        assert _kept(world) == {key: [1, 2] for key in KEYS[1:]}
+        assert world.counts[NAME] == {"log.records": 4, "log.stuck": 1}
+
+    _run(scenario)
+
+
+def test_the_archive_goes_on_where_it_was(tmp_path: Path) -> None:
+    config = PersisterConfig(archive=ArchiveConfig(directory=tmp_path, topics=("journal",), every_s=0.01))
+
+    async def main() -> None:
+        world = World(SystemClock(), seed=1)
+        expected: list[Message] = []
+        for start in (0, 10):
+            task = _start(world, config)
+            await world.services[NAME].ready.wait()
+            await _log(world, *range(start, start + 10))
+            expected += [_entry(KEYS[0], number) for number in range(start, start + 10)]
+            await world.ports(NAME).bus.drain()
+            await task
+            assert [record.message for record in _archived(tmp_path)] == expected
+        assert world.counts[NAME]["archive.records"] == 60
+
+    asyncio.run(main())
+
+
+def _archived(directory: Path) -> list[Record]:
+    return read_archived(directory, JOURNAL_TOPIC, KEYS[0])
