@@ -23,7 +23,7 @@ from rich.tree import Tree
 from huracan.clock import NANOSECONDS
 from huracan.errors import BadInput, HuracanError
 from huracan.store.migrate import migrate, migrations_directory
-from huracan_cli import look, sources
+from huracan_cli import dlq, look, sources
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.journal import replay_journals
 from huracan_cli.options import (
@@ -56,6 +56,7 @@ from huracan_cli.watch import render
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 app.add_typer(look.app)
+app.add_typer(dlq.app, name="dlq")
 
 RECORDING_SPEED = 10.0
 """Market seconds in a second of a demo on a recording."""

@@ -16,7 +16,7 @@ from huracan.store.query import TABLE_NAMES, Cell, query
 from huracan_cli.colours import COLOURS
 from huracan_cli.tail import printable
 
-__all__ = ["TABLE_NAMES", "Cell", "parse_time", "query", "render"]
+__all__ = ["TABLE_NAMES", "Cell", "parse_time", "query", "render", "text_of_time"]
 
 SHORT_ID = 12
 """Characters of an id that people see: enough for `huracan explain`."""
@@ -75,6 +75,11 @@ def parse_time(text: str, field: str = "time") -> int:
     return since // timedelta(microseconds=1) * 1_000 + int(digits[6:].ljust(3, "0"))
 
 
+def text_of_time(ns: int) -> str:
+    """Return nanoseconds since the Unix epoch as people read them: UTC, to the millisecond."""
+    return f"{_EPOCH + timedelta(milliseconds=ns // MILLISECOND_NS):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+
+
 def render(table: str, rows: Sequence[dict[str, Cell]]) -> Table:
     """Return the rows of a table as people read them: times in UTC, long ids shortened, empty for null.
 
@@ -104,7 +109,7 @@ def _text(name: str, row: dict[str, Cell]) -> Text:
     if name == "interval_ns" and isinstance(value, int):
         return Text(f"{value / 1e9:g} s")
     if name.endswith("_ns") and isinstance(value, int):
-        return Text(f"{_EPOCH + timedelta(milliseconds=value // MILLISECOND_NS):%Y-%m-%d %H:%M:%S.%f}"[:-3])
+        return Text(text_of_time(value))
     if name.endswith("_id"):
         return Text(str(value)[:SHORT_ID])
     if isinstance(value, float):

@@ -1,0 +1,289 @@
+"""`huracan dlq` against a real server: what was refused is listed, shown and, after a fix, comes back once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+from pydantic import SecretStr
+from rich.console import Console
+from typer.testing import CliRunner
+
+from huracan.bus import subjects
+from huracan.bus.nats.bus import SCHEMA, NatsBus
+from huracan.bus.nats.connection import Connection, NatsLogin
+from huracan.bus.nats.streams import make_streams
+from huracan.bus.nats.users import EVERYTHING
+from huracan.clock import SystemClock
+from huracan.contracts import codec
+from huracan.contracts.execution import ExecutionReport, Fill
+from huracan.contracts.market import InstrumentId
+from huracan.contracts.ops import DeadLetter, dead_letter
+from huracan.embedded.nats import NatsServer, NatsUser
+from huracan.embedded.ports import free_port
+from huracan.embedded.supervisor import running
+from huracan.errors import BadInput, Recoverable
+from huracan.ports import Ports
+from huracan.rng import SeededRng
+from huracan.store.memory import MemoryStore
+from huracan.ticklog.jetstream import JetStreamLog
+from huracan.ticklog.memory import MemoryLog
+from huracan_cli.dlq import (
+    Letter,
+    as_json,
+    find,
+    list_letters,
+    read_letters,
+    render,
+    replay_letter,
+    replay_letters,
+    whole,
+)
+from huracan_cli.main import app
+from huracan_cli.state import RunState
+from huracan_cli.system import OPERATOR
+from huracan_persister.service import NAME, Persister
+
+BTC = InstrumentId(venue="sim", symbol="btc")
+SUBJECT = subjects.execution("paper", "fill", BTC)
+LATER = "huracan.execution.v2.Fill"
+"""A schema that this release does not know, until it does."""
+FILL = Fill(fill_id=b"1" * 16, account="paper", instrument=BTC)
+JOURNAL_LETTERS = subjects.dead_letters(subjects.JOURNAL_TOPIC)
+TICK_LETTERS = subjects.dead_letters(subjects.TICKS_TOPIC)
+FRAME = dead_letter(
+    raw=b"{\x1b[2J", source="okx.btc", schema="frame", reason="not_json", detail="x", attempt=1, at_ns=10**18
+)
+
+
+@pytest.fixture
+def state() -> Iterator[RunState]:
+    """Run a server of its own, for a log that is empty, and give how it is reached."""
+    directory = Path(tempfile.mkdtemp(prefix="huracan-dlq-"))
+    server = NatsServer(directory=directory, port=free_port(), monitor_port=free_port())
+    user = NatsUser(name=OPERATOR, password="secret", publish=EVERYTHING.publish, subscribe=EVERYTHING.subscribe)
+    with running(server.prepare([user])):
+        yield _state(server.url)
+    rmtree(directory)
+
+
+def _state(url: str, password: str = "secret") -> RunState:
+    return RunState(
+        pid=os.getpid(),
+        started_ns=1,
+        source="test",
+        simulated=False,
+        instrument="sim.btc",
+        layout="seven",
+        nats_url=url,
+        nats_user=None,
+        passwords={OPERATOR: SecretStr(password)},
+        postgres_url=SecretStr(""),
+        http_ports={},
+    )
+
+
+@dataclass
+class Site:
+    """A persister on a real server, and whoever publishes."""
+
+    state: RunState
+    connection: Connection
+    log: JetStreamLog
+    store: MemoryStore
+    persister: Persister
+
+    async def say(self, raw: bytes, schema: str) -> None:
+        """Publish bytes as a message, acknowledged."""
+        await self.connection.request(SUBJECT, raw, {SCHEMA: schema})
+
+    async def counted(self, name: str, count: int) -> None:
+        """Return once the persister has counted so many."""
+        async with asyncio.timeout(30):
+            while self.persister.counts[name] < count:  # noqa: ASYNC110 - counted by another task
+                await asyncio.sleep(0.01)
+
+    async def listed(self) -> list[tuple[str, int, bool]]:
+        """Return reason and attempt of every letter, and whether it was replayed."""
+        return [(each.said.reason, each.said.attempt, each.replayed) for each in await list_letters(self.state)]
+
+
+@asynccontextmanager
+async def _site(state: RunState) -> AsyncIterator[Site]:
+    connection = Connection(NatsLogin(url=state.nats_url, name=OPERATOR, password=state.passwords[OPERATOR]))
+    await connection.open()
+    await make_streams(connection)
+    bus = NatsBus(connection, wall=SystemClock())
+    log, store = JetStreamLog(bus), MemoryStore()
+    persister = Persister(Ports(bus=bus, log=log, clock=SystemClock(), store=store, rng=SeededRng(1)))
+    serving = asyncio.create_task(persister.run())
+    try:
+        await persister.ready.wait()
+        yield Site(state, connection, log, store, persister)
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await connection.close()
+
+
+def _run(state: RunState, scenario: Callable[[Site], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), _site(state) as site:
+            await scenario(site)
+
+    asyncio.run(main())
+
+
+def test_a_poison_message_comes_back_after_a_fix_and_once(state: RunState, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(site: Site) -> None:
+        await site.say(codec.encode(FILL), LATER)
+        await site.counted("poison.unknown_schema", 1)
+        assert await site.listed() == [("unknown_schema", 1, False)]
+        (refused,) = await replay_letters(state, None)
+        assert refused.outcome == "refused"
+        assert refused.detail == f"unknown_schema: schema was '{LATER}'"
+        assert await site.listed() == [("unknown_schema", 2, False)]
+        monkeypatch.setitem(codec.SCHEMAS, LATER, Fill)
+        (replayed,) = await replay_letters(state, refused.id[:6])
+        assert (replayed.id, replayed.outcome, replayed.detail) == (refused.id, "replayed", SUBJECT)
+        await site.counted("fills", 1)
+        assert await site.store.load(Fill) == [FILL]
+        assert await site.listed() == [("unknown_schema", 2, True)]
+        assert await replay_letters(state, None) == []
+        (done,) = await replay_letters(state, refused.id)
+        assert done.outcome == "done"
+        assert site.persister.counts == {"poison.unknown_schema": 1, "fills": 1}
+
+    _run(state, scenario)
+
+
+def test_what_its_reader_refuses_again_returns_with_the_next_attempt(state: RunState) -> None:
+    async def scenario(site: Site) -> None:
+        report = ExecutionReport()
+        await site.say(codec.encode(report), codec.schema_of(report))
+        for attempt in (1, 2, 3):
+            await site.counted("poison.unexpected_kind", attempt)
+            async with asyncio.timeout(30):
+                while await site.listed() != [("unexpected_kind", attempt, False)]:
+                    pass
+            (replayed,) = await replay_letters(state, None)
+            assert replayed.outcome == "replayed"
+
+    _run(state, scenario)
+
+
+def test_the_commands_print_one_json_document(state: RunState, tmp_path: Path) -> None:
+    async def scenario(site: Site) -> None:
+        await site.say(b"\xff", "huracan.execution.v1.Fill")
+        await site.counted("poison.undecodable", 1)
+        await site.log.append(TICK_LETTERS, "okx.btc", FRAME, record_id=b"1")
+
+    _run(state, scenario)
+    state.write(tmp_path)
+    given, run = ["--state", str(tmp_path), "--json"], CliRunner()
+    listed = run.invoke(app, ["dlq", "list", *given])
+    frame, fill = json.loads(listed.stdout)
+    assert (frame["topic"], frame["key"], frame["source"], frame["at_ns"]) == (TICK_LETTERS, *["okx.btc"] * 2, 10**18)
+    assert (fill["topic"], fill["key"], fill["source"]) == (JOURNAL_LETTERS, NAME, SUBJECT)
+    assert (fill["schema"], fill["reason"], fill["attempt"]) == ("huracan.execution.v1.Fill", "undecodable", 1)
+    only = run.invoke(app, ["dlq", "list", "--reason", "undecodable", "--key", NAME, *given])
+    assert [each["id"] for each in json.loads(only.stdout)] == [fill["id"]]
+    shown = run.invoke(app, ["dlq", "show", fill["id"][:8], *given])
+    assert json.loads(shown.stdout) == {**fill, "raw": "ff", "text": "", "message": None}
+    again = run.invoke(app, ["dlq", "replay", "--all", *given])
+    assert again.exit_code == 1
+    assert {each["id"]: each["outcome"] for each in json.loads(again.stdout)} == {
+        frame["id"]: "kept",
+        fill["id"]: "refused",
+    }
+    people = run.invoke(app, ["dlq", "show", frame["id"], "--state", str(tmp_path)])
+    assert people.exit_code == 0
+    assert "\x1b" not in people.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["3fa9", "--all"]])
+def test_what_to_replay_is_named_one_way(arguments: list[str]) -> None:
+    failed = CliRunner().invoke(app, ["dlq", "replay", *arguments])
+    assert isinstance(failed.exception, BadInput)
+
+
+def test_a_password_that_is_refused_is_told(state: RunState) -> None:
+    with pytest.raises(BadInput, match="refused user 'operator': check its password"):
+        asyncio.run(list_letters(_state(state.nats_url, "wrong")))
+
+
+# In memory.
+
+
+async def _buried(log: MemoryLog, *letters: DeadLetter) -> list[Letter]:
+    for number, letter in enumerate(letters):
+        await log.node("x").append(JOURNAL_LETTERS, NAME, letter, record_id=b"%d" % number)
+    return await read_letters(log.node("x"))
+
+
+def _letter(raw: bytes = b"", attempt: int = 1, at_ns: int = 1) -> DeadLetter:
+    schema = codec.schema_of(FILL)
+    return dead_letter(raw=raw, source=SUBJECT, schema=schema, reason="r", detail="d", attempt=attempt, at_ns=at_ns)
+
+
+def test_of_a_message_the_newest_attempt_is_listed() -> None:
+    async def main() -> None:
+        letters = await _buried(MemoryLog(), _letter(b"1"), _letter(b"2", at_ns=0), _letter(b"1", attempt=2))
+        assert [(each.said.raw, each.said.attempt) for each in letters] == [(b"2", 1), (b"1", 2)]
+        assert find(letters, letters[0].id[:8].upper()) == letters[0]
+        for wanted in ("", "nothing"):
+            with pytest.raises(BadInput, match=f"letter id was '{wanted}'"):
+                find(letters, wanted)
+
+    asyncio.run(main())
+
+
+def test_a_replay_that_ends_halfway_is_done_again_under_the_same_id() -> None:
+    ids: list[bytes] = []
+
+    async def publish(letter: DeadLetter, message_id: bytes) -> None:
+        ids.append(message_id)
+        if len(ids) == 1:
+            raise Recoverable("no acknowledgement came")
+
+    async def main() -> None:
+        log = MemoryLog()
+        (letter,) = await _buried(log, _letter(codec.encode(FILL)))
+        with pytest.raises(Recoverable):
+            await replay_letter(letter, log.node("x"), publish, SystemClock())
+        (letter,) = await read_letters(log.node("x"))
+        assert not letter.replayed
+        assert (await replay_letter(letter, log.node("x"), publish, SystemClock())).outcome == "replayed"
+        (letter,) = await read_letters(log.node("x"))
+        assert letter.replayed
+
+    asyncio.run(main())
+    assert ids[0] == ids[1]
+
+
+def test_people_see_what_waits_and_nothing_steers_their_terminal() -> None:
+    async def main() -> None:
+        letters = await _buried(MemoryLog(), _letter(codec.encode(FILL)), FRAME)
+        assert whole(letters[0])["message"] == {
+            "fillId": "MTExMTExMTExMTExMTExMQ==",
+            "account": "paper",
+            "instrument": {"venue": "sim", "symbol": "btc"},
+        }
+        assert whole(letters[1])["text"] == "{\x1b[2J"
+        assert as_json(letters[0])["bytes"] == len(codec.encode(FILL))
+        console = Console(width=200, record=True, file=StringIO())
+        console.print(render(letters))
+        text = console.export_text()
+        assert letters[0].id[:12] in text
+        assert "waits" in text
+
+    asyncio.run(main())
