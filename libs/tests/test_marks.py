@@ -138,13 +138,13 @@ def test_a_value_that_does_not_fit_keeps_nothing_and_moves_no_mark(postgres_url:
 
 odd = st.one_of(
     st.builds(TickBatch, rows=st.integers(0, 3), price=st.binary(max_size=25), batch=st.integers(0, 2**63 - 1)),
-    st.builds(ticks, st.integers(0, 9), rows=st.integers(0, 5)),
+    st.sampled_from([ticks(number, rows=number % 5) for number in range(10)]),
     st.builds(FeatureRow, values=st.binary(max_size=12), step=st.integers(-(2**63), 2**63 - 1)),
-    st.builds(entry, st.integers(0, 9)),
+    st.sampled_from([entry(1), entry(2)]),
 )
 
 
-@given(messages=st.lists(odd, max_size=6), topic=st.sampled_from(list(LOGGED)))
+@given(messages=st.lists(odd, max_size=4), topic=st.sampled_from(list(LOGGED)))
 def test_any_record_comes_back_from_its_columns_to_the_byte(messages: list[Message], topic: str) -> None:
     logged, records = LOGGED[topic], [Record(number, message) for number, message in enumerate(messages)]
     columns = {name: list(values) for name, values in logged.columns(records).items()}

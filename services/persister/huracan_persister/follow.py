@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
 import structlog
 
 from huracan.bus.outbox import Backoff
-from huracan.errors import PoisonMessage
+from huracan.errors import PoisonMessage, Recoverable
 from huracan.ports import Ports, Record
 from huracan_persister.share import Share
+
+T = TypeVar("T")
 
 logger = structlog.get_logger()
 
@@ -56,6 +58,7 @@ class Follower:
         self._catching_up = asyncio.Lock()
         self._next: dict[tuple[str, str], int] = {}
         self._stuck: set[tuple[str, str]] = set()
+        self._waits = False
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -67,7 +70,7 @@ class Follower:
         """Return once all that was in the log is kept; a key with a record that cannot be is told once and left."""
         async with self._catching_up:
             for topic in self._topics:
-                for key in await self._backoff.until_done(lambda: self._log.keys(topic)):  # noqa: B023 - done before
+                for key in await self._done(lambda: self._log.keys(topic)):  # noqa: B023 - done before
                     if self._share.has_key(key):
                         await self._guarded(topic, key)
 
@@ -85,15 +88,30 @@ class Follower:
     async def _follow(self, topic: str, key: str) -> None:
         place = (topic, key)
         if place not in self._next:
-            self._next[place] = await self._backoff.until_done(lambda: self._sink.mark(topic, key)) + 1
+            self._next[place] = await self._done(lambda: self._sink.mark(topic, key)) + 1
         while True:
             records = await self._log.read(topic, key, self._next[place], limit=self._batch)
             if not records:
                 return
-            new = await self._backoff.until_done(
+            new = await self._done(
                 lambda: self._sink.save_records(topic, key, records)  # noqa: B023 - done before the next turn
             )
             self._counts[f"{self._name}.records"] += new
             self._next[place] = records[-1].offset + 1
             if len(records) < self._batch:
                 return
+
+    async def _done(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Return what an attempt returns, tried again while it cannot be done; say why, once each time."""
+        while True:
+            try:
+                result = await attempt()
+            except Recoverable as error:
+                if not self._waits:
+                    logger.error("persister.log_waits", kept_by=self._name, error=str(error))
+                self._waits = True
+                await self._backoff.wait()
+            else:
+                self._waits = False
+                self._backoff.reset()
+                return result
