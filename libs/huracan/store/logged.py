@@ -245,9 +245,10 @@ LOGGED: dict[str, LoggedTopic] = {each.topic: each for each in (TICKS, FEATURES,
 
 def rows(columns: Mapping[str, Values]) -> list[tuple[Any, ...]]:
     """Return columns as one tuple a row, in plain Python values, as COPY takes them."""
-    return list(zip(*(_plain(values) for values in columns.values()), strict=True))
+    return list(zip(*(_plain(name, values) for name, values in columns.items()), strict=True))
 
 
-def _plain(values: Values) -> list[Any]:
-    listed = values.tolist() if isinstance(values, np.ndarray) else values
-    return [value.tolist() if isinstance(value, np.ndarray) else value for value in listed]
+def _plain(name: str, values: Values) -> list[Any]:
+    if name == VALUES:
+        return [None if value is None else value.tolist() for value in values]
+    return values.tolist() if isinstance(values, np.ndarray) else values

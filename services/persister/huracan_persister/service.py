@@ -32,8 +32,9 @@ BATCH = 5_000
 """Most messages that are taken at once: beyond it a row becomes no cheaper, and a crash has more to bring again."""
 SPILL_AFTER = 3
 """Tries in a row that the database may fail before messages go to the spill: a restart of a connection is no outage."""
-RECORDS = 256
-"""Records of the log that one transaction has: with ticks some 65,000 rows."""
+RECORDS = 64
+"""Records of the log that one transaction has: with ticks some 16,000 rows. More are hardly cheaper a row, and hold up
+whatever shares the event loop."""
 ARCHIVED_RECORDS = 2_000
 """Records of one file of the archive: with ticks some 500,000 rows."""
 
