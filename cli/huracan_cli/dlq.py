@@ -22,6 +22,7 @@ from huracan.bus.nats.connection import Connection, NatsLogin, answer_of
 from huracan.bus.nats.streams import ACKNOWLEDGED, STREAM_OF_TOPIC
 from huracan.clock import SystemClock
 from huracan.contracts import codec
+from huracan.contracts.market import TickBatch
 from huracan.contracts.ops import DeadLetter, dead_letter
 from huracan.errors import BadInput, PoisonMessage, Recoverable
 from huracan.ids import derived_id
@@ -33,6 +34,8 @@ from huracan_cli.query import text_of_time
 from huracan_cli.state import RunState, default_directory, load
 from huracan_cli.system import OPERATOR
 from huracan_cli.tail import printable
+from huracan_gateway import venues
+from huracan_gateway.reject import Rejected
 
 app = typer.Typer(no_args_is_help=True, help="What could not be read: list it, show it, replay it after a fix.")
 
@@ -72,8 +75,8 @@ class Replayed(BaseModel):
 
     id: str
     outcome: str
-    """`replayed`: published again; `refused`: still not readable, and kept with the next attempt; `kept`: nothing was
-    done; `done`: it was replayed before."""
+    """`replayed`: published again; `readable`: a frame that would be read now; `refused`: still not readable, and kept
+    with the next attempt; `done`: it was dealt with before."""
     detail: str
 
 
@@ -124,43 +127,59 @@ def find(letters: Sequence[Letter], wanted: str) -> Letter:
 async def replay_letter(letter: Letter, log: TickLog, publish: Publish, clock: Clock) -> Replayed:
     """Put a letter once more through its validator: publish it again, or keep it as refused once more.
 
+    A frame is read by the decoder of its venue, and not fed again: books have gone on.
     Whatever ends this halfway, it can be done again: the message goes out under an id that letter and attempt give,
     and whoever reads it knows the ids within.
     """
     said = letter.said
     if letter.replayed:
         return Replayed(id=letter.id, outcome="done", detail=f"attempt {said.attempt} was replayed before")
-    if said.schema == _FRAME:
-        return Replayed(
-            id=letter.id, outcome="kept", detail="a frame belongs to its moment in the feed: replay its recording"
-        )
     try:
-        codec.decode(said.schema, said.raw)
+        if said.schema == _FRAME:
+            kind = await _read_frame(letter, log)
+            outcome = Replayed(
+                id=letter.id,
+                outcome="readable",
+                detail=f"read as {kind} now; its moment in the feed is over, so it goes into no book",
+            )
+        else:
+            codec.decode(said.schema, said.raw)
+            await publish(said, derived_id(_REPLAYED, letter.id, said.attempt))
+            outcome = Replayed(id=letter.id, outcome="replayed", detail=said.source)
     except PoisonMessage as poison:
-        again = dead_letter(
-            raw=said.raw,
-            source=said.source,
-            schema=said.schema,
-            reason=poison.reason,
-            detail=poison.detail,
-            attempt=said.attempt + 1,
-            at_ns=clock.now_ns(),
-        )
+        again = _next(letter, clock, said.attempt + 1, poison.reason, poison.detail, said.raw)
         await log.append(letter.topic, letter.key, again, record_id=letter_record_id(again))
         return Replayed(id=letter.id, outcome="refused", detail=str(poison))
-    await publish(said, derived_id(_REPLAYED, letter.id, said.attempt))
-    note = dead_letter(
-        raw=b"",
-        source=said.source,
-        schema=said.schema,
-        reason=_REPLAYED,
-        detail=letter.id,
-        attempt=said.attempt,
+    note = _next(letter, clock, said.attempt, _REPLAYED, letter.id, b"")
+    await log.append(letter.topic, letter.key, note, record_id=derived_id("note", letter.id, said.attempt))
+    return outcome
+
+
+def _next(letter: Letter, clock: Clock, attempt: int, reason: str, detail: str, raw: bytes) -> DeadLetter:
+    return dead_letter(
+        raw=raw,
+        source=letter.said.source,
+        schema=letter.said.schema,
+        reason=reason,
+        detail=detail,
+        attempt=attempt,
         at_ns=clock.now_ns(),
     )
-    note_id = derived_id("note", letter.id, said.attempt)
-    await log.append(letter.topic, letter.key, note, record_id=note_id)
-    return Replayed(id=letter.id, outcome="replayed", detail=said.source)
+
+
+async def _read_frame(letter: Letter, log: TickLog) -> str:
+    """Return as what a frame is read now, by the decoder of its venue; raise PoisonMessage when it is refused again."""
+    last = await log.last(subjects.TICKS_TOPIC, letter.key)
+    if last is None or not isinstance(last.message, TickBatch):
+        raise PoisonMessage("unknown_instrument", f"nothing of {letter.key} is in the log to say how frames are read")
+    definition = last.message.instrument
+    try:
+        kind, _ = venues.named(definition.id.venue).decoder(definition).decode(letter.said.raw)
+    except Rejected as rejected:
+        raise PoisonMessage(rejected.reason, rejected.detail) from None
+    except BadInput as error:
+        raise PoisonMessage("unknown_venue", str(error)) from None
+    return str(kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from huracan.bus.nats.users import EVERYTHING
 from huracan.clock import SystemClock
 from huracan.contracts import codec
 from huracan.contracts.execution import ExecutionReport, Fill
-from huracan.contracts.market import InstrumentId
+from huracan.contracts.market import InstrumentDefinition, InstrumentId, TickBatch
 from huracan.contracts.ops import DeadLetter, dead_letter
 from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
@@ -60,6 +60,10 @@ LATER = "huracan.execution.v2.Fill"
 FILL = Fill(fill_id=b"1" * 16, account="paper", instrument=BTC)
 JOURNAL_LETTERS = subjects.dead_letters(subjects.JOURNAL_TOPIC)
 TICK_LETTERS = subjects.dead_letters(subjects.TICKS_TOPIC)
+TRADE = (
+    b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":1700000000000,"a":1,"s":"BTCUSDT","p":"64250.1",'
+    b'"q":"0.5","f":1,"l":1,"T":1700000000000,"m":true}}'
+)
 FRAME = dead_letter(
     raw=b"{\x1b[2J", source="okx.btc", schema="frame", reason="not_json", detail="x", attempt=1, at_ns=10**18
 )
@@ -202,7 +206,7 @@ def test_the_commands_print_one_json_document(state: RunState, tmp_path: Path) -
     again = run.invoke(app, ["dlq", "replay", "--all", *given])
     assert again.exit_code == 1
     assert {each["id"]: each["outcome"] for each in json.loads(again.stdout)} == {
-        frame["id"]: "kept",
+        frame["id"]: "refused",
         fill["id"]: "refused",
     }
     people = run.invoke(app, ["dlq", "show", frame["id"], "--state", str(tmp_path)])
@@ -222,6 +226,42 @@ def test_a_password_that_is_refused_is_told(state: RunState) -> None:
 
 
 # In memory.
+
+
+@pytest.mark.parametrize(
+    ("venue", "raw", "outcome", "detail"),
+    [
+        ("binance_usdm", TRADE, "readable", "read as trade now; its moment in the feed is over"),
+        ("binance_usdm", b"{", "refused", "bad_json: "),
+        ("nowhere", TRADE, "refused", "unknown_venue: venue was 'nowhere'"),
+        ("", TRADE, "refused", "unknown_instrument: nothing of binance_usdm.btc-usdt-perp is in the log"),
+    ],
+    ids=["after a fix", "still damaged", "a venue that is gone", "never logged"],
+)
+def test_a_frame_is_read_again_by_the_decoder_of_its_venue(venue: str, raw: bytes, outcome: str, detail: str) -> None:
+    async def nowhere(letter: DeadLetter, message_id: bytes) -> None:
+        raise AssertionError(letter, message_id)
+
+    async def main() -> None:
+        log, key = MemoryLog().node("x"), "binance_usdm.btc-usdt-perp"
+        if venue:
+            definition = InstrumentDefinition(
+                id=InstrumentId(venue=venue, symbol="btc-usdt-perp", definition_version=1),
+                venue_symbol="BTCUSDT",
+                price_increment="0.1",
+                size_increment="0.001",
+            )
+            await log.append(subjects.TICKS_TOPIC, key, TickBatch(instrument=definition), record_id=b"1")
+        letter = dead_letter(raw=raw, source=key, schema="frame", reason="r", detail="d", attempt=1, at_ns=1)
+        await log.append(TICK_LETTERS, key, letter, record_id=b"1")
+        (found,) = await read_letters(log)
+        replayed = await replay_letter(found, log, nowhere, SystemClock())
+        assert replayed.outcome == outcome
+        assert replayed.detail.startswith(detail)
+        (after,) = await read_letters(log)
+        assert (after.replayed, after.said.attempt) == ((True, 1) if outcome == "readable" else (False, 2))
+
+    asyncio.run(main())
 
 
 async def _buried(log: MemoryLog, *letters: DeadLetter) -> list[Letter]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from huracan.contracts.features import FeatureRow
-from huracan.contracts.journal import DeadlineFired, JournalEntry, Opinion, journal_entry
+from huracan.contracts.journal import DeadlineFired, JournalEntry, journal_entry
 from huracan.contracts.market import InstrumentDefinition, InstrumentId, TickBatch, TickColumns, tick_batch
+from huracan.contracts.opinion import Opinion
 
 BTC = InstrumentDefinition(
     id=InstrumentId(venue="sim", symbol="btc-usdt-perp", definition_version=1), shard=6, size_increment="0.001"
