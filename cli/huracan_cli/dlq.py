@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -65,7 +66,12 @@ class Letter:
     offset: int
     said: DeadLetter
     replayed: bool
-    """Whether it was published again and has not come back."""
+    """Whether the message was published again, for whomever, and has not come back."""
+
+    @property
+    def message_id(self) -> str:
+        """Return the id of the message, whoever refused it: published again for one reader, all have it again."""
+        return derived_id(_REPLAYED, self.said.source, self.said.schema, self.said.raw).hex()
 
 
 class Replayed(BaseModel):
@@ -103,14 +109,7 @@ async def read_letters(log: TickLog) -> list[Letter]:
                         id=name, topic=topic, key=key, offset=record.offset, said=said, replayed=False
                     )
     letters = [
-        Letter(
-            id=letter.id,
-            topic=letter.topic,
-            key=letter.key,
-            offset=letter.offset,
-            said=letter.said,
-            replayed=replayed.get(letter.id, 0) >= letter.said.attempt,
-        )
+        dataclasses.replace(letter, replayed=replayed.get(letter.message_id, 0) >= letter.said.attempt)
         for letter in newest.values()
     ]
     return sorted(letters, key=lambda letter: (letter.said.at_ns, letter.topic, letter.offset))
@@ -144,14 +143,14 @@ async def replay_letter(letter: Letter, log: TickLog, publish: Publish, clock: C
             )
         else:
             codec.decode(said.schema, said.raw)
-            await publish(said, derived_id(_REPLAYED, letter.id, said.attempt))
+            await publish(said, derived_id(letter.message_id, said.attempt))
             outcome = Replayed(id=letter.id, outcome="replayed", detail=said.source)
     except PoisonMessage as poison:
         again = _next(letter, clock, said.attempt + 1, poison.reason, poison.detail, said.raw)
         await log.append(letter.topic, letter.key, again, record_id=letter_record_id(again))
         return Replayed(id=letter.id, outcome="refused", detail=str(poison))
-    note = _next(letter, clock, said.attempt, _REPLAYED, letter.id, b"")
-    await log.append(letter.topic, letter.key, note, record_id=derived_id("note", letter.id, said.attempt))
+    note = _next(letter, clock, said.attempt, _REPLAYED, letter.message_id, b"")
+    await log.append(letter.topic, letter.key, note, record_id=derived_id("note", letter.message_id, said.attempt))
     return outcome
 
 
@@ -236,7 +235,22 @@ async def replay_letters(state: RunState, wanted: str | None) -> list[Replayed]:
     async with reached(state) as office:
         letters = await read_letters(office.log)
         chosen = [find(letters, wanted)] if wanted else [letter for letter in letters if not letter.replayed]
-        return [await replay_letter(letter, office.log, office.publish, SystemClock()) for letter in chosen]
+        return await replay_all(chosen, office.log, office.publish, SystemClock())
+
+
+async def replay_all(letters: Sequence[Letter], log: TickLog, publish: Publish, clock: Clock) -> list[Replayed]:
+    """Replay letters in their order; a message that several readers refused is published once."""
+    published: set[tuple[str, int]] = set()
+    outcomes = []
+    for letter in letters:
+        attempt = (letter.message_id, letter.said.attempt)
+        outcome = await replay_letter(
+            dataclasses.replace(letter, replayed=letter.replayed or attempt in published), log, publish, clock
+        )
+        if outcome.outcome == "replayed":
+            published.add(attempt)
+        outcomes.append(outcome)
+    return outcomes
 
 
 def as_json(letter: Letter) -> dict[str, object]:
@@ -273,7 +287,7 @@ def whole(letter: Letter) -> dict[str, object]:
 def render(letters: Sequence[Letter]) -> Table:
     """Return letters as people read them; what others wrote cannot steer the terminal."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold")
-    for name in ("id", "at", "refused by", "source", "schema", "reason", "attempt", "state"):
+    for name in ("id", "at", "refused by", "source", "reason", "attempt", "state"):
         table.add_column(name, overflow="fold")
     for letter in letters:
         said = letter.said
@@ -282,8 +296,7 @@ def render(letters: Sequence[Letter]) -> Table:
             text_of_time(said.at_ns),
             letter.key,
             said.source,
-            said.schema,
-            f"{said.reason}: {said.detail}",
+            said.reason,
             str(said.attempt),
             "replayed" if letter.replayed else "waits",
         )

@@ -44,6 +44,7 @@ from huracan_cli.dlq import (
     list_letters,
     read_letters,
     render,
+    replay_all,
     replay_letter,
     replay_letters,
     whole,
@@ -308,6 +309,27 @@ def test_a_replay_that_ends_halfway_is_done_again_under_the_same_id() -> None:
 
     asyncio.run(main())
     assert ids[0] == ids[1]
+
+
+def test_a_message_that_several_refused_is_published_once() -> None:
+    said: list[DeadLetter] = []
+
+    async def publish(letter: DeadLetter, message_id: bytes) -> None:
+        said.append(letter)
+
+    async def main() -> None:
+        log = MemoryLog().node("x")
+        for service in ("executor", "persister"):
+            await log.append(JOURNAL_LETTERS, service, _letter(codec.encode(FILL)), record_id=b"1")
+        replayed = await replay_all(await read_letters(log), log, publish, SystemClock())
+        assert [each.outcome for each in replayed] == ["replayed", "done"]
+        assert [letter.replayed for letter in await read_letters(log)] == [True, True]
+        await log.append(JOURNAL_LETTERS, "executor", _letter(codec.encode(FILL), attempt=2), record_id=b"2")
+        waiting = {letter.key: not letter.replayed for letter in await read_letters(log)}
+        assert waiting == {"executor": True, "persister": False}
+
+    asyncio.run(main())
+    assert len(said) == 1
 
 
 def test_people_see_what_waits_and_nothing_steers_their_terminal() -> None:
