@@ -22,7 +22,8 @@ HELD = 512
 """Decisions that wait for an order; past it the oldest is kept, for an order may still come. Fewer than a reader may
 have unacknowledged, for none of them is."""
 ORDER_WITHIN_NS = 5 * NANOSECONDS
-"""How long after a decision's end an order that it led to may take to come here."""
+"""How long after a decision's end, and after its coming here, an order that it led to may take: they come apart, and
+after an outage both come late."""
 REMEMBERED = 16_384
 """Opinions that wait for their decision, and ids that are waited for; past it the oldest go."""
 
@@ -59,7 +60,8 @@ class KeepChanged:
     def __init__(self, counts: Counter[str]) -> None:
         self._counts = counts
         self._last: dict[tuple[str, str], tuple[object, ...]] = {}
-        self._held: OrderedDict[bytes, tuple[Delivery, Decision]] = OrderedDict()
+        self._held: OrderedDict[bytes, tuple[Delivery, Decision, int]] = OrderedDict()
+        """With the time at which each is let go."""
         self._acted: OrderedDict[bytes, None] = OrderedDict()
         self._opinions: OrderedDict[bytes, Received] = OrderedDict()
         self._wanted: OrderedDict[bytes, None] = OrderedDict()
@@ -70,7 +72,7 @@ class KeepChanged:
         for delivery, message in received:
             match message:
                 case Decision():
-                    chosen.keep.extend(self._decision(delivery, message))
+                    chosen.keep.extend(self._decision(delivery, message, now_ns))
                 case Opinion():
                     chosen.keep.extend(self._opinion(delivery, message))
                 case Order():
@@ -78,7 +80,7 @@ class KeepChanged:
                 case _:
                     chosen.keep.append((delivery, message))
         while len(self._held) > HELD:
-            delivery, decision = self._held.popitem(last=False)[1]
+            delivery, decision, _ = self._held.popitem(last=False)[1]
             self._counts["decisions.kept_in_doubt"] += 1
             chosen.keep.extend(self._kept(delivery, decision))
         chosen.done.extend(self._over(now_ns))
@@ -87,16 +89,16 @@ class KeepChanged:
     def rest(self) -> list[Received]:
         """Return the decisions that still wait for an order, with their opinions."""
         held, self._held = self._held, OrderedDict()
-        return [each for delivery, decision in held.values() for each in self._kept(delivery, decision)]
+        return [each for delivery, decision, _ in held.values() for each in self._kept(delivery, decision)]
 
-    def _decision(self, delivery: Delivery, decision: Decision) -> list[Received]:
+    def _decision(self, delivery: Delivery, decision: Decision, now_ns: int) -> list[Received]:
         key = (decision.strategy, instrument_key(decision.instrument))
         said = (decision.direction, decision.size, decision.abstained, decision.reason)
         changed = self._last.get(key) != said
         self._last[key] = said
         if changed or decision.decision_id in self._acted:
             return self._kept(delivery, decision)
-        self._held[decision.decision_id] = (delivery, decision)
+        self._held[decision.decision_id] = (delivery, decision, max(decision.valid_until_ns, now_ns) + ORDER_WITHIN_NS)
         return []
 
     def _kept(self, delivery: Delivery, decision: Decision) -> list[Received]:
@@ -121,16 +123,12 @@ class KeepChanged:
     def _order(self, order: Order) -> list[Received]:
         held = self._held.pop(order.decision_id, None)
         if held is not None:
-            return self._kept(*held)
+            return self._kept(held[0], held[1])
         _remember(self._acted, order.decision_id)
         return []
 
     def _over(self, now_ns: int) -> Iterator[Delivery]:
-        over = [
-            decision_id
-            for decision_id, (_, decision) in self._held.items()
-            if decision.valid_until_ns + ORDER_WITHIN_NS < now_ns
-        ]
+        over = [decision_id for decision_id, (_, _, until_ns) in self._held.items() if until_ns < now_ns]
         self._counts.update({"decisions.unchanged": len(over)} if over else {})
         for decision_id in over:
             yield self._held.pop(decision_id)[0]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
+from huracan.bus import subjects
 from huracan.contracts.codec import encode, schema_of
 from huracan.contracts.decision import Decision, Direction, Vote
 from huracan.contracts.execution import Fill, Order
 from huracan.contracts.market import InstrumentId
 from huracan.contracts.opinion import AbstainReason, Opinion
+from huracan.sim.loop import VirtualClock, run_virtual
+from huracan.sim.world import World
+from huracan_persister.config import PersisterConfig
 from huracan_persister.policy import HELD, ORDER_WITHIN_NS, REMEMBERED, Chosen, KeepAll, KeepChanged, Received
+from huracan_persister.service import NAME, Persister
 
 BTC = InstrumentId(venue="sim", symbol="btc")
 ETH = InstrumentId(venue="sim", symbol="eth")
@@ -108,10 +114,18 @@ def test_an_unchanged_decision_is_let_go_once_no_order_can_follow() -> None:
     counts: Counter[str] = Counter()
     policy = KeepChanged(counts)
     received = _received(_decision(1), _decision(2))
-    assert policy.choose(received, VALID_NS + ORDER_WITHIN_NS).done == []
+    assert policy.choose(received, VALID_NS - 1).done == []
+    assert policy.choose([], VALID_NS + ORDER_WITHIN_NS).done == []
     assert policy.choose([], VALID_NS + ORDER_WITHIN_NS + 1).done == [received[1][0]]
     assert counts == {"decisions.unchanged": 1}
     assert policy.rest() == []
+
+
+def test_after_an_outage_a_decision_waits_for_an_order_that_comes_late_too() -> None:
+    policy, late_ns = KeepChanged(Counter()), 1_000 * ORDER_WITHIN_NS
+    assert policy.choose(_received(_decision(1), _decision(2)), late_ns).done == []
+    order = Order(order_id=b"1", decision_id=b"d2")
+    assert _kept(policy.choose(_received(order), late_ns + ORDER_WITHIN_NS)) == [order, _decision(2)]
 
 
 def test_in_doubt_a_decision_is_kept() -> None:
@@ -131,3 +145,30 @@ def test_what_is_remembered_of_opinions_is_bounded() -> None:
         _decision(1, 2),
         _opinion(1),
     ]
+
+
+def test_the_persister_saves_what_is_chosen_and_lets_go_of_the_rest() -> None:
+    async def main(clock: VirtualClock) -> None:
+        world = World(clock, seed=1)
+        world.start(NAME, lambda ports: Persister(ports, PersisterConfig(linger_ms=0, keep="changed")))
+        await asyncio.sleep(0.001)
+        bus = world.ports("desk").bus
+        subject = subjects.decision("core", 6, BTC)
+        for number, size in enumerate((0, 0, 0, 5)):
+            await bus.publish(subjects.opinion("flow", 6, BTC), _opinion(number))
+            await bus.publish_acknowledged(subject, _decision(number, size), message_id=b"%d" % number)
+        order = Order(order_id=b"1", decision_id=b"d2")
+        await bus.publish_acknowledged(subjects.execution("paper", "order", BTC), order, message_id=b"order")
+        await asyncio.sleep(0.001)
+        assert [row.decision_id for row in await world.store.load(Decision)] == [b"d0", b"d2", b"d3"]
+        assert [row.opinion_id for row in await world.store.load(Opinion)] == [b"o0", b"o2", b"o3"]
+        await asyncio.sleep(ORDER_WITHIN_NS / 1e9 + 1)
+        await bus.publish_acknowledged(subject, _decision(4, 5), message_id=b"4")
+        await asyncio.sleep(0.001)
+        assert world.counts[NAME]["decisions.unchanged"] == 1
+        await world.ports(NAME).bus.drain()
+        await world.finish(NAME)
+        assert [row.decision_id for row in await world.store.load(Decision)] == [*(b"d0", b"d2", b"d3", b"d4")]
+        await world.stop()
+
+    run_virtual(main, start_ns=1)
