@@ -126,21 +126,21 @@ class KafkaLog:
 
     # Reading.
 
-    async def read(self, topic: str, key: str, offset: int) -> Sequence[Record]:
-        """Return the records from an offset on that are there now, oldest first; wait for a server that is away.
+    async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
+        """Return the records from an offset on that are there now, oldest first, at most `limit`.
 
-        Raises PoisonMessage, naming topic, partition and offset, for one that cannot be read.
+        Waits for a server that is away. Raises PoisonMessage, naming topic, partition and offset, for one that cannot be read.
         """
         tail = self._tail(topic, key)
         if tail is not None and offset >= tail.first:
-            return [_record(found) for found in tail.read(offset)]
+            return [_record(found) for found in tail.read(offset)[:limit]]
         partition, name = _partition(topic, key), key.encode()
         found: list[ConsumerRecord] = []
 
         def take(record: ConsumerRecord) -> bool:
             if record.key == name:
                 found.append(record)
-            return False
+            return limit is not None and len(found) >= limit
 
         end = await self._readers.end(partition, known=self._known.get((topic, key), -1))
         await self._readers.each(partition, offset, end, take)
