@@ -12,19 +12,20 @@ from rich.console import Console
 
 from huracan.contracts.context import Context, ContextRef
 from huracan.contracts.decision import Decision, Direction, Vote
-from huracan.contracts.execution import AccountState, Fill, Order, Side
+from huracan.contracts.execution import AccountState, Fill, Order, Position, Side
 from huracan.contracts.market import (
     Anomaly,
     AnomalyKind,
     AnomalyPolicy,
     Bar,
     Evidence,
+    InstrumentDefinition,
     InstrumentId,
     Reliability,
     ReliabilityPart,
 )
 from huracan.contracts.opinion import AbstainReason, Opinion
-from huracan.contracts.ops import FeedChanged, FeedState
+from huracan.contracts.ops import FeedChanged, FeedState, ServiceChanged, service_report
 from huracan.errors import BadInput, Recoverable
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
@@ -107,7 +108,15 @@ EVERYTHING: list[Message] = [
     Context(ref=ContextRef(kind="mood", key="BTC", version=7), as_of_ns=AT_NS),
     Order(order_id=_id(1), account="paper", instrument=BTC, side=Side.SIDE_SELL, created_ns=AT_NS, revision=1),
     Fill(fill_id=_id(1), account="paper", instrument=BTC, side=Side.SIDE_SELL, fee="0.10", matched_ns=AT_NS),
-    AccountState(account="paper", epoch=1, as_of_ns=AT_NS, equity="99990.50"),
+    AccountState(
+        account="paper",
+        epoch=1,
+        as_of_ns=AT_NS,
+        equity="99990.50",
+        fees="1.25",
+        positions=[Position(instrument=BTC, quantity=-5)],
+    ),
+    AccountState(account="paper", epoch=1, as_of_ns=AT_NS + 1, equity="99992.75", fees="1.50"),
     Bar(instrument=BTC, interval_ns=60_000_000_000, open_ns=AT_NS, open="64250.10", volume="1E-8"),
     _anomaly(1),
     _anomaly(2, ETH),
@@ -116,6 +125,9 @@ EVERYTHING: list[Message] = [
     _reliability(1, BTC_ELSEWHERE),
     _feed_changed(1, FeedState.FEED_STATE_RECONNECTING, "the venue closed:\x1b[2J 1006"),
     _feed_changed(2, FeedState.FEED_STATE_CONNECTED),
+    InstrumentDefinition(id=BTC, price_increment="0.10", multiplier="1"),
+    service_report("orchestrator", {"decisions": 3}, started_ns=AT_NS, at_ns=AT_NS + 1),
+    ServiceChanged(service="gateway", at_ns=AT_NS, running=True),
 ]
 
 
@@ -149,7 +161,7 @@ def test_every_table_gives_its_columns_but_for_the_message(filled: str) -> None:
             assert rows, table.name
             assert list(rows[0]) == [column.name for column in table.fields]
             json.dumps(rows)
-        assert {"lineage", *(table.name for table in TABLES)} == set(TABLE_NAMES)
+        assert {"lineage", "positions", "pnl", "alerts", *(table.name for table in TABLES)} == set(TABLE_NAMES)
 
     asyncio.run(scenario())
 
@@ -199,8 +211,8 @@ def test_anomalies_reliability_and_feeds_are_found_by_instrument_and_time(filled
         assert anomaly["evidence"] == "updates_per_s=5000, trades_per_s=0.5"
         hours = await query(filled, "reliability", instrument="btc-usdt-perp")
         assert [(row["venue"], row["hour_ns"]) for row in hours] == [
-            ("okx", AT_NS + HOUR_NS),
             ("sim", AT_NS + HOUR_NS),
+            ("okx", AT_NS + HOUR_NS),
             ("sim", AT_NS),
         ]
         assert await query(filled, "reliability", until_ns=AT_NS + 1) == hours[2:]

@@ -124,6 +124,9 @@ class Store(Protocol):
     async def load(self, kind: type[M]) -> list[M]:
         """Return all messages of a kind, ordered by what they are about."""
 
+    async def maintain(self, now_ns: int) -> dict[str, int]:
+        """Make room for what comes from `now_ns` on and let go of what is too old; return what was done, counted."""
+
 
 class Rng(Protocol):
     """The only source of randomness."""

@@ -61,6 +61,10 @@ class _NothingKept:
         """Refuse."""
         raise Fatal(f"{kind.__name__} was to be loaded by a service whose spec says that it keeps nothing")
 
+    async def maintain(self, now_ns: int) -> dict[str, int]:
+        """Refuse."""
+        raise Fatal(f"at {now_ns} a store was to be maintained by a service whose spec says that it keeps nothing")
+
 
 class HostedService:
     """One service with its own connection, user and clock."""
