@@ -186,7 +186,7 @@ def test_demo_runs_on_servers_that_are_there_already(
     rows = huracan("query", "decisions", "--limit", "1000", "--json", "--postgres-url", postgres_url)
     assert len(json.loads(rows.stdout)) == json.loads(done.stdout)["rows_persisted"]["decisions"]
     again = huracan("migrate", "--postgres-url", postgres_url, "--json")
-    assert json.loads(again.stdout) == {"applied": [], "made": 0, "detached": 0, "in_default": 0}
+    assert json.loads(again.stdout).items() >= {"applied": [], "detached": 0, "in_default": 0}.items()
 
 
 def test_a_replay_of_a_journal_says_so_and_fails_when_a_decision_was_altered(run: Path, tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ BATCH = 5_000
 """Most messages that are taken at once: beyond it a row becomes no cheaper, and a crash has more to bring again."""
 MAINTAIN_EVERY_NS = 60 * MINUTE_NS
 """Market time between two looks after the store: it has room for days ahead."""
-TRY_AGAIN_NS = MINUTE_NS
-"""Market time after which it is tried again where that failed."""
+SOON_NS = MINUTE_NS
+"""Market time until the next where that failed, or found something to do."""
 
 _Received = tuple[Delivery, Message]
 """A delivery with what is kept of it."""
@@ -86,9 +86,10 @@ class Persister(Service):
             done = await self._ports.store.maintain(now_ns)
         except Recoverable:
             self.counts["maintenance.failed"] += 1
-            self._maintain_at_ns = now_ns + TRY_AGAIN_NS
+            self._maintain_at_ns = now_ns + SOON_NS
             return
-        self._maintain_at_ns = now_ns + MAINTAIN_EVERY_NS
+        # Soon again while there is something to do: bars of the days before come with the first step.
+        self._maintain_at_ns = now_ns + (SOON_NS if done.get("partitions.made") else MAINTAIN_EVERY_NS)
         for name, count in done.items():
             if name.startswith(LAST):
                 self.counts[name] = count

@@ -235,7 +235,7 @@ class Maintained(MemoryStore):
         self.at_ns.append(now_ns)
         if len(self.at_ns) == 1:
             raise Recoverable("a reader holds it up")
-        return {"partitions.made": 7, "partitions.detached": 0, "last.in_default": 3}
+        return {"partitions.made": 7 if len(self.at_ns) == 2 else 0, "partitions.detached": 0, "last.in_default": 3}
 
 
 def test_the_store_makes_room_each_hour_and_soon_again_where_it_could_not() -> None:
@@ -246,10 +246,10 @@ def test_the_store_makes_room_each_hour_and_soon_again_where_it_could_not() -> N
             await _publish(world, *_bars("bar_1m", minute))
             await asyncio.sleep(60)
         minutes = [(at_ns - START_NS) // MINUTE_NS for at_ns in store.at_ns]
-        assert minutes == [0, 1, 61, 121]
+        assert minutes == [0, 1, 2, 62, 122]
         assert len(await store.load(Bar)) == 125
         assert persister.counts["maintenance.failed"] == 1
-        assert (persister.counts["partitions.made"], persister.counts["last.in_default"]) == (21, 3)
+        assert (persister.counts["partitions.made"], persister.counts["last.in_default"]) == (7, 3)
 
     _run(scenario)
 
