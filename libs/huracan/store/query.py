@@ -155,7 +155,7 @@ async def page(
     """
     listing = _checked(table, instrument, since_ns, until_ns, limit)
     question = _digest(table, instrument, since_ns, until_ns)
-    begins = _begins(after, question) if after is not None else None
+    begins = _begins(after, question, len(listing.newest)) if after is not None else None
     statement, values = _statement(listing, instrument, since_ns, until_ns, limit, begins)
     with translated():
         connection = await asyncpg.connect(
@@ -268,13 +268,13 @@ def _cursor(question: str, listing: _Listing, row: Mapping[str, Cell]) -> str:
     return base64.urlsafe_b64encode(json.dumps([question, *values]).encode()).decode().rstrip("=")
 
 
-def _begins(after: str, question: str) -> list[Cell]:
+def _begins(after: str, question: str, count: int) -> list[Cell]:
     try:
         values: list[Cell]
         asked, *values = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise BadInput(_NO_CURSOR) from None
-    if asked != question or not values or not all(isinstance(value, str | int) for value in values):
+    if asked != question or len(values) != count or not all(isinstance(value, str | int) for value in values):
         raise BadInput(_NO_CURSOR)
     return values
 
