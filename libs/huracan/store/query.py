@@ -58,7 +58,9 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Listing:
+class Listing:
+    """How a table is listed."""
+
     source: str
     columns: tuple[str, ...]
     newest: tuple[str, ...]
@@ -83,9 +85,9 @@ _NEWEST = {
 }
 """Order of each table: where it can be, that of an index."""
 _DECISIONS = next(table.sql for table in TABLES if table.name == "decisions")
-_LISTINGS = {
+LISTINGS: dict[str, Listing] = {
     **{
-        table.name: _Listing(
+        table.name: Listing(
             source=table.sql,
             columns=tuple(column.name for column in table.fields),
             newest=_NEWEST[table.name],
@@ -93,25 +95,23 @@ _LISTINGS = {
         )
         for table in TABLES
     },
-    LINEAGE_TABLE: _Listing(
+    LINEAGE_TABLE: Listing(
         source=f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE} join (select close_ns, decision_id, venue, symbol from {_DECISIONS})"
         " as decided using (close_ns, decision_id)",
         columns=Lineage._fields,
         newest=("close_ns", "decision_id", "-position"),
     ),
-    "positions": _Listing(
-        source=POSITIONS, columns=Position._fields, newest=("as_of_ns", "account", "venue", "symbol")
-    ),
-    "pnl": _Listing(
+    "positions": Listing(source=POSITIONS, columns=Position._fields, newest=("as_of_ns", "account", "venue", "symbol")),
+    "pnl": Listing(
         source="trading.daily_pnl",
         columns=("account", "day_ns", "first_equity", "last_equity", "pnl", "fees"),
         newest=("day_ns", "account"),
         by_instrument=False,
     ),
-    "alerts": _Listing(source=ALERTS, columns=Alert._fields, newest=("at_ns", "alert_id"), by_instrument=False),
+    "alerts": Listing(source=ALERTS, columns=Alert._fields, newest=("at_ns", "alert_id"), by_instrument=False),
 }
 _NO_CURSOR = "after was not given with this question: take that of the page before, and ask for the same"
-TABLE_NAMES = tuple(_LISTINGS)
+TABLE_NAMES = tuple(LISTINGS)
 """What can be queried; lineage takes its instrument from its decision."""
 
 
@@ -156,7 +156,7 @@ async def page(
     listing = _checked(table, instrument, since_ns, until_ns, limit)
     question = _digest(table, instrument, since_ns, until_ns)
     begins = _begins(after, question, len(listing.newest)) if after is not None else None
-    statement, values = _statement(listing, instrument, since_ns, until_ns, limit, begins)
+    asked, values = statement(listing, instrument, since_ns, until_ns, limit, begins)
     with translated():
         connection = await asyncpg.connect(
             url, timeout=CONNECT_WITHIN_S, command_timeout=timeout_s + CONNECT_WITHIN_S, server_settings=APPLICATION
@@ -168,7 +168,7 @@ async def page(
                 await connection.execute("select set_config('statement_timeout', $1, true)", bound_ms)
                 if identity is not None:
                     await become(connection, identity)
-                records = await connection.fetch(statement, *values)
+                records = await connection.fetch(asked, *values)
         except asyncpg.QueryCanceledError:
             raise BadInput(
                 f"query of {table} took more than {timeout_s:g} s: name an instrument, or a time that is less long"
@@ -200,8 +200,8 @@ async def become(connection: asyncpg.Connection[asyncpg.Record], identity: Ident
     )
 
 
-def _checked(table: str, instrument: str | None, since_ns: int | None, until_ns: int | None, limit: int) -> _Listing:
-    listing = _LISTINGS.get(table)
+def _checked(table: str, instrument: str | None, since_ns: int | None, until_ns: int | None, limit: int) -> Listing:
+    listing = LISTINGS.get(table)
     if listing is None:
         raise BadInput(f"table was {table!r}: choose one of {', '.join(TABLE_NAMES)}")
     if instrument is not None and not listing.by_instrument:
@@ -218,14 +218,15 @@ def _checked(table: str, instrument: str | None, since_ns: int | None, until_ns:
     return listing
 
 
-def _statement(
-    listing: _Listing,
+def statement(
+    listing: Listing,
     instrument: str | None,
     since_ns: int | None,
     until_ns: int | None,
     limit: int,
     begins: Sequence[Cell] | None,
 ) -> tuple[str, list[object]]:
+    """Return the statement of a question with its values: `limit` rows and one more, from after `begins` on."""
     venue, _, symbol = (instrument or "").partition(".") if "." in (instrument or "") else ("", "", instrument or "")
     time = listing.newest[0]
     filters: list[tuple[str, Cell]] = [
@@ -248,18 +249,18 @@ def _statement(
         places = ", ".join(f"${number}" for number in range(len(values) + 1, len(values) + 1 + len(begins)))
         values.extend(begins)
         conditions.append(f"({', '.join(listing.newest)}) < ({places})")
-    statement = (
+    asked = (
         f"select {', '.join(listing.columns)} from {listing.source} where {' and '.join(conditions)}"
         f" order by {', '.join(f'{column} desc' for column in listing.newest)} limit $1"
     )
-    return statement, values
+    return asked, values
 
 
 def _digest(*question: str | int | None) -> str:
     return hashlib.sha256(json.dumps(question).encode()).hexdigest()[:16]
 
 
-def _cursor(question: str, listing: _Listing, row: Mapping[str, Cell]) -> str:
+def _cursor(question: str, listing: Listing, row: Mapping[str, Cell]) -> str:
     """Return where the page after a row begins."""
     values: list[Cell] = []
     for column in listing.newest:
