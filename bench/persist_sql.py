@@ -3,7 +3,7 @@
 Writing: decisions one INSERT at a time (the baseline of every ratio), by executemany, through the store, by COPY with a
 high-water mark in the same transaction, by psql's \\copy and by COPY of the server from a file; into the tables as they
 are, with days, indexes and policies, and COPY into a bare table as well. Reading: what `huracan query` asks, of N rows
-in a bare table with a primary key, with days alone, with indexes alone, and with both; and then as a desk, with policies.
+in a table with a primary key alone, with days, with indexes, and with both; and then as a desk, with policies.
 Medians of rounds in which the ways come in a shuffled order.
 """
 

@@ -124,8 +124,11 @@ class Store(Protocol):
     async def load(self, kind: type[M]) -> list[M]:
         """Return all messages of a kind, ordered by what they are about."""
 
-    async def maintain(self, now_ns: int) -> dict[str, int]:
-        """Make room for what comes from `now_ns` on and let go of what is too old; return what was done, counted."""
+    async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:
+        """Make room for what comes from `now_ns` on, and return what was done, counted.
+
+        Days that ended `keep_days` before today are put aside, to be archived; None keeps all of them.
+        """
 
 
 class Rng(Protocol):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
+import pyarrow.parquet as pq
 import pytest
 from conftest import RunningServer
 from google.protobuf.message import Message
@@ -24,7 +25,9 @@ from huracan.contracts.ops import FeedChanged, FeedState
 from huracan.embedded import binaries
 from huracan.errors import BadInput, Recoverable
 from huracan.store import partitions
+from huracan.store.archive import archive
 from huracan.store.migrate import migrate, migrations_directory
+from huracan.store.parquet import read_messages
 from huracan.store.postgres import PostgresStore
 from huracan.store.query import query
 from huracan.store.tables import TABLES, lineage
@@ -389,3 +392,51 @@ def test_an_owner_with_few_rights_migrates_and_saves_as_the_service_role(
         asyncio.run(scenario(f"postgresql://{name}:{password}@{host}/{name}"))
     finally:
         asyncio.run(as_admin(f"drop database if exists {name} with (force)", f"drop role if exists {name}"))
+
+
+# Archives.
+
+
+def test_days_that_were_put_aside_become_files_and_leave(postgres_url: str, tmp_path: Path) -> None:
+    old = _messages(1, AT_NS - 30 * DAY_NS)
+
+    async def scenario(store: PostgresStore, admin: Connection) -> None:
+        await store.save([*old, *_messages(2, AT_NS)])
+        await store.maintain(AT_NS, ahead_days=0)
+        assert await archive(postgres_url, tmp_path) == []
+        await store.maintain(AT_NS, ahead_days=0, keep_days=7)
+        files = await archive(postgres_url, tmp_path)
+        assert [path.name for path in files] == [
+            f"{name}_20260130.parquet"
+            for name in (
+                "accounts",
+                "anomalies",
+                "decisions",
+                "expert_responses",
+                "fills",
+                "lineage",
+                "underlying_ohlc",
+            )
+        ]
+        assert read_messages(tmp_path / "fills_20260130.parquet", Fill) == [old[5]]
+        assert pq.read_table(tmp_path / "fills_20260130.parquet").to_pylist()[0]["fee"] == "-0.25"
+        assert pq.read_table(tmp_path / "lineage_20260130.parquet").num_rows == 2
+        assert await archive(postgres_url, tmp_path) == []
+        assert [row.fill_id for row in await store.load(Fill)] == [_id(2)]
+
+    _run(postgres_url, scenario)
+
+
+def test_a_day_that_cannot_be_written_is_not_dropped(postgres_url: str, tmp_path: Path) -> None:
+    (tmp_path / "fills_20260130.new").mkdir()
+
+    async def scenario(store: PostgresStore, admin: Connection) -> None:
+        await store.save([_messages(1, AT_NS - 30 * DAY_NS)[5]])
+        await store.maintain(AT_NS, ahead_days=0)
+        await store.maintain(AT_NS, ahead_days=0, keep_days=7)
+        with pytest.raises(BadInput, match=r"fills_20260130.parquet cannot be written: .*; nothing was dropped"):
+            await archive(postgres_url, tmp_path)
+        (tmp_path / "fills_20260130.new").rmdir()
+        assert [path.name for path in await archive(postgres_url, tmp_path)] == ["fills_20260130.parquet"]
+
+    _run(postgres_url, scenario)

@@ -61,7 +61,7 @@ class _NothingKept:
         """Refuse."""
         raise Fatal(f"{kind.__name__} was to be loaded by a service whose spec says that it keeps nothing")
 
-    async def maintain(self, now_ns: int) -> dict[str, int]:
+    async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:  # noqa: ARG002 - the port's
         """Refuse."""
         raise Fatal(f"at {now_ns} a store was to be maintained by a service whose spec says that it keeps nothing")
 

@@ -36,6 +36,6 @@ class MemoryStore:
         rows = [kind.FromString(data) for _, data in self._rows[kind].values()]
         return sorted(rows, key=TABLE_OF[kind].order)
 
-    async def maintain(self, now_ns: int) -> dict[str, int]:  # noqa: ARG002 - the port's form
+    async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:  # noqa: ARG002 - the port's
         """Do nothing: memory has room for every day."""
         return {}

@@ -174,7 +174,7 @@ class PostgresStore:
         return {table.name: row[table.name] for table in TABLES} if row else {}
 
     async def maintain(
-        self, now_ns: int, *, ahead_days: int = partitions.AHEAD_DAYS, keep_days: int | None = None
+        self, now_ns: int, *, keep_days: int | None = None, ahead_days: int = partitions.AHEAD_DAYS
     ) -> dict[str, int]:
         """Make the days of partitioned tables that are needed from `now_ns` on, and detach those that are too old.
 

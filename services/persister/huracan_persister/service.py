@@ -51,8 +51,9 @@ _Received = tuple[Delivery, Message]
 class Persister(Service):
     """Save decisions and what they rest on and lead to, bars, and how good the data were: whatever has a table."""
 
-    def __init__(self, ports: Ports, *, linger_ms: int = 0) -> None:
+    def __init__(self, ports: Ports, *, linger_ms: int = 0, keep_days: int | None = None) -> None:
         super().__init__(NAME)
+        self._keep_days = keep_days
         self._linger_s = linger_ms / 1_000
         self._ports = ports
         self._backoff = Backoff(ports.rng, "store")
@@ -83,7 +84,7 @@ class Persister(Service):
         if now_ns < self._maintain_at_ns:
             return
         try:
-            done = await self._ports.store.maintain(now_ns)
+            done = await self._ports.store.maintain(now_ns, keep_days=self._keep_days)
         except Recoverable:
             self.counts["maintenance.failed"] += 1
             self._maintain_at_ns = now_ns + SOON_NS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from google.protobuf.message import Message
@@ -231,7 +232,8 @@ class Maintained(MemoryStore):
         super().__init__()
         self.at_ns: list[int] = []
 
-    async def maintain(self, now_ns: int) -> dict[str, int]:
+    async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:
+        assert keep_days == 30
         self.at_ns.append(now_ns)
         if len(self.at_ns) == 1:
             raise Recoverable("a reader holds it up")
@@ -241,7 +243,9 @@ class Maintained(MemoryStore):
 def test_the_store_makes_room_each_hour_and_soon_again_where_it_could_not() -> None:
     async def scenario(world: World) -> None:
         world.store = store = Maintained()
-        persister = await _start(world)
+        world.start(NAME, partial(Persister, keep_days=30))
+        await asyncio.sleep(0.001)
+        persister = world.services[NAME]
         for minute in range(125):
             await _publish(world, *_bars("bar_1m", minute))
             await asyncio.sleep(60)
