@@ -66,7 +66,7 @@ def alerts(messages: Iterable[Message]) -> list[Alert]:
 
 def _alert(message: Message) -> Alert | None:
     match message:
-        case Anomaly() as anomaly if anomaly.score >= FAR_OUT * anomaly.threshold:
+        case Anomaly() as anomaly if anomaly.score >= FAR_OUT * anomaly.threshold > 0:
             return Alert(
                 alert_id=anomaly.anomaly_id.hex(),
                 at_ns=anomaly.at_ns,
