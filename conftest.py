@@ -6,8 +6,8 @@ import asyncio
 import os
 import secrets
 import shutil
-import sys
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

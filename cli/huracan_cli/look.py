@@ -62,6 +62,7 @@ def status_command(state: StateOption = None, as_json: JsonOption = False) -> No
         "query decisions --limit 20",
         "query fills --instrument sim.sim-usdt-perp --json",
         "query anomalies --since 2026-03-01T14:30:00Z",
+        "query pnl --as-desk 00000000-0000-4000-8000-000000000001",
     ),
 )
 def query_command(
@@ -70,26 +71,35 @@ def query_command(
     since: Annotated[str | None, typer.Option(help="Market time from which on: ISO 8601, or nanoseconds.")] = None,
     until: Annotated[str | None, typer.Option(help="Market time before which.")] = None,
     limit: Annotated[int, typer.Option(help="Most rows.")] = 50,
+    after: Annotated[
+        str | None, typer.Option(help="Go on where a page ended: what it said, of the same query.")
+    ] = None,
+    as_desk: Annotated[str | None, typer.Option(help="Show only what this desk may see: the UUID of its user.")] = None,
     postgres_url: PostgresOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the newest rows of a table of the database, of a running system or of any other."""
     url = postgres_url or load(state or default_directory()).postgres_url.get_secret_value()
-    rows = on_the_loop(
-        queries.query(
+    found = on_the_loop(
+        queries.page(
             url,
             table,
             instrument=instrument,
             since_ns=queries.parse_time(since, "--since") if since else None,
             until_ns=queries.parse_time(until, "--until") if until else None,
             limit=limit,
+            after=after,
+            identity=queries.desk(as_desk) if as_desk else None,
         )
     )
     if as_json:
-        typer.echo(json.dumps(rows))
+        typer.echo(json.dumps(found.rows))
     else:
-        console.print(queries.render(table, rows))
+        console.print(queries.render(table, found.rows))
+    if found.after is not None:
+        # Beside the rows, which stay a plain list for whoever reads them.
+        typer.echo(f"more with --after {found.after}", err=True)
 
 
 @app.command("doctor", epilog=examples("doctor", "doctor --json"))

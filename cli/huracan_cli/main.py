@@ -20,9 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.tree import Tree
 
-from huracan.clock import NANOSECONDS
+from huracan.clock import NANOSECONDS, SystemClock
 from huracan.errors import BadInput, HuracanError
 from huracan.store.migrate import migrate, migrations_directory
+from huracan.store.postgres import PostgresStore
 from huracan_cli import dlq, look, sources
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.journal import replay_journals
@@ -330,14 +331,25 @@ def down_command(state: StateOption = None, as_json: JsonOption = False) -> None
 
 @app.command("migrate", epilog=examples("migrate --postgres-url postgresql://user:password@host:5432/database"))
 def migrate_command(postgres_url: PostgresOption = None, as_json: JsonOption = False) -> None:
-    """Bring a database to this release's schema; every change once, however many start at the same time."""
+    """Bring a database to this release's schema, every change once, and make the days ahead of tables kept by day."""
     if postgres_url is None:
         raise BadInput("no database was named: give --postgres-url or set HURACAN_POSTGRES_URL")
-    applied = on_the_loop(migrate(postgres_url, migrations_directory()))
+    applied, done = on_the_loop(_migrate(postgres_url))
     if as_json:
-        typer.echo(json.dumps({"applied": applied}))
-    else:
-        console.print("\n".join(f"applied {name}" for name in applied) or "nothing to do: the schema is up to date")
+        typer.echo(json.dumps({"applied": applied, **{name.rpartition(".")[2]: count for name, count in done.items()}}))
+        return
+    console.print("\n".join(f"applied {name}" for name in applied) or "nothing to do: the schema is up to date")
+    if stray := done["last.in_default"]:
+        problems.print(f"{stray} rows have no partition of their day: see `huracan query alerts`")
+
+
+async def _migrate(url: str) -> tuple[list[str], dict[str, int]]:
+    applied = await migrate(url, migrations_directory())
+    store = PostgresStore(url, 1)
+    try:
+        return applied, await store.maintain(SystemClock().now_ns())
+    finally:
+        await store.close()
 
 
 def _make(out: Path) -> None:

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from huracan.clock import MILLISECOND_NS
 from huracan.errors import BadInput
-from huracan.store.query import TABLE_NAMES, Cell, query
+from huracan.store.query import TABLE_NAMES, Cell, Page, desk, page, query
 from huracan_cli.colours import COLOURS
 from huracan_cli.tail import printable
 
-__all__ = ["TABLE_NAMES", "Cell", "parse_time", "query", "render", "text_of_time"]
+__all__ = ["TABLE_NAMES", "Cell", "Page", "desk", "page", "parse_time", "query", "render", "text_of_time"]
 
 SHORT_ID = 12
 """Characters of an id that people see: enough for `huracan explain`."""
@@ -40,6 +40,15 @@ _SHOWN: dict[str, tuple[str, ...]] = {
     "anomalies": ("at_ns", _INSTRUMENT, "kind", "policy", "score", "threshold", "evidence"),
     "reliability": ("hour_ns", _INSTRUMENT, "score", "frames", "from_ns", "to_ns", "parts"),
     "feed_changes": ("at_ns", _INSTRUMENT, "state", "provider", "attempt", "detail"),
+    "instruments": (
+        *("valid_from_ns", _INSTRUMENT, "definition_version", "venue_symbol", "type"),
+        *("settle", "price_increment", "size_increment", "multiplier"),
+    ),
+    "orchestrator_stats": ("started_ns", "service", "at_ns", "counts"),
+    "uptime_logs": ("at_ns", "service", "running"),
+    "positions": ("as_of_ns", _INSTRUMENT, "account", "quantity"),
+    "pnl": ("day_ns", "account", "first_equity", "last_equity", "pnl", "fees"),
+    "alerts": ("at_ns", "severity", "kind", "about", "detail", "source"),
     "lineage": (
         *("decision_id", "position", "kind", "opinion_id", "weight"),
         *("context_kind", "context_key", "context_version"),

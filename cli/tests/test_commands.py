@@ -185,8 +185,15 @@ def test_demo_runs_on_servers_that_are_there_already(
     assert "guessed" not in wrong.stderr
     rows = huracan("query", "decisions", "--limit", "1000", "--json", "--postgres-url", postgres_url)
     assert len(json.loads(rows.stdout)) == json.loads(done.stdout)["rows_persisted"]["decisions"]
+    first = huracan("query", "decisions", "--limit", "1", "--json", "--postgres-url", postgres_url)
+    after = first.stderr.split()[-1]
+    second = huracan("query", "decisions", "--limit", "1", "--after", after, "--json", "--postgres-url", postgres_url)
+    assert json.loads(first.stdout) + json.loads(second.stdout) == json.loads(rows.stdout)[:2]
+    desk = "00000000-0000-4000-8000-000000000001"
+    shown = huracan("query", "decisions", "--as-desk", desk, "--json", "--postgres-url", postgres_url)
+    assert json.loads(shown.stdout) == []
     again = huracan("migrate", "--postgres-url", postgres_url, "--json")
-    assert json.loads(again.stdout) == {"applied": []}
+    assert json.loads(again.stdout).items() >= {"applied": [], "detached": 0, "in_default": 0}.items()
 
 
 def test_a_replay_of_a_journal_says_so_and_fails_when_a_decision_was_altered(run: Path, tmp_path: Path) -> None:

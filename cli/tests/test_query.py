@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 
 import asyncpg
@@ -12,24 +13,25 @@ from rich.console import Console
 
 from huracan.contracts.context import Context, ContextRef
 from huracan.contracts.decision import Decision, Direction, Vote
-from huracan.contracts.execution import AccountState, Fill, Order, Side
+from huracan.contracts.execution import AccountState, Fill, Order, Position, Side
 from huracan.contracts.market import (
     Anomaly,
     AnomalyKind,
     AnomalyPolicy,
     Bar,
     Evidence,
+    InstrumentDefinition,
     InstrumentId,
     Reliability,
     ReliabilityPart,
 )
 from huracan.contracts.opinion import AbstainReason, Opinion
-from huracan.contracts.ops import FeedChanged, FeedState
+from huracan.contracts.ops import FeedChanged, FeedState, ServiceChanged, service_report
 from huracan.errors import BadInput, Recoverable
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
 from huracan.store.tables import TABLES
-from huracan_cli.query import TABLE_NAMES, Cell, parse_time, query, render
+from huracan_cli.query import TABLE_NAMES, Cell, page, parse_time, query, render
 
 BTC = InstrumentId(venue="sim", symbol="btc-usdt-perp", definition_version=1)
 ETH = InstrumentId(venue="sim", symbol="eth-usdt-perp", definition_version=1)
@@ -107,7 +109,15 @@ EVERYTHING: list[Message] = [
     Context(ref=ContextRef(kind="mood", key="BTC", version=7), as_of_ns=AT_NS),
     Order(order_id=_id(1), account="paper", instrument=BTC, side=Side.SIDE_SELL, created_ns=AT_NS, revision=1),
     Fill(fill_id=_id(1), account="paper", instrument=BTC, side=Side.SIDE_SELL, fee="0.10", matched_ns=AT_NS),
-    AccountState(account="paper", epoch=1, as_of_ns=AT_NS, equity="99990.50"),
+    AccountState(
+        account="paper",
+        epoch=1,
+        as_of_ns=AT_NS,
+        equity="99990.50",
+        fees="1.25",
+        positions=[Position(instrument=BTC, quantity=-5)],
+    ),
+    AccountState(account="paper", epoch=1, as_of_ns=AT_NS + 1, equity="99992.75", fees="1.50"),
     Bar(instrument=BTC, interval_ns=60_000_000_000, open_ns=AT_NS, open="64250.10", volume="1E-8"),
     _anomaly(1),
     _anomaly(2, ETH),
@@ -116,6 +126,9 @@ EVERYTHING: list[Message] = [
     _reliability(1, BTC_ELSEWHERE),
     _feed_changed(1, FeedState.FEED_STATE_RECONNECTING, "the venue closed:\x1b[2J 1006"),
     _feed_changed(2, FeedState.FEED_STATE_CONNECTED),
+    InstrumentDefinition(id=BTC, price_increment="0.10", multiplier="1"),
+    service_report("orchestrator", {"decisions": 3}, started_ns=AT_NS, at_ns=AT_NS + 1),
+    ServiceChanged(service="gateway", at_ns=AT_NS, running=True),
 ]
 
 
@@ -149,7 +162,7 @@ def test_every_table_gives_its_columns_but_for_the_message(filled: str) -> None:
             assert rows, table.name
             assert list(rows[0]) == [column.name for column in table.fields]
             json.dumps(rows)
-        assert {"lineage", *(table.name for table in TABLES)} == set(TABLE_NAMES)
+        assert {"lineage", "positions", "pnl", "alerts", *(table.name for table in TABLES)} == set(TABLE_NAMES)
 
     asyncio.run(scenario())
 
@@ -199,8 +212,8 @@ def test_anomalies_reliability_and_feeds_are_found_by_instrument_and_time(filled
         assert anomaly["evidence"] == "updates_per_s=5000, trades_per_s=0.5"
         hours = await query(filled, "reliability", instrument="btc-usdt-perp")
         assert [(row["venue"], row["hour_ns"]) for row in hours] == [
-            ("okx", AT_NS + HOUR_NS),
             ("sim", AT_NS + HOUR_NS),
+            ("okx", AT_NS + HOUR_NS),
             ("sim", AT_NS),
         ]
         assert await query(filled, "reliability", until_ns=AT_NS + 1) == hours[2:]
@@ -321,3 +334,96 @@ def test_people_see_every_table_with_short_ids_and_readable_times(filled: str) -
     assert "reconnecting websocket 1 the venue closed:\N{REPLACEMENT CHARACTER}[2J 1006" in " ".join(
         shown["feed_changes"].split()
     )
+
+
+# Page by page.
+
+
+async def _pages(url: str, table: str, limit: int, **question: str | int) -> list[dict[str, Cell]]:
+    rows: list[dict[str, Cell]] = []
+    after: str | None = None
+    while True:
+        found = await page(url, table, limit=limit, after=after, **question)  # type: ignore[arg-type]
+        assert len(found.rows) == limit or found.after is None
+        rows += found.rows
+        if found.after is None:
+            return rows
+        after = found.after
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_pages_give_every_row_once_in_the_order_of_the_whole(filled: str, limit: int) -> None:
+    async def scenario() -> None:
+        for name in TABLE_NAMES:
+            assert await _pages(filled, name, limit) == await query(filled, name), name
+        of_btc = await _pages(filled, "decisions", limit, instrument="btc-usdt-perp", since_ns=AT_NS)
+        assert of_btc == (await query(filled, "decisions"))[1:]
+
+    asyncio.run(scenario())
+
+
+def test_rows_that_come_between_two_pages_shift_nothing(filled: str) -> None:
+    async def scenario() -> None:
+        store = PostgresStore(filled, 1)
+        first = await page(filled, "decisions", limit=2)
+        assert _steps(first.rows) == [3, 2]
+        newer, alike, older = _decision(9), _decision(4), _decision(8)
+        alike.close_ns, older.close_ns = AT_NS + 2, AT_NS
+        await store.save([newer, alike, older])
+        second = await page(filled, "decisions", limit=2, after=first.after)
+        # What is alike in time goes by its id, and belongs to the page that is over.
+        assert (_steps(second.rows), second.after) == ([1, 8], None)
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_cursor_belongs_to_its_question(filled: str) -> None:
+    async def scenario() -> None:
+        after = (await page(filled, "decisions", limit=1)).after
+        assert after
+        for table, question in (("opinions", {}), ("decisions", {"since_ns": 1}), ("decisions", {"instrument": "x"})):
+            with pytest.raises(BadInput, match="after was not given with this question"):
+                await page(filled, table, after=after, **question)
+        assert len((await page(filled, "decisions", limit=7, after=after)).rows) == 2
+
+    asyncio.run(scenario())
+
+
+def _cursor_with(after: str, *values: object) -> str:
+    question, *_ = json.loads(base64.urlsafe_b64decode(after + "=="))
+    return base64.urlsafe_b64encode(json.dumps([question, *values]).encode()).decode()
+
+
+def test_a_cursor_that_was_made_up_is_refused(filled: str) -> None:
+    async def scenario() -> None:
+        after = (await page(filled, "decisions", limit=1)).after
+        assert after
+        made_up = ["", "x", "e30", "bnVsbA", after[:-4], f"{after}AAAA", "\N{SNOWMAN}", "W10", "W1tb" * 5_000]
+        made_up += [_cursor_with(after, *values) for values in ((), ("x", "y"), (1, 2), (1.5, "y"), (None, "y"))]
+        made_up += [
+            _cursor_with(after, *values) for values in ((2**70, "y"), (1, "\0"), ([1], "y"), (1,), (1, "y", "z"))
+        ]
+        for given in made_up:
+            with pytest.raises(BadInput, match="after was not given with this question"):
+                await page(filled, "decisions", after=given)
+
+    asyncio.run(scenario())
+
+
+def test_pnl_is_what_an_account_made_in_a_day(filled: str) -> None:
+    async def scenario() -> None:
+        store = PostgresStore(filled, 1)
+        later = AccountState(account="paper", epoch=2, as_of_ns=AT_NS + 24 * HOUR_NS, equity="100000", fees="2")
+        await store.save([later, AccountState(account="other", epoch=1, as_of_ns=AT_NS, equity="5")])
+        await store.close()
+        day_ns = AT_NS // (24 * HOUR_NS) * (24 * HOUR_NS)
+        rows = await query(filled, "pnl")
+        assert [(row["day_ns"], row["account"], row["first_equity"], row["pnl"], row["fees"]) for row in rows] == [
+            (day_ns + 24 * HOUR_NS, "paper", "100000", "0", "0"),
+            (day_ns, "paper", "99990.50", "2.25", "0.25"),
+            (day_ns, "other", "5", "0", None),
+        ]
+        assert await query(filled, "pnl", until_ns=day_ns + 1) == rows[1:]
+
+    asyncio.run(scenario())

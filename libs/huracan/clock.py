@@ -9,6 +9,7 @@ from collections.abc import Callable
 NANOSECONDS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
 MINUTE_NS = 60 * NANOSECONDS
+DAY_NS = 1_440 * MINUTE_NS
 STEP_NS = 100 * MILLISECOND_NS
 """Length of a micro step."""
 

@@ -137,6 +137,12 @@ class Store(Protocol):
     async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
         """Keep the records after the mark, move it, all or nothing, and return how many records were new."""
 
+    async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:
+        """Make room for what comes from `now_ns` on, and return what was done, counted.
+
+        Days that ended `keep_days` before today are put aside, to be archived; None keeps all of them.
+        """
+
 
 class Rng(Protocol):
     """The only source of randomness."""

@@ -14,7 +14,9 @@ import pytest
 
 from huracan.errors import BadInput, Fatal, Recoverable
 from huracan.store import migrate as module
+from huracan.store.derived import ALERTS, POSITIONS, Alert, Position
 from huracan.store.migrate import migrate, migrations_directory, read_migrations
+from huracan.store.postgres import primary_key
 from huracan.store.tables import BIGINT, DOUBLE, LINEAGE_SCHEMA, LINEAGE_TABLE, MESSAGE, TABLES, TEXT, Lineage
 
 FIRST, SECOND, THIRD = "20260101000000_first.sql", "20260102000000_second.sql", "20260103000000_third.sql"
@@ -271,10 +273,16 @@ def test_without_a_checkout_the_directory_must_be_named(monkeypatch: pytest.Monk
         migrations_directory()
 
 
-def _of_lineage() -> list[tuple[str, str, str]]:
+KEPT_BY_DAY = {f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE}": "close_ns"} | {
+    table.sql: table.by_day for table in TABLES if table.by_day
+}
+SCHEMAS = "('market_data', 'moe_analysis', 'trading', 'usage_stats', 'system_health')"
+
+
+def _of(derived: type[Alert | Lineage | Position]) -> list[tuple[str, str, str]]:
     types = {str: TEXT, int: BIGINT, float: DOUBLE}
     columns = []
-    for name, hint in get_type_hints(Lineage).items():
+    for name, hint in get_type_hints(derived).items():
         (python,) = (part for part in get_args(hint) or (hint,) if part is not NoneType)
         columns.append((name, types[python], "YES" if NoneType in get_args(hint) else "NO"))
     return columns
@@ -284,8 +292,9 @@ def test_the_columns_of_the_schema_are_those_of_the_code(postgres_url: str) -> N
     _migrate(postgres_url, migrations_directory())
     rows = _rows(
         postgres_url,
-        "select table_schema || '.' || table_name, column_name, data_type, is_nullable from information_schema.columns"
-        " where table_schema in ('market_data', 'moe_analysis', 'trading') order by table_name, ordinal_position",
+        "select table_schema || '.' || table_name, column_name, data_type, is_nullable"
+        " from information_schema.columns join information_schema.tables using (table_schema, table_name)"
+        f" where table_schema in {SCHEMAS} and table_type = 'BASE TABLE' order by table_name, ordinal_position",
     )
     schema: dict[object, list[tuple[object, ...]]] = {}
     for table, *column in rows:
@@ -297,7 +306,8 @@ def test_the_columns_of_the_schema_are_those_of_the_code(postgres_url: str) -> N
         ]
         for table in TABLES
     }
-    assert schema == code | {f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE}": _of_lineage()}
+    lineage = f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE}"
+    assert schema == code | {lineage: _of(Lineage), POSITIONS: _of(Position), ALERTS: _of(Alert)}
 
 
 def test_the_primary_keys_of_the_schema_are_those_of_the_code(postgres_url: str) -> None:
@@ -306,8 +316,22 @@ def test_the_primary_keys_of_the_schema_are_those_of_the_code(postgres_url: str)
         postgres_url,
         "select indrelid::regclass::text, array_agg(attname::text order by array_position(indkey::int2[], attnum))"
         " from pg_index join pg_attribute on attrelid = indrelid and attnum = any (indkey)"
-        " where indisprimary and indrelid::regclass::text similar to '(market_data|moe_analysis|trading).%'"
-        " group by indrelid",
+        f" where indisprimary and (select nspname from pg_class join pg_namespace n on n.oid = relnamespace"
+        f" where pg_class.oid = indrelid) in {SCHEMAS} group by indrelid",
     )
-    code = [(table.sql, [column.name for column in table.fields if column.key]) for table in TABLES]
-    assert sorted(rows) == sorted([*code, ("moe_analysis.lineage", ["decision_id", "position"])])
+    code = [(table.sql, primary_key(table)) for table in TABLES]
+    derived: list[tuple[object, ...]] = [
+        ("moe_analysis.lineage", ["close_ns", "decision_id", "position"]),
+        (POSITIONS, ["account", "venue", "symbol"]),
+        (ALERTS, ["alert_id"]),
+    ]
+    assert {name: set(key) for name, key in rows} == {name: set(key) for name, key in [*code, *derived]}  # type: ignore[call-overload]
+
+
+def test_tables_are_kept_by_the_day_that_the_code_says(postgres_url: str) -> None:
+    _migrate(postgres_url, migrations_directory())
+    rows = _rows(
+        postgres_url,
+        "select distinct parent::text, partitions.time_of(parent) from partitions.days",
+    )
+    assert {(table, column) for table, column in KEPT_BY_DAY.items()} == set(rows)

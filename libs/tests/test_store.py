@@ -25,12 +25,14 @@ from huracan.contracts.market import (
     AnomalyPolicy,
     Bar,
     Evidence,
+    InstrumentDefinition,
     InstrumentId,
+    InstrumentType,
     Reliability,
     ReliabilityPart,
 )
 from huracan.contracts.opinion import AbstainReason, Opinion
-from huracan.contracts.ops import FeedChanged, FeedState
+from huracan.contracts.ops import FeedChanged, FeedState, ServiceChanged, ServiceReport, service_report
 from huracan.errors import BadInput
 from huracan.ports import Store
 from huracan.store import parquet, postgres
@@ -98,6 +100,15 @@ def _of_each_kind() -> list[Message]:
         ),
         _reliability(3_660),
         FeedChanged(change_id=_id(1), instrument=BTC, state=FeedState.FEED_STATE_RATE_LIMITED, provider="rest"),
+        InstrumentDefinition(
+            id=BTC,
+            type=InstrumentType.INSTRUMENT_TYPE_LINEAR_PERPETUAL,
+            venue_symbol="BTCUSDT",
+            price_increment="0.10",
+            shard=6,
+        ),
+        service_report("orchestrator", {"decisions": 7, "abstained.late": 1}, started_ns=5, at_ns=6),
+        ServiceChanged(service="gateway", at_ns=5, running=True),
     ]
 
 
@@ -163,6 +174,13 @@ OTHER = [
     Reliability(instrument=ETH, hour_ns=3_600),
     Reliability(instrument=InstrumentId(venue="okx", symbol=BTC.symbol), hour_ns=3_600),
     FeedChanged(change_id=_id(2), instrument=BTC),
+    InstrumentDefinition(id=ETH),
+    InstrumentDefinition(id=InstrumentId(venue=BTC.venue, symbol=BTC.symbol, definition_version=2)),
+    ServiceReport(service="orchestrator", started_ns=6),
+    ServiceReport(service="other", started_ns=5),
+    ServiceChanged(service="gateway", at_ns=5, running=False),
+    ServiceChanged(service="gateway", at_ns=6, running=True),
+    ServiceChanged(service="flow", at_ns=5, running=True),
 ]
 
 
@@ -342,6 +360,13 @@ def test_people_read_names_not_numbers(tmp_path: Path) -> None:
     ]
     assert rows("reliability", "score", "parts", "frames") == [(100.0, "missing=0.0125, gap=0", 9)]
     assert rows("feed_changes", "state", "provider", "attempt") == [("rate_limited", "rest", 0)]
+    assert rows("instruments", "venue_symbol", "type", "price_increment", "expiry_ns") == [
+        ("BTCUSDT", "linear_perpetual", "0.10", None)
+    ]
+    assert rows("orchestrator_stats", "service", "counts") == [
+        ("orchestrator", '{"abstained.late": 1, "decisions": 7}')
+    ]
+    assert rows("uptime_logs", "service", "running") == [("gateway", True)]
 
 
 def test_messages_without_a_table_keep_their_order_and_bytes(tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ class _NothingKept:
         """Refuse."""
         raise Fatal(f"{len(records)} records of {topic} {key} were to be saved by a service that keeps nothing")
 
+    async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:  # noqa: ARG002 - the port's
+        """Refuse."""
+        raise Fatal(f"at {now_ns} a store was to be maintained by a service whose spec says that it keeps nothing")
+
 
 class HostedService:
     """One service with its own connection, user and clock."""

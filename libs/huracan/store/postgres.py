@@ -16,8 +16,13 @@ from google.protobuf.message import Message
 
 from huracan.contracts import codec
 from huracan.contracts.decision import Decision
+from huracan.contracts.execution import AccountState
+from huracan.contracts.market import Anomaly
+from huracan.contracts.ops import FeedChanged
 from huracan.errors import BadInput, Fatal, PoisonMessage, Recoverable
 from huracan.ports import Record
+from huracan.store import partitions
+from huracan.store.derived import ALERTS, POSITIONS, Alert, Position, alerts, positions
 from huracan.store.marks import keep_records, read_mark
 from huracan.store.schema import check_version
 from huracan.store.tables import (
@@ -131,7 +136,7 @@ class PostgresStore:
 
     async def open(self) -> None:
         """Connect now instead of at the first call, and see that the database was migrated."""
-        looks = "; ".join(f"select from {table.sql} limit 0" for table in TABLES)
+        looks = "; ".join(f"select from {name} limit 0" for name in (*(table.sql for table in TABLES), *_DERIVED))
         async with self._connection() as connection:
             await connection.execute(looks)
 
@@ -150,7 +155,7 @@ class PostgresStore:
         """Keep the messages in one transaction, all or none, and return how many were new.
 
         Of messages with one id the first stays, or the highest revision where there are some (`Table.revised_by`). A
-        new decision brings its lineage.
+        new decision brings its lineage, an account its positions, and an anomaly or a feed the alert it gives rise to.
         Raises KeyError for a kind that has no table and PoisonMessage when a value does not fit its column.
         """
         batch = _batch(messages)
@@ -184,6 +189,23 @@ class PostgresStore:
         async with self._connection() as connection:
             row = await connection.fetchrow(f"select {counts}")
         return {table.name: row[table.name] for table in TABLES} if row else {}
+
+    async def maintain(
+        self, now_ns: int, *, keep_days: int | None = None, ahead_days: int = partitions.AHEAD_DAYS
+    ) -> dict[str, int]:
+        """Make the days of partitioned tables that are needed from `now_ns` on, and detach those that are too old.
+
+        Return what was done, by name and count, with `last.in_default`: the rows that have no day, of which an alert
+        is kept. See `huracan.store.partitions`. Raises Recoverable where somebody reads for too long.
+        """
+        async with self._connection() as connection, connection.transaction():
+            done = await partitions.maintain(connection, now_ns, ahead_days=ahead_days, keep_days=keep_days)
+            await _keep_alerts(connection, [partitions.in_default_alert(stray, now_ns) for stray in done.in_default])
+        return {
+            "partitions.made": len(done.made),
+            "partitions.detached": len(done.detached),
+            "last.in_default": sum(stray.rows for stray in done.in_default),
+        }
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -233,6 +255,10 @@ async def _keep(connection: Connection, table: Table[M], messages: Sequence[M]) 
             await connection.execute(_revise(table, source), *values)
         if table.kind is Decision:
             await _keep_lineage(connection, messages, {row["decision_id"] for row in new})
+        elif table.kind is AccountState:
+            await _keep_positions(connection, messages)
+        elif table.kind in (Anomaly, FeedChanged):
+            await _keep_alerts(connection, alerts(messages))
     except _UNFIT as error:
         raise PoisonMessage("unsaveable", f"{table.sql} cannot hold it: {said(error)}") from None
     return len(new)
@@ -260,6 +286,14 @@ async def _keep_lineage(connection: Connection, decisions: Iterable[Any], new: C
     )
 
 
+async def _keep_positions(connection: Connection, states: Iterable[Any]) -> None:
+    await connection.executemany(_POSITION, positions(states))
+
+
+async def _keep_alerts(connection: Connection, found: Sequence[Alert]) -> None:
+    await connection.executemany(_ALERT, found)
+
+
 def _record(table: Table[M], message: M) -> tuple[object, ...]:
     return *(_value(column, message) for column in table.fields), codec.encode(message)
 
@@ -281,16 +315,32 @@ def _decimal(name: str, text: str) -> Decimal:
     return number
 
 
+def _placed(fields: Sequence[str]) -> str:
+    """Return `(names) values (places)` of an insert."""
+    return f"({', '.join(fields)}) values ({', '.join(f'${number}' for number in range(1, len(fields) + 1))})"
+
+
+_DERIVED = (f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE}", POSITIONS, ALERTS)
+_ALERT = f"insert into {ALERTS} {_placed(Alert._fields)} on conflict do nothing"
+_POSITION = (
+    f"insert into {POSITIONS} as kept {_placed(Position._fields)} on conflict (account, venue, symbol) do update"
+    " set quantity = excluded.quantity, epoch = excluded.epoch, as_of_ns = excluded.as_of_ns"
+    " where (kept.epoch, kept.as_of_ns) < (excluded.epoch, excluded.as_of_ns)"
+)
+
+
 def _columns(table: Table[Any]) -> list[str]:
     return [*(column.name for column in table.fields), MESSAGE]
 
 
-def _key(table: Table[Any]) -> list[str]:
-    return [column.name for column in table.fields if column.key]
+def primary_key(table: Table[Any]) -> list[str]:
+    """Return the columns that are unique together in SQL: the time by which rows have their day, and the id."""
+    key = [column.name for column in table.fields if column.key]
+    return key if table.by_day in ("", *key) else [table.by_day, *key]
 
 
 def _insert(table: Table[Any], source: str) -> str:
-    columns, key = ", ".join(_columns(table)), ", ".join(_key(table))
+    columns, key = ", ".join(_columns(table)), ", ".join(primary_key(table))
     return (
         f"insert into {table.sql} ({columns}) select {columns} from {source} order by {key}"
         f" on conflict ({key}) do nothing returning {key}"
@@ -299,7 +349,7 @@ def _insert(table: Table[Any], source: str) -> str:
 
 def _revise(table: Table[Any], source: str) -> str:
     values = ", ".join(f"{column} = offered.{column}" for column in _columns(table))
-    same = " and ".join(f"kept.{column} = offered.{column}" for column in _key(table))
+    same = " and ".join(f"kept.{column} = offered.{column}" for column in primary_key(table))
     return (
         f"update {table.sql} as kept set {values} from {source}"
         f" where {same} and kept.{table.revised_by} < offered.{table.revised_by}"

@@ -1,15 +1,21 @@
-"""Look into the tables: the newest rows of one, by instrument and time, in a transaction that can only read."""
+"""Look into the tables: the newest rows of one by instrument and time, page by page, all or what a desk may see."""
 
 # ruff: noqa: S608 - every name in a statement comes from `huracan.store.tables`; values are bound
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import asyncpg
 
 from huracan.errors import BadInput
+from huracan.store.derived import ALERTS, POSITIONS, Alert, Position
 from huracan.store.postgres import APPLICATION, translated
 from huracan.store.tables import LINEAGE_SCHEMA, LINEAGE_TABLE, TABLES, Lineage
 
@@ -18,55 +24,95 @@ LONGEST_LISTING = 10_000
 WITHIN_S = 10.0
 """Longest time a query may take."""
 CONNECT_WITHIN_S = 10.0
+DESK_ROLE = "authenticated"
+"""Role of whoever signed in: policies show it what is its own."""
 _LAST_NS = 2**63 - 1
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 Cell = str | int | float | bool | None
 """Exact decimals are text without an exponent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Listing:
+class Identity:
+    """Who asks: a role of the database, and claims that policies go by."""
+
+    role: str
+    claims: Mapping[str, str]
+
+
+def desk(user_id: str) -> Identity:
+    """Return a desk, by the UUID of its user; raise BadInput for what is none."""
+    if not _UUID.fullmatch(user_id):
+        raise BadInput(f"desk was {user_id!r}: give the UUID of its user, as 00000000-0000-4000-8000-000000000001")
+    return Identity(role=DESK_ROLE, claims={"sub": user_id, "role": DESK_ROLE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Rows of an answer, and where the next one goes on."""
+
+    rows: list[dict[str, Cell]]
+    after: str | None
+    """Give it with the same question for the rows that follow; None where there are no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """How a table is listed."""
+
     source: str
     columns: tuple[str, ...]
-    time: str
-    newest: str
+    newest: tuple[str, ...]
+    """Columns of the order, unique together: the time that a filter is about first. All descend, but those with a -."""
     by_instrument: bool = True
 
 
-_DECISIONS = next(table.sql for table in TABLES if table.name == "decisions")
-_TIMES = {
-    "decisions": ("close_ns", "step desc, decision_id desc"),
-    "opinions": ("close_ns", "step desc, opinion_id desc"),
-    "contexts": ("as_of_ns", "as_of_ns desc, kind, key, version desc"),
-    "orders": ("created_ns", "created_ns desc, order_id desc"),
-    "fills": ("matched_ns", "matched_ns desc, fill_id desc"),
-    "accounts": ("as_of_ns", "as_of_ns desc, account, epoch desc"),
-    "bars": ("open_ns", "open_ns desc, venue, symbol, interval_ns"),
-    "anomalies": ("at_ns", "at_ns desc, anomaly_id desc"),
-    "reliability": ("hour_ns", "hour_ns desc, venue, symbol"),
-    "feed_changes": ("at_ns", "at_ns desc, change_id desc"),
+_NEWEST = {
+    "decisions": ("close_ns", "decision_id"),
+    "opinions": ("close_ns", "opinion_id"),
+    "contexts": ("as_of_ns", "kind", "key", "version"),
+    "orders": ("created_ns", "order_id"),
+    "fills": ("matched_ns", "fill_id"),
+    "accounts": ("as_of_ns", "account", "epoch"),
+    "bars": ("open_ns", "venue", "symbol", "interval_ns"),
+    "anomalies": ("at_ns", "anomaly_id"),
+    "reliability": ("hour_ns", "venue", "symbol"),
+    "feed_changes": ("at_ns", "change_id"),
+    "instruments": ("valid_from_ns", "venue", "symbol", "definition_version"),
+    "orchestrator_stats": ("started_ns", "service"),
+    "uptime_logs": ("at_ns", "service", "running"),
 }
-"""Column that a time filter is about, and the order that is newest first: where it can be, that of an index."""
-_LISTINGS = {
+"""Order of each table: where it can be, that of an index."""
+_DECISIONS = next(table.sql for table in TABLES if table.name == "decisions")
+LISTINGS: dict[str, Listing] = {
     **{
-        table.name: _Listing(
+        table.name: Listing(
             source=table.sql,
             columns=tuple(column.name for column in table.fields),
-            time=_TIMES[table.name][0],
-            newest=_TIMES[table.name][1],
+            newest=_NEWEST[table.name],
             by_instrument=any(column.name == "symbol" for column in table.fields),
         )
         for table in TABLES
     },
-    LINEAGE_TABLE: _Listing(
-        source=f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE} as rests join {_DECISIONS} as decided using (decision_id)",
-        columns=tuple(name if name == "decision_id" else f"rests.{name}" for name in Lineage._fields),
-        time="decided.close_ns",
-        newest="decided.step desc, decision_id desc, rests.position",
+    LINEAGE_TABLE: Listing(
+        source=f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE} join (select close_ns, decision_id, venue, symbol from {_DECISIONS})"
+        " as decided using (close_ns, decision_id)",
+        columns=Lineage._fields,
+        newest=("close_ns", "decision_id", "-position"),
     ),
+    "positions": Listing(source=POSITIONS, columns=Position._fields, newest=("as_of_ns", "account", "venue", "symbol")),
+    "pnl": Listing(
+        source="trading.daily_pnl",
+        columns=("account", "day_ns", "first_equity", "last_equity", "pnl", "fees"),
+        newest=("day_ns", "account"),
+        by_instrument=False,
+    ),
+    "alerts": Listing(source=ALERTS, columns=Alert._fields, newest=("at_ns", "alert_id"), by_instrument=False),
 }
-TABLE_NAMES = tuple(_LISTINGS)
-"""What can be queried; lineage takes instrument and time from its decision."""
+_NO_CURSOR = "after was not given with this question: take that of the page before, and ask for the same"
+TABLE_NAMES = tuple(LISTINGS)
+"""What can be queried; lineage takes its instrument from its decision."""
 
 
 async def query(
@@ -79,15 +125,38 @@ async def query(
     limit: int = 50,
     timeout_s: float = WITHIN_S,
 ) -> list[dict[str, Cell]]:
+    """Return the rows of the first page: see `page`."""
+    found = await page(
+        url, table, instrument=instrument, since_ns=since_ns, until_ns=until_ns, limit=limit, timeout_s=timeout_s
+    )
+    return found.rows
+
+
+async def page(
+    url: str,
+    table: str,
+    *,
+    instrument: str | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    limit: int = 50,
+    after: str | None = None,
+    identity: Identity | None = None,
+    timeout_s: float = WITHIN_S,
+) -> Page:
     """Return the newest rows of a table, newest first, with its columns but for the message.
 
     `instrument` is `venue.symbol` or a symbol of any venue. Times are the market's, nanoseconds since the Unix epoch,
-    from `since_ns` on and before `until_ns`. `limit` is 1 to LONGEST_LISTING. Raises BadInput for a table that there
-    is not, a filter that does not apply to it, a value out of range, a query of more than `timeout_s` and a database
-    that was not migrated or refuses us; Recoverable while the server is away.
+    from `since_ns` on and before `until_ns`. `limit` is 1 to LONGEST_LISTING. `after` is that of the page before, of
+    the same question: rows that came meanwhile shift nothing. With an identity the database shows what that may see,
+    and no more. Raises BadInput for a table that there is not, a filter that does not apply to it, a value out of
+    range, a query of more than `timeout_s`, a table that the identity may not see, and a database that was not
+    migrated or refuses us; Recoverable while the server is away.
     """
     listing = _checked(table, instrument, since_ns, until_ns, limit)
-    statement, values = _statement(listing, instrument, since_ns, until_ns, limit)
+    question = _digest(table, instrument, since_ns, until_ns)
+    begins = _begins(after, question, len(listing.newest)) if after is not None else None
+    asked, values = statement(listing, instrument, since_ns, until_ns, limit, begins)
     with translated():
         connection = await asyncpg.connect(
             url, timeout=CONNECT_WITHIN_S, command_timeout=timeout_s + CONNECT_WITHIN_S, server_settings=APPLICATION
@@ -97,18 +166,42 @@ async def query(
                 # Within the transaction, for poolers take no settings with the connection.
                 bound_ms = str(max(round(timeout_s * 1_000), 1))
                 await connection.execute("select set_config('statement_timeout', $1, true)", bound_ms)
-                records = await connection.fetch(statement, *values)
+                if identity is not None:
+                    await become(connection, identity)
+                records = await connection.fetch(asked, *values)
         except asyncpg.QueryCanceledError:
             raise BadInput(
                 f"query of {table} took more than {timeout_s:g} s: name an instrument, or a time that is less long"
             ) from None
+        except asyncpg.InsufficientPrivilegeError:
+            if identity is None:
+                raise
+            raise BadInput(f"{table} are not shown to {identity.role}: ask for another table") from None
+        except asyncpg.DataError:
+            if begins is None:
+                raise
+            raise BadInput(_NO_CURSOR) from None
         finally:
             await connection.close(timeout=CONNECT_WITHIN_S)
-    return [{name: _cell(value) for name, value in record.items()} for record in records]
+    rows = [{name: _cell(value) for name, value in record.items()} for record in records]
+    more = len(rows) > limit
+    return Page(rows=rows[:limit], after=_cursor(question, listing, rows[limit - 1]) if more else None)
 
 
-def _checked(table: str, instrument: str | None, since_ns: int | None, until_ns: int | None, limit: int) -> _Listing:
-    listing = _LISTINGS.get(table)
+async def become(connection: asyncpg.Connection[asyncpg.Record], identity: Identity) -> None:
+    """Be somebody until the end of the transaction: the role, and the claims that policies go by.
+
+    Raises what the driver raises where the user of the connection may not take the role.
+    """
+    await connection.execute(
+        "select set_config('request.jwt.claims', $1, true), set_config('role', $2, true)",
+        json.dumps(dict(identity.claims)),
+        identity.role,
+    )
+
+
+def _checked(table: str, instrument: str | None, since_ns: int | None, until_ns: int | None, limit: int) -> Listing:
+    listing = LISTINGS.get(table)
     if listing is None:
         raise BadInput(f"table was {table!r}: choose one of {', '.join(TABLE_NAMES)}")
     if instrument is not None and not listing.by_instrument:
@@ -125,27 +218,66 @@ def _checked(table: str, instrument: str | None, since_ns: int | None, until_ns:
     return listing
 
 
-def _statement(
-    listing: _Listing, instrument: str | None, since_ns: int | None, until_ns: int | None, limit: int
+def statement(
+    listing: Listing,
+    instrument: str | None,
+    since_ns: int | None,
+    until_ns: int | None,
+    limit: int,
+    begins: Sequence[Cell] | None,
 ) -> tuple[str, list[object]]:
+    """Return the statement of a question with its values: `limit` rows and one more, from after `begins` on."""
     venue, _, symbol = (instrument or "").partition(".") if "." in (instrument or "") else ("", "", instrument or "")
-    filters = (
+    time = listing.newest[0]
+    filters: list[tuple[str, Cell]] = [
         ("venue =", venue or None),
         ("symbol =", symbol or None),
-        (f"{listing.time} >=", since_ns),
-        (f"{listing.time} <", until_ns),
-    )
-    values: list[object] = [limit]
+        (f"{time} >=", since_ns),
+        (f"{time} <", until_ns),
+    ]
+    if begins is not None:
+        # Said again of the time alone, for rows of columns leave no partition out.
+        filters.append((f"{time} <=", begins[0]))
+    # One more than asked for tells whether there are more.
+    values: list[object] = [limit + 1]
     conditions = ["true"]
     for condition, value in filters:
         if value is not None:
             values.append(value)
             conditions.append(f"{condition} ${len(values)}")
-    statement = (
-        f"select {', '.join(listing.columns)} from {listing.source}"
-        f" where {' and '.join(conditions)} order by {listing.newest} limit $1"
+    if begins is not None:
+        places = ", ".join(f"${number}" for number in range(len(values) + 1, len(values) + 1 + len(begins)))
+        values.extend(begins)
+        conditions.append(f"({', '.join(listing.newest)}) < ({places})")
+    asked = (
+        f"select {', '.join(listing.columns)} from {listing.source} where {' and '.join(conditions)}"
+        f" order by {', '.join(f'{column} desc' for column in listing.newest)} limit $1"
     )
-    return statement, values
+    return asked, values
+
+
+def _digest(*question: str | int | None) -> str:
+    return hashlib.sha256(json.dumps(question).encode()).hexdigest()[:16]
+
+
+def _cursor(question: str, listing: Listing, row: Mapping[str, Cell]) -> str:
+    """Return where the page after a row begins."""
+    values: list[Cell] = []
+    for column in listing.newest:
+        value = row[column.removeprefix("-")]
+        values.append(-value if column.startswith("-") and isinstance(value, int) else value)
+    return base64.urlsafe_b64encode(json.dumps([question, *values]).encode()).decode().rstrip("=")
+
+
+def _begins(after: str, question: str, count: int) -> list[Cell]:
+    try:
+        values: list[Cell]
+        asked, *values = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
+    except (ValueError, TypeError, RecursionError):
+        raise BadInput(_NO_CURSOR) from None
+    if asked != question or len(values) != count or not all(isinstance(value, str | int) for value in values):
+        raise BadInput(_NO_CURSOR)
+    return values
 
 
 def _cell(value: Cell | Decimal) -> Cell:

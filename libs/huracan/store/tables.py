@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -15,6 +16,8 @@ from huracan.contracts.market import (
     Anomaly,
     Bar,
     Evidence,
+    InstrumentDefinition,
+    InstrumentType,
     Reliability,
     ReliabilityPart,
     anomaly_kind_name,
@@ -22,7 +25,7 @@ from huracan.contracts.market import (
     policy_name,
 )
 from huracan.contracts.opinion import Opinion, reason_name
-from huracan.contracts.ops import FeedChanged, feed_state_name
+from huracan.contracts.ops import FeedChanged, ServiceChanged, ServiceReport, feed_state_name
 
 M = TypeVar("M", bound=Message)
 M_contra = TypeVar("M_contra", bound=Message, contravariant=True)
@@ -35,6 +38,8 @@ DOUBLE = "double precision"
 BOOLEAN = "boolean"
 NUMERIC = "numeric"
 """Exact decimals: text in messages and files, numbers in SQL, where empty text is null."""
+JSONB = "jsonb"
+"""An object of names and numbers, as text."""
 
 MESSAGE = "message"
 """Column with the deterministic bytes of the message, after all others."""
@@ -66,6 +71,8 @@ class Table(Generic[M]):
     fields: tuple[Column[M], ...]
     revised_by: str = ""
     """Field and column of which the higher value stays; without one the first message stays."""
+    by_day: str = ""
+    """Column of the time, a function of the unique id, by whose day SQL keeps the rows; empty where it does not."""
 
     def key(self, message: M) -> tuple[Value, ...]:
         """Return the unique id of a message."""
@@ -254,6 +261,38 @@ _FEED_CHANGE: tuple[Column[FeedChanged], ...] = (
     Column("epoch", BIGINT, lambda row: row.epoch),
 )
 
+_DEFINITION: tuple[Column[InstrumentDefinition], ...] = (
+    Column("venue", TEXT, lambda row: row.id.venue, key=True),
+    Column("symbol", TEXT, lambda row: row.id.symbol, key=True),
+    Column("definition_version", BIGINT, lambda row: row.id.definition_version, key=True),
+    Column("venue_symbol", TEXT, lambda row: row.venue_symbol),
+    Column("type", TEXT, lambda row: InstrumentType.Name(row.type).removeprefix("INSTRUMENT_TYPE_").lower()),
+    Column("base", TEXT, lambda row: row.base),
+    Column("quote", TEXT, lambda row: row.quote),
+    Column("settle", TEXT, lambda row: row.settle),
+    Column("underlying", TEXT, lambda row: row.underlying),
+    Column("shard", BIGINT, lambda row: row.shard),
+    Column("price_increment", NUMERIC, lambda row: row.price_increment, nullable=True),
+    Column("size_increment", NUMERIC, lambda row: row.size_increment, nullable=True),
+    Column("multiplier", NUMERIC, lambda row: row.multiplier, nullable=True),
+    Column("valid_from_ns", BIGINT, lambda row: row.valid_from_ns),
+    Column("expiry_ns", BIGINT, lambda row: row.expiry_ns or None, nullable=True),
+    Column("strike", NUMERIC, lambda row: row.strike, nullable=True),
+)
+
+_REPORT: tuple[Column[ServiceReport], ...] = (
+    Column("service", TEXT, lambda row: row.service, key=True),
+    Column("started_ns", BIGINT, lambda row: row.started_ns, key=True),
+    Column("at_ns", BIGINT, lambda row: row.at_ns),
+    Column("counts", JSONB, lambda row: json.dumps({count.name: count.value for count in row.counts}, sort_keys=True)),
+)
+
+_SERVICE_CHANGE: tuple[Column[ServiceChanged], ...] = (
+    Column("service", TEXT, lambda row: row.service, key=True),
+    Column("at_ns", BIGINT, lambda row: row.at_ns, key=True),
+    Column("running", BOOLEAN, lambda row: row.running, key=True),
+)
+
 
 TABLES: tuple[Table[Any], ...] = (
     Table(
@@ -262,6 +301,7 @@ TABLES: tuple[Table[Any], ...] = (
         Decision,
         lambda row: (instrument_key(row.instrument), row.step, row.strategy, row.decision_id),
         _DECISION,
+        by_day="close_ns",
     ),
     Table(
         "opinions",
@@ -269,6 +309,7 @@ TABLES: tuple[Table[Any], ...] = (
         Opinion,
         lambda row: (instrument_key(row.instrument), row.step, row.expert, row.opinion_id),
         _OPINION,
+        by_day="close_ns",
     ),
     Table(
         "contexts",
@@ -291,6 +332,7 @@ TABLES: tuple[Table[Any], ...] = (
         Fill,
         lambda row: (row.account, row.matched_ns, row.fill_id),
         _FILL,
+        by_day="matched_ns",
     ),
     Table(
         "accounts",
@@ -298,6 +340,7 @@ TABLES: tuple[Table[Any], ...] = (
         AccountState,
         lambda row: (row.account, row.as_of_ns, row.epoch),
         _ACCOUNT,
+        by_day="as_of_ns",
     ),
     Table(
         "bars",
@@ -305,6 +348,7 @@ TABLES: tuple[Table[Any], ...] = (
         Bar,
         lambda row: (instrument_key(row.instrument), row.interval_ns, row.open_ns),
         _BAR,
+        by_day="open_ns",
     ),
     Table(
         "anomalies",
@@ -312,6 +356,7 @@ TABLES: tuple[Table[Any], ...] = (
         Anomaly,
         lambda row: (instrument_key(row.instrument), row.at_ns, row.anomaly_id),
         _ANOMALY,
+        by_day="at_ns",
     ),
     Table(
         "reliability",
@@ -328,8 +373,30 @@ TABLES: tuple[Table[Any], ...] = (
         lambda row: (instrument_key(row.instrument), row.at_ns, row.change_id),
         _FEED_CHANGE,
     ),
+    Table(
+        "instruments",
+        "market_data.instruments",
+        InstrumentDefinition,
+        lambda row: (instrument_key(row.id), row.id.definition_version),
+        _DEFINITION,
+    ),
+    Table(
+        "orchestrator_stats",
+        "usage_stats.orchestrator_stats",
+        ServiceReport,
+        lambda row: (row.service, row.started_ns),
+        _REPORT,
+        revised_by="at_ns",
+    ),
+    Table(
+        "uptime_logs",
+        "system_health.uptime_logs",
+        ServiceChanged,
+        lambda row: (row.service, row.at_ns, row.running),
+        _SERVICE_CHANGE,
+    ),
 )
-"""Every table that has a writer."""
+"""Every table that has a writer and a row for each message."""
 
 TABLE_OF: dict[type[Message], Table[Any]] = {table.kind: table for table in TABLES}
 
@@ -347,6 +414,9 @@ class Lineage(NamedTuple):
     context_kind: str | None
     context_key: str | None
     context_version: int | None
+    close_ns: int
+    """With the strategy, that of the decision."""
+    strategy: str
 
 
 LINEAGE_SCHEMA, LINEAGE_TABLE = "moe_analysis", "lineage"
@@ -355,15 +425,15 @@ LINEAGE_SCHEMA, LINEAGE_TABLE = "moe_analysis", "lineage"
 
 def lineage(decision: Decision) -> list[Lineage]:
     """Return what a decision rests on; an expert that never answered has no row."""
-    decision_id = decision.decision_id.hex()
+    decision_id, of = decision.decision_id.hex(), (decision.close_ns, decision.strategy)
     votes = [vote for vote in decision.votes if vote.opinion_id]
     return [
         *(
-            Lineage(decision_id, position, "opinion", vote.opinion_id.hex(), vote.weight, None, None, None)
+            Lineage(decision_id, position, "opinion", vote.opinion_id.hex(), vote.weight, None, None, None, *of)
             for position, vote in enumerate(votes)
         ),
         *(
-            Lineage(decision_id, position, "context", None, None, ref.kind, ref.key, ref.version)
+            Lineage(decision_id, position, "context", None, None, ref.kind, ref.key, ref.version, *of)
             for position, ref in enumerate(decision.contexts, start=len(votes))
         ),
     ]

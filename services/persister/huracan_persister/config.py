@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from huracan.bus import subjects
 from huracan.config import Config
@@ -51,6 +51,9 @@ class PersisterConfig(Config):
     """Parts that this replica keeps, of `of`. Part 0 has what belongs to no shard: contexts, accounts, reports."""
     of: Annotated[int, Field(ge=1, le=SHARDS)] = 1
     """Parts that all replicas share between them: a shard belongs to the part that is its rest by division."""
+    keep_days: PositiveInt | None = None
+    """Put days aside that ended this long before today, for `huracan.store.aside`; null keeps all. Below 2, rows
+    that come late about yesterday would have no place."""
     spill: SpillConfig | None = None
     """Without one nothing is acknowledged while the database is away."""
     tables: tuple[LogTopic, ...] = ()

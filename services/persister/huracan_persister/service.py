@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -12,8 +12,10 @@ from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.outbox import Backoff
+from huracan.clock import MINUTE_NS
 from huracan.contracts.features import FeatureWindow
-from huracan.contracts.ops import StepAcknowledged
+from huracan.contracts.market import InstrumentDefinition, instrument_key
+from huracan.contracts.ops import ServiceChanged, StepAcknowledged
 from huracan.errors import PoisonMessage, Recoverable
 from huracan.ports import Delivery, Inbox, Ports
 from huracan.service.announce import acknowledge_step
@@ -37,6 +39,10 @@ RECORDS = 64
 whatever shares the event loop."""
 ARCHIVED_RECORDS = 2_000
 """Records of one file of the archive: with ticks some 500,000 rows."""
+MAINTAIN_EVERY_NS = 60 * MINUTE_NS
+"""Market time between two looks after the store: it has room for days ahead."""
+SOON_NS = MINUTE_NS
+"""Market time until the next where that failed, or found something to do."""
 
 logger = structlog.get_logger()
 
@@ -47,6 +53,7 @@ class Persister(Service):
     def __init__(self, ports: Ports, config: PersisterConfig | None = None) -> None:
         super().__init__(NAME)
         config = config or PersisterConfig(linger_ms=0)
+        self._keep_days = config.keep_days
         self._linger_s = config.linger_ms / 1_000
         self._ports = ports
         self._share = Share(config.shards, config.of)
@@ -57,6 +64,8 @@ class Persister(Service):
         self._backoff = Backoff(ports.rng, "store")
         self._replaying = Backoff(ports.rng, "spill")
         self._dead_letters = DeadLetters(ports, NAME, self.counts)
+        self._maintain_at_ns = 0
+        self._defined: set[tuple[str, int]] = set()
         self._away = ""
         self._followers = self._made_followers(config)
 
@@ -132,6 +141,7 @@ class Persister(Service):
 
     async def _take_in(self, inbox: Inbox) -> None:
         while deliveries := await inbox.take(BATCH):
+            await self._maintain()
             await self._handle(deliveries)
             await asyncio.sleep(self._linger_s)
 
@@ -147,6 +157,25 @@ class Persister(Service):
         for follower in self._followers:
             await follower.catch_up()
 
+    async def _maintain(self) -> None:
+        """Have the store make room, now and then; where it cannot, rows are saved all the same."""
+        now_ns = self._ports.clock.now_ns()
+        if now_ns < self._maintain_at_ns:
+            return
+        try:
+            done = await self._ports.store.maintain(now_ns, keep_days=self._keep_days)
+        except Recoverable:
+            self.counts["maintenance.failed"] += 1
+            self._maintain_at_ns = now_ns + SOON_NS
+            return
+        # Soon again while there is something to do: bars of the days before come with the first step.
+        self._maintain_at_ns = now_ns + (SOON_NS if done.get("partitions.made") else MAINTAIN_EVERY_NS)
+        for name, count in done.items():
+            if name.startswith(LAST):
+                self.counts[name] = count
+            elif count:
+                self.counts[name] += count
+
     async def _handle(self, deliveries: Sequence[Delivery]) -> None:
         received, steps = await self._read(deliveries)
         chosen = self._policy.choose(received, self._ports.clock.now_ns())
@@ -160,6 +189,7 @@ class Persister(Service):
         """Return what is kept of deliveries, and steps that are done; what cannot be kept is buried."""
         received: list[Received] = []
         steps: list[StepAcknowledged] = []
+        definitions: list[InstrumentDefinition] = []
         for delivery in deliveries:
             message = await self._dead_letters.read(delivery)
             if message is None:
@@ -167,12 +197,18 @@ class Persister(Service):
             if isinstance(message, StepAcknowledged):
                 steps.append(message)
                 continue
+            if isinstance(message, ServiceChanged) and message.service == NAME:
+                delivery.ack()  # whether it runs is told by what it saves
+                continue
+            if isinstance(message, FeatureWindow):
+                definitions.append(message.instrument)
             kept = _kept(message)
             if type(kept) in TABLE_OF:
                 received.append((delivery, kept))
             else:
                 detail = f"{delivery.subject} carried {delivery.raw[0]}, which has no table"
                 await self._dead_letters.bury(delivery, PoisonMessage("unexpected_kind", detail))
+        await self._define(definitions)
         return received, steps
 
     async def _settle(self, received: Sequence[Received]) -> None:
@@ -264,6 +300,21 @@ class Persister(Service):
             self._filled.clear()
             self._emptied.set()
             await self._filled.wait()
+
+    async def _define(self, definitions: Iterable[InstrumentDefinition]) -> None:
+        """Save what instruments are, each version once in a life; one that does not fit is counted.
+
+        While the database is away they wait for the next bar, which says it again.
+        """
+        new = {(instrument_key(each.id), each.id.definition_version): each for each in definitions}
+        for version in new.keys() - self._defined:
+            try:
+                await self._ports.store.save([new[version]])
+            except Recoverable:
+                return
+            except PoisonMessage:
+                self.counts["instruments.unsaveable"] += 1
+            self._defined.add(version)
 
     async def _follow(self, done: StepAcknowledged) -> None:
         """Acknowledge a step after the executor: all that is kept of it came before."""

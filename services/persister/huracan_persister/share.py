@@ -17,6 +17,8 @@ _UNSHARDED = (
     subjects.ops("gateway", "anomaly"),
     subjects.ops("gateway", "reliability"),
     subjects.ops("gateway", "feed"),
+    subjects.ops("orchestrator", "report"),
+    "ops.v1.*.service",
 )
 
 

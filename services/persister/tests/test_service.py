@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from google.protobuf.message import Message
@@ -12,6 +13,7 @@ from google.protobuf.message import Message
 from huracan.bus import subjects
 from huracan.bus.memory import HUB, Stored
 from huracan.bus.transport import PERFECT, Transport
+from huracan.clock import MINUTE_NS
 from huracan.contracts.codec import encode
 from huracan.contracts.context import Context, ContextRef
 from huracan.contracts.decision import Decision
@@ -19,7 +21,15 @@ from huracan.contracts.execution import AccountState, ExecutionReport, Fill, Ord
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import Anomaly, Bar, InstrumentDefinition, InstrumentId, Reliability
 from huracan.contracts.opinion import Opinion
-from huracan.contracts.ops import DeadLetter, FeedChanged, GapDetected, StepAcknowledged, step_acknowledged
+from huracan.contracts.ops import (
+    DeadLetter,
+    FeedChanged,
+    GapDetected,
+    ServiceChanged,
+    StepAcknowledged,
+    service_report,
+    step_acknowledged,
+)
 from huracan.errors import Fatal, PoisonMessage, Recoverable
 from huracan.ids import derived_id
 from huracan.ports import Record
@@ -56,6 +66,11 @@ ACKNOWLEDGED: dict[str, tuple[str, Message]] = {
     "anomalies": (subjects.ops("gateway", "anomaly"), Anomaly(anomaly_id=_id(1), instrument=BTC)),
     "reliability": (subjects.ops("gateway", "reliability"), Reliability(instrument=BTC, hour_ns=1, to_ns=2)),
     "feed_changes": (subjects.ops("gateway", "feed"), FeedChanged(change_id=_id(1), instrument=BTC)),
+    "orchestrator_stats": (
+        subjects.ops("orchestrator", "report"),
+        service_report("orchestrator", {"decisions": 1}, started_ns=1, at_ns=2),
+    ),
+    "uptime_logs": (subjects.ops("flow", "service"), ServiceChanged(service="flow", running=True, at_ns=1)),
 }
 """One message of each acknowledged kind, by the table it belongs to."""
 OPINIONS = {name: Opinion(opinion_id=name.encode(), expert=name) for name in ("regime", "flow", "sentiment")}
@@ -119,7 +134,8 @@ async def _publish(world: World, subject: str, message: Message) -> None:
 
 
 async def _rows(world: World) -> dict[str, int]:
-    rows = {table.name: len(await world.store.load(table.kind)) for table in TABLES}
+    """Count rows by table, but for what comes with the bars."""
+    rows = {table.name: len(await world.store.load(table.kind)) for table in TABLES if table.name != "instruments"}
     return {name: count for name, count in rows.items() if count}
 
 
@@ -183,6 +199,61 @@ def test_of_a_window_of_bars_the_bar_is_kept() -> None:
         await _publish(world, *_bars("bar_15m", 120))
         await asyncio.sleep(0.001)
         assert await world.store.load(Bar) == [_bar(60), _bar(120)]
+
+    _run(scenario)
+
+
+def test_what_an_instrument_is_is_kept_once_for_each_version() -> None:
+    async def scenario(world: World) -> None:
+        await _start(world)
+        later = InstrumentDefinition(id=InstrumentId(venue="sim", symbol="btc", definition_version=1), shard=6)
+        for open_ns, definition in ((60, DEFINITION), (120, DEFINITION), (180, later), (240, DEFINITION)):
+            window = FeatureWindow(instrument=definition, bar=_bar(open_ns))
+            await _publish(world, subjects.features("bar_1m", definition), window)
+        await asyncio.sleep(0.001)
+        assert await world.store.load(InstrumentDefinition) == [DEFINITION, later]
+
+    _run(scenario)
+
+
+def test_its_own_word_is_not_kept() -> None:
+    async def scenario(world: World) -> None:
+        await _start(world)
+        assert await _rows(world) == {}
+        assert await world.store.load(ServiceChanged) == []
+
+    _run(scenario)
+
+
+class Maintained(MemoryStore):
+    """Note when room is made; be away at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_ns: list[int] = []
+
+    async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:
+        assert keep_days == 30
+        self.at_ns.append(now_ns)
+        if len(self.at_ns) == 1:
+            raise Recoverable("a reader holds it up")
+        return {"partitions.made": 7 if len(self.at_ns) == 2 else 0, "partitions.detached": 0, "last.in_default": 3}
+
+
+def test_the_store_makes_room_each_hour_and_soon_again_where_it_could_not() -> None:
+    async def scenario(world: World) -> None:
+        world.store = store = Maintained()
+        world.start(NAME, partial(Persister, keep_days=30))
+        await asyncio.sleep(0.001)
+        persister = world.services[NAME]
+        for minute in range(125):
+            await _publish(world, *_bars("bar_1m", minute))
+            await asyncio.sleep(60)
+        minutes = [(at_ns - START_NS) // MINUTE_NS for at_ns in store.at_ns]
+        assert minutes == [0, 1, 2, 62, 122]
+        assert len(await store.load(Bar)) == 125
+        assert persister.counts["maintenance.failed"] == 1
+        assert (persister.counts["partitions.made"], persister.counts["last.in_default"]) == (7, 3)
 
     _run(scenario)
 

@@ -8,7 +8,7 @@ from huracan.bus import subjects
 from huracan.bus.access import Access
 from huracan.bus.nats.bus import durable_name, follower_name
 from huracan.bus.nats.connection import inbox_prefix
-from huracan.bus.nats.streams import BUS, STREAM_OF_TOPIC
+from huracan.bus.nats.streams import BUS, STREAM_OF_TOPIC, stream_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ def service_permissions(user: str, access: Access) -> Permissions:
         for start, patterns in (("last_per_subject", access.latest), ("all", access.everything))
         for pattern in patterns
     ]
-    durables = [(BUS.name, durable_name(durable, pattern), pattern) for durable, pattern in access.consume]
+    durables = [(stream_of(pattern), durable_name(durable, pattern), pattern) for durable, pattern in access.consume]
     publish = [
         *access.publish,
         *(_append(topic, key) for topic, key in access.append),

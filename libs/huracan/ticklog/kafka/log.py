@@ -129,7 +129,8 @@ class KafkaLog:
     async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
         """Return the records from an offset on that are there now, oldest first, at most `limit`.
 
-        Waits for a server that is away. Raises PoisonMessage, naming topic, partition and offset, for one that cannot be read.
+        Waits for a server that is away. Raises PoisonMessage, naming topic, partition and offset, for one that cannot
+        be read.
         """
         tail = self._tail(topic, key)
         if tail is not None and offset >= tail.first:

@@ -1,0 +1,94 @@
+"""Days that were put aside become Parquet files, and leave the database once they are on disk."""
+
+# ruff: noqa: S608 - every name in a statement is one of the server's own catalog, quoted by it
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import asyncpg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from huracan.errors import BadInput
+from huracan.store.postgres import APPLICATION, TIMEOUT_S, translated
+
+ROWS_AT_ONCE = 20_000
+"""Rows of one group of a file, and of what is in memory."""
+_ASIDE = """
+select relname, oid::regclass::text, array(
+    select attname || ' ' || atttypid::regtype from pg_attribute
+    where attrelid = pg_class.oid and attnum > 0 and not attisdropped order by attnum
+) as columns
+from pg_class
+where relnamespace = 'partitions'::regnamespace and relkind = 'r' and not relispartition
+order by relname
+"""
+_TYPES: dict[str, pa.DataType] = {
+    "text": pa.string(),
+    "bigint": pa.int64(),
+    "double precision": pa.float64(),
+    "boolean": pa.bool_(),
+    "numeric": pa.string(),
+    "bytea": pa.binary(),
+}
+"""What columns are in files: exact decimals are text, as in those of a run."""
+
+
+async def archive_days(url: str, directory: Path) -> list[Path]:
+    """Write every day that was put aside as `<table>_<day>.parquet`, drop it, and return the files.
+
+    A file is complete and on disk before its day is dropped; one that a kill left from before is written again. To be
+    called as the owner of the tables. Raises BadInput when the directory cannot be written or the database refuses
+    us, Recoverable while the server is away.
+    """
+    files = []
+    with translated():
+        connection = await asyncpg.connect(url, timeout=TIMEOUT_S, server_settings=APPLICATION)
+        try:
+            for name, table, columns in await connection.fetch(_ASIDE):
+                schema = pa.schema([_field(*column.split(" ", 1)) for column in columns])
+                path = directory / f"{name}.parquet"
+                async with connection.transaction():
+                    # Nobody else archives it meanwhile, and nothing is added.
+                    await connection.execute(f"lock table {table} in share row exclusive mode")
+                    await _write(connection, table, schema, path)
+                    await connection.execute(f"drop table {table}")
+                files.append(path)
+        finally:
+            await connection.close(timeout=TIMEOUT_S)
+    return files
+
+
+async def _write(connection: asyncpg.Connection[asyncpg.Record], table: str, schema: pa.Schema, path: Path) -> None:
+    unfinished = path.with_suffix(".new")
+    try:
+        with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+            # In SQL, for a cursor of the driver would still hold the table when it is to be dropped.
+            cursor = f'"{path.stem}"'
+            columns = ", ".join(schema.names)
+            await connection.execute(f"declare {cursor} cursor for select {columns} from {table} order by 1, 2")
+            while rows := await connection.fetch(f"fetch {ROWS_AT_ONCE} from {cursor}"):
+                values = [[_cell(row[name]) for row in rows] for name in schema.names]
+                writer.write_table(pa.table(values, schema=schema))
+            await connection.execute(f"close {cursor}")
+        with unfinished.open("rb") as written:
+            os.fsync(written.fileno())
+        unfinished.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror or error}; nothing was dropped") from None
+
+
+def _field(name: str, kind: str) -> pa.Field[pa.DataType]:
+    return pa.field(name, _TYPES[kind])
+
+
+def _cell(value: object) -> object:
+    return f"{value:f}" if isinstance(value, Decimal) else value
