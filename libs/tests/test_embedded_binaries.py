@@ -86,3 +86,48 @@ def test_a_program_without_a_version_is_refused(tmp_path: Path) -> None:
         binaries.version(_program(tmp_path / "odd", "hello"))
     with pytest.raises(BadInput, match="does not run"):
         binaries.version(tmp_path / "none")
+
+
+def test_a_kafka_that_cannot_be_run_or_fetched_is_said_with_what_to_install(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(
+        BadInput, match=r"java was not found, .*; install Java 17 and Maven \(apt-get install openjdk-17"
+    ):
+        binaries.java()
+    _program(bare / "java", "openjdk 11.0.2 2019-01-15")
+    with pytest.raises(BadInput, match="was Java 11, too old for Apache Kafka; install Java 17 and Maven"):
+        binaries.java()
+    with pytest.raises(BadInput, match=r"mvn was not found, .*; install Java 17 and Maven"):
+        binaries.kafka_jars()
+    failing = bare / "mvn"
+    failing.write_text("#!/bin/sh\necho 'Could not resolve kafka_2.13'\nexit 1\n")
+    failing.chmod(0o755)
+    with pytest.raises(
+        BadInput, match=r"could not be fetched through Maven: Could not resolve kafka_2\.13; put its jars"
+    ):
+        binaries.kafka_jars()
+    assert list((tmp_path / "cache" / "huracan").iterdir()) == []
+
+
+def test_kafkas_jars_are_fetched_once_into_the_cache_or_taken_where_they_are_named(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    maven = bare / "mvn"
+    maven.parent.mkdir()
+    maven.write_text(
+        "#!/bin/sh\nfor word; do case $word in -DoutputDirectory=*) out=${word#*=};; esac; done\n"
+        '/bin/mkdir "$out" && : > "$out/kafka_2.13-4.3.1.jar"\n'
+    )
+    maven.chmod(0o755)
+    jars = binaries.kafka_jars()
+    assert [jar.name for jar in jars.iterdir()] == ["kafka_2.13-4.3.1.jar"]
+    maven.unlink()
+    assert binaries.kafka_jars() == jars
+    monkeypatch.setenv("HURACAN_KAFKA_JARS", str(tmp_path))
+    with pytest.raises(BadInput, match=r"HURACAN_KAFKA_JARS was .*, which holds no kafka_2\.13 jar"):
+        binaries.kafka_jars()
+    monkeypatch.setenv("HURACAN_KAFKA_JARS", str(jars))
+    assert binaries.kafka_jars() == jars
