@@ -37,6 +37,7 @@ from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
 from huracan.store.memory import MemoryStore
 from huracan.store.tables import TABLES
+from huracan_persister.config import PersisterConfig
 from huracan_persister.service import NAME, Persister
 
 START_NS = 1_700_000_000_000_000_000
@@ -243,7 +244,7 @@ class Maintained(MemoryStore):
 def test_the_store_makes_room_each_hour_and_soon_again_where_it_could_not() -> None:
     async def scenario(world: World) -> None:
         world.store = store = Maintained()
-        world.start(NAME, partial(Persister, keep_days=30))
+        world.start(NAME, partial(Persister, config=PersisterConfig(linger_ms=0, keep_days=30)))
         await asyncio.sleep(0.001)
         persister = world.services[NAME]
         for minute in range(125):
