@@ -64,8 +64,9 @@ bench-gateway: setup ## measure the gateway, whole and part by part (RECORDING=,
 	$(BIN)/python bench/gateway.py "$(RECORDING)"
 	$(BIN)/python bench/gateway_anomalies.py
 
-bench-persist: setup ## measure the log on Kafka: a record a tick, a record a batch, acknowledged and read again (Java 17)
+bench-persist: setup ## measure the log on Kafka (Java 17), and ways into and out of PostgreSQL
 	$(BIN)/python bench/persist.py
+	$(BIN)/python bench/persist_sql.py
 
 clean: ## remove what make made, .venv and built tools excepted
 	rm -rf out build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
