@@ -16,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 from hypothesis import settings
 
 from huracan.embedded import binaries
@@ -32,6 +33,13 @@ settings.register_profile("huracan", deadline=None)  # a busy machine is no faul
 settings.load_profile("huracan")
 
 TEST_HEAP_MB = 256
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a command or a process that ran within a test has set: its logs go to a stream that is closed then."""
+    yield
+    structlog.reset_defaults()
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import structlog
 
 from huracan.contracts.decision import Decision
 from huracan.embedded.nats import NatsServer, NatsUser
@@ -50,7 +49,7 @@ Typed = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def typed(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
+def typed(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typed:
     """Run the command in this process, for what ends at once: a process of its own takes longer to import it."""
 
     def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -62,8 +61,7 @@ def typed(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         assert isinstance(ended.value.code, int)
         return subprocess.CompletedProcess(arguments, ended.value.code, said.out, said.err)
 
-    yield run
-    structlog.reset_defaults()
+    return run
 
 
 @pytest.fixture(scope="module")

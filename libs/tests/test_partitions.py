@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pyarrow.parquet as pq
 import pytest
-from conftest import RunningServer
 from google.protobuf.message import Message
 
 from huracan.contracts.context import ContextRef
@@ -31,6 +30,8 @@ from huracan.store.parquet import read_messages
 from huracan.store.postgres import PostgresStore
 from huracan.store.query import query
 from huracan.store.tables import TABLES, lineage
+
+from .nats_world import RunningServer
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

@@ -72,7 +72,6 @@ def quiet() -> Iterator[None]:
     logging.captureWarnings(capture=False)
     root.handlers = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("shared", [False, True])
