@@ -19,6 +19,7 @@ from huracan.bus import subjects
 from huracan.clock import NANOSECONDS
 from huracan.errors import BadInput, PoisonMessage, Recoverable
 from huracan.ports import Record
+from huracan.store.files import sync_directory
 from huracan.store.logged import LOGGED, LoggedTopic, Values
 
 NOTHING = -1
@@ -88,7 +89,7 @@ class Archive:
                 os.fsync(file.fileno())
             unfinished.replace(path)
             for directory in list(path.parents)[:4]:
-                _sync(directory)
+                sync_directory(directory)
         except OSError as error:
             raise Recoverable(f"archive {path} cannot be written: {error.strerror or error}; make room there") from None
         self._marks[logged.topic, key] = last
@@ -143,11 +144,3 @@ def _values(column: Any, kind: str) -> list[Any]:
         return list(column.to_pylist())
     # Not over Python's numbers, which would not keep the bits of every NaN.
     return [np.asarray(each.values) if each.is_valid else None for each in column]
-
-
-def _sync(directory: Path) -> None:
-    opened = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

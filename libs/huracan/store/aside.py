@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from huracan.errors import BadInput
+from huracan.store.files import sync_directory
 from huracan.store.postgres import APPLICATION, TIMEOUT_S, translated
 
 ROWS_AT_ONCE = 20_000
@@ -77,11 +78,7 @@ async def _write(connection: asyncpg.Connection[asyncpg.Record], table: str, sch
         with unfinished.open("rb") as written:
             os.fsync(written.fileno())
         unfinished.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_directory(path.parent)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror or error}; nothing was dropped") from None
 

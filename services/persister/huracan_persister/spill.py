@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from huracan.contracts import codec
 from huracan.errors import BadInput, Recoverable
 from huracan.ports import Delivery
+from huracan.store.files import sync_directory
 
 SEGMENT_BYTES = 8 << 20
 """A file is closed past this; one is read back at a time."""
@@ -134,7 +135,7 @@ class Spill:
             self._active = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self._number += 1
             self._segments.append(path)
-            _sync(self._directory)
+            sync_directory(self._directory)
         return self._active
 
     def _seal(self) -> None:
@@ -161,7 +162,7 @@ class Spill:
             segment.path.unlink()
         else:
             segment.path.rename(aside)
-        _sync(self._directory)
+        sync_directory(self._directory)
         return aside
 
 
@@ -180,14 +181,6 @@ def _write(file: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(file, left) :]
-
-
-def _sync(directory: Path) -> None:
-    opened = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _read(path: Path) -> Segment:
