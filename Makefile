@@ -9,7 +9,7 @@ upper = $(shell echo $(1) | tr a-z A-Z)
 given = $(if $($(call upper,$(1))),--$(1) "$($(call upper,$(1)))")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint gen pins release-image demo chaos bench-gateway bench-persist clean
+.PHONY: help setup setup-training test lint gen pins release-image demo chaos bench-gateway bench-persist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,16 +29,28 @@ setup: .venv/.ready ## create .venv and install everything into it
 	$(BIN)/uv pip install --quiet --python .venv/oracle/bin/python --compile-bytecode --require-hashes --requirement requirements/oracle.txt
 	@touch $@
 
-test: setup .venv/oracle/.ready ## run all tests with branch coverage
+.venv/training/.ready: .venv/.ready requirements/training.txt training/pyproject.toml
+	test -x .venv/training/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv/training
+	$(BIN)/uv pip install --quiet --python .venv/training/bin/python --require-hashes --requirement requirements/training.txt
+	$(BIN)/uv pip install --quiet --python .venv/training/bin/python --no-deps --no-build-isolation \
+		$(DISTRIBUTIONS:%=--editable ./%) --editable ./training
+	@touch $@
+
+setup-training: .venv/training/.ready ## create .venv/training, where models are trained and judged (5 GB)
+
+test: setup setup-training .venv/oracle/.ready ## run all tests with branch coverage
 	@tools/kafka fetch
+	.venv/training/bin/pytest training/tests --numprocesses $(WORKERS) --cov=huracan_training --cov-report term:skip-covered
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --cov --cov-report term:skip-covered
 
-lint: setup ## run the static checks, contracts included
+lint: setup setup-training ## run the static checks, contracts included
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	find ./libs ./services ./cli ./tests -path '*/tests/*' -name '*.py' | \
 		xargs $(BIN)/mypy --explicit-package-bases --cache-dir .mypy_cache/tests
+	.venv/training/bin/mypy --cache-dir .mypy_cache/training training/huracan_training
+	.venv/training/bin/mypy --explicit-package-bases --cache-dir .mypy_cache/training training/tests
 	$(BIN)/lint-imports
 	$(BIN)/python tools/gen.py --check
 	tools/buf lint proto

@@ -8,12 +8,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
 PINS = REPO / "requirements"
+TRAINING = REPO / "training" / "pyproject.toml"
+OUR_PROTOBUF = "protobuf==7.36.*"
+"""MLflow asks for an older protobuf than our messages are generated for; it works with ours."""
 HEADER = "# Written by `make pins` from the pyproject.toml files.\n"
 
 
@@ -28,10 +32,10 @@ def distributions() -> list[Path]:
     return [folder / "pyproject.toml" for folder in folders if (folder / "pyproject.toml").exists()]
 
 
-def runtime() -> list[str]:
-    """Collect the requirements of all distributions, without those that are built here."""
-    projects = [load(path)["project"] for path in distributions()]
-    local = {project["name"] for project in projects}
+def wanted_by(paths: list[Path]) -> list[str]:
+    """Collect the requirements of distributions, without those that are built here."""
+    projects = [load(path)["project"] for path in paths]
+    local = {load(path)["project"]["name"] for path in [*distributions(), TRAINING]}
     wanted = {requirement for project in projects for requirement in project.get("dependencies", [])}
     return sorted(requirement for requirement in wanted if re.split(r"[^\w.-]", requirement)[0] not in local)
 
@@ -46,16 +50,22 @@ def compile_pins(target: Path, requirements: list[str], extra: list[str]) -> Non
 
 
 def main() -> None:
-    """Pin what services run on, what developers need on top, the installer itself, and the oracle of the tests."""
+    """Pin what services run on, what developers and training need on top, the installer, and the oracle of tests."""
     extra = sys.argv[1:]
     groups = load(REPO / "pyproject.toml")["dependency-groups"]
     PINS.mkdir(exist_ok=True)
-    compile_pins(PINS / "runtime.txt", runtime(), extra)
+    runtime = wanted_by(distributions())
+    compile_pins(PINS / "runtime.txt", runtime, extra)
     within = f"--constraints={PINS / 'runtime.txt'}"
-    compile_pins(PINS / "dev.txt", runtime() + groups["dev"], [within, *extra])
+    compile_pins(PINS / "dev.txt", runtime + groups["dev"], [within, *extra])
     compile_pins(PINS / "setup.txt", groups["setup"], extra)
-    # an environment of its own: what it pins is not what we run on
+    # environments of their own: what they pin is not what we run on
     compile_pins(PINS / "oracle.txt", groups["oracle"], extra)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as override:
+        override.write(OUR_PROTOBUF)
+        override.flush()
+        wanted = [*runtime, *groups["dev"], *wanted_by([TRAINING])]
+        compile_pins(PINS / "training.txt", wanted, [f"--override={override.name}", *extra])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Datasets, labels, models, evaluation and the registry: what trains and judges the experts."""
