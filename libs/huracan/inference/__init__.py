@@ -1,0 +1,1 @@
+"""What serves models: bundles, and the engines within them."""
