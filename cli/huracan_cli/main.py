@@ -24,7 +24,7 @@ from huracan.clock import NANOSECONDS, SystemClock
 from huracan.errors import BadInput, HuracanError
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
-from huracan_cli import dlq, look, sources
+from huracan_cli import dlq, look, sources, training
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.journal import replay_journals
 from huracan_cli.options import (
@@ -451,6 +451,9 @@ def _tree(told: Explanation) -> Tree:
     tree.add(f"config {told.config_digest[:12]}, feature set {told.feature_set_digest[:12]}")
     tree.add(f"folded again from {told.journal_entries} journal entries: {proof}")
     return tree
+
+
+training.add_to(app)
 
 
 def entry_point() -> None:
