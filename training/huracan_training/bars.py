@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +48,7 @@ class Bars:
     low: Floats
     close: Floats
     volume: Floats
-    unreadable: int = 0
+    unreadable: int
     """Rows that were left out because nothing says when they opened."""
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Bars:
 
     def made(self, open_ns: Integers, values: dict[str, Floats]) -> Bars:
         """Return other rows of the same asset and interval."""
-        return replace(self, open_ns=open_ns, unreadable=0, **values)
+        return Bars(asset=self.asset, interval_ns=self.interval_ns, unreadable=0, open_ns=open_ns, **values)
 
     def digest(self) -> str:
         """Return the SHA-256 of everything in the columns, hexadecimal."""
@@ -159,6 +159,7 @@ def resampled(bars: Bars, interval_ns: int) -> Bars:
     return Bars(
         asset=bars.asset,
         interval_ns=interval_ns,
+        unreadable=0,
         open_ns=bars.open_ns[first],
         open=bars.open[first],
         high=bars.high[rows].max(axis=1),

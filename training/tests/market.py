@@ -44,6 +44,7 @@ def synthetic_bars(
     return Bars(
         asset=asset,
         interval_ns=INTERVAL_NS,
+        unreadable=0,
         open_ns=start_ns + INTERVAL_NS * np.arange(count, dtype=np.int64),
         open=opened,
         high=np.maximum(opened, close) * wicks[0],
