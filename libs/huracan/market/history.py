@@ -22,7 +22,7 @@ Times = NDArray[np.int64]
 
 _COLUMNS = ("date", "open", "high", "low", "close", "volume")
 _PRICES = ("open", "high", "low", "close")
-_ALIASES = {"timestamp": "date"}
+_ALIASES = {"timestamp": "date", "datetime": "date"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = ((1e11, 1_000_000_000), (1e14, 1_000_000), (1e17, 1_000))
 _SPANS = ((86_400_000_000_000, "d"), (3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"))
@@ -46,13 +46,13 @@ def load_history(
 ) -> list[Bar]:
     """Return the bars of a file that had closed at `before_ns`, oldest first; the newest `last` if given.
 
-    The file is Parquet or CSV (also `.csv.gz`) with the columns date (or timestamp), open, high, low, close
+    The file is Parquet or CSV (also `.csv.gz`) with the columns date (or timestamp, datetime), open, high, low, close
     and volume, in any case and order. `date` is the bar's open in UTC: a timestamp, a date, ISO text, or an
     integer since the epoch in s, ms, µs or ns. Bars shorter than `interval_ns` are put together where the
     interval is complete. Raises BadInput for a file that cannot be read, or whose rows (counted from 1 after
     the header) contradict themselves.
     """
-    table = _read(path)
+    table = read_table(path)
     history = _validated(table, path.name)
     file_interval_ns = _interval(history.date, path.name)
     if interval_ns % file_interval_ns:
@@ -67,7 +67,8 @@ def load_history(
     return _bars(usable, starts, count, instrument, interval_ns)
 
 
-def _read(path: Path) -> pa.Table:
+def read_table(path: Path) -> pa.Table:
+    """Return the table in a file of bars as it is; raise BadInput for one that cannot be read."""
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file" if not path.exists() else f"{path}: is no file")
     if path.stat().st_size == 0:
@@ -84,7 +85,7 @@ def _read(path: Path) -> pa.Table:
 
 
 def _validated(table: pa.Table, name: str) -> _History:
-    columns = _columns(table, name)
+    columns = bar_columns(table, name)
     if table.num_rows == 0:
         raise BadInput(f"{name} has no rows")
     date = _times(columns["date"], name)
@@ -95,7 +96,8 @@ def _validated(table: pa.Table, name: str) -> _History:
     return history
 
 
-def _columns(table: pa.Table, name: str) -> dict[str, pa.ChunkedArray[Any]]:
+def bar_columns(table: pa.Table, name: str) -> dict[str, pa.ChunkedArray[Any]]:
+    """Return the columns of a table of bars by lower-case name, the time as `date`; raise BadInput if one is absent."""
     found: dict[str, pa.ChunkedArray[Any]] = {}
     for index, raw in enumerate(table.column_names):
         column = raw.strip().lower()
