@@ -52,7 +52,7 @@ _LONGEST_S = 2.0
 _TICKS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 _DAY_S = 86_400
 
-_STYLE: dict[RcKeyType, object] = {
+STYLE: dict[RcKeyType, object] = {
     "axes.axisbelow": True,
     "axes.edgecolor": GRID,
     "axes.facecolor": "none",
@@ -81,6 +81,7 @@ _STYLE: dict[RcKeyType, object] = {
     "ytick.labelcolor": MUTED,
     "ytick.major.size": 0,
 }
+"""How every figure is drawn: `with rc_context(STYLE)`."""
 
 _THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"}
 _COORDINATES = re.compile(r'(?<= d=")[^"]+')
@@ -485,7 +486,7 @@ def _svg(name: str, heights: Sequence[float], draw: Callable[[list[Axes]], None]
     """Return a drawing of panels of the given heights in inches, above each other on one axis."""
     gap, bottom, top = 0.42, 0.3, 0.3
     height = sum(heights) + gap * (len(heights) - 1) + bottom + top
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, height))
         axes: list[Axes] = []
         upper = height - top
@@ -499,13 +500,18 @@ def _svg(name: str, heights: Sequence[float], draw: Callable[[list[Axes]], None]
         if span is not None:
             axes[0].set_xlim(*span)
             _clock(axes[-1], span)
-        text = StringIO()
-        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return _inlined(name, text.getvalue())
+        return inlined(name, figure)
 
 
-def _inlined(name: str, svg: str) -> str:
-    """Return an SVG to stand beside others in a page: own ids, the page's colours, a tenth of a pixel."""
+def inlined(name: str, figure: Figure) -> str:
+    """Return a figure, drawn in `STYLE`, as an SVG to stand beside others in a page.
+
+    It has ids of its own (no other picture of the page has the same name), the page's colours, and coordinates to a
+    tenth of a pixel.
+    """
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = text.getvalue()
     svg = _SIZE.sub(rf'\1 role="img" aria-label="{name}"', _HEAD.sub("", svg), count=1)
     svg = _NAMES.sub(f"{name.replace(' ', '-')}-", svg)
     svg = _COORDINATES.sub(lambda path: _DIGITS.sub(r"\1", path[0]), svg)

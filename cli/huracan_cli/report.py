@@ -26,6 +26,7 @@ from huracan.contracts.opinion import Opinion, reason_name
 from huracan.contracts.ops import FeedChanged, FeedState
 from huracan.errors import BadInput
 from huracan.store.parquet import read_journal, read_table
+from huracan_cli.page import card, page, section
 from huracan_cli.results import LATENCIES
 from huracan_cli.summary import Summary
 from huracan_gateway.identity import SIMULATED_VENUE
@@ -50,38 +51,6 @@ _TROUBLE = (
     FeedState.FEED_STATE_REFUSED,
 )
 _SIDES = {Direction.DIRECTION_BUY: 1.0, Direction.DIRECTION_SELL: -1.0}
-
-_STYLE = """
-:root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #16202b; --muted: #5b6875; --grid: #dfe4ea;
-  --good: #1a7f37; --bad: #c4372c; --accent: #2563eb; --warn: #fff3cd; --warn-ink: #6b4e00 }
-@media (prefers-color-scheme: dark) { :root { --page: #0f141a; --card: #182029; --ink: #e8edf2; --muted: #9aa8b5;
-  --grid: #2d3844; --good: #4cc76b; --bad: #ff7b72; --accent: #6ea8fe; --warn: #4a3b0a; --warn-ink: #ffe08a } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.55 system-ui, sans-serif }
-main { max-width: 66rem; margin: 0 auto; padding: 1.5rem 1rem 4rem }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: .2rem 0 .4rem; overflow-wrap: anywhere }
-h2 { font-size: 1.15rem; margin: 0 0 .2rem }
-h3 { font-size: .85rem; margin: 0 0 .3rem; color: var(--muted); font-weight: 600 }
-p { margin: .2rem 0 .8rem; color: var(--muted) }
-.brand { letter-spacing: .14em; text-transform: uppercase; font-size: .75rem; color: var(--accent); font-weight: 700 }
-.badge { display: inline-block; border: 1px solid var(--grid); border-radius: 1rem; padding: .05rem .7rem;
-  margin: 0 .3rem .3rem 0; font-size: .8rem; color: var(--muted) }
-.simulated { background: var(--warn); color: var(--warn-ink); border-radius: .6rem; padding: .6rem 1rem }
-.cards { display: grid; gap: .8rem; margin: 1rem 0; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)) }
-.tables { columns: 16rem; column-gap: 2rem } .tables div { break-inside: avoid; margin-bottom: 1rem }
-.card, section { background: var(--card); border: 1px solid var(--grid); border-radius: .8rem }
-.card { padding: .7rem .9rem; overflow: hidden }
-.card b { display: block; font-size: 1.3rem; line-height: 1.35; font-variant-numeric: tabular-nums }
-.card span { color: var(--muted); font-size: .8rem; overflow-wrap: anywhere }
-section { padding: 1.1rem 1.2rem; margin: 1rem 0 }
-summary { cursor: pointer; font-weight: 600; margin: 1.2rem 0 .4rem }
-.plot { overflow-x: auto } svg { display: block; width: 100%; min-width: 40rem; height: auto }
-svg * { stroke-linejoin: round; stroke-linecap: butt } svg text { font-family: system-ui, sans-serif !important }
-table { border-collapse: collapse; width: 100%; font-size: .88rem }
-td { padding: .2rem 0; border-bottom: 1px solid var(--grid); vertical-align: top }
-td + td { text-align: right; padding-left: 1rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
-.good { color: var(--good) } .bad { color: var(--bad) }
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,16 +108,10 @@ def write_report(summary: Summary, run: Path) -> Path:
     runs = [read for key in summary.instruments if (read := _read(run, key)) is not None]
     accounts = sorted(read_table(run, AccountState), key=lambda row: row.as_of_ns)
     whole = _Whole(runs=runs, accounts=accounts) if runs else None
-    sections = _pictures(whole, told, run) if whole else [_section("Nothing happened", "No step was closed.")]
+    sections = _pictures(whole, told, run) if whole else [section("Nothing happened", "No step was closed.")]
     body = "".join([_header(told, whole), _cards(told, whole), *sections, _happened(told), _counts(told)])
-    title = html.escape(f"{summary.instrument}, {summary.source}")
-    head = (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>Huracan: {title}</title><style>{_STYLE}</style></head>"
-    )
     path = run / "report.html"
-    path.write_text(f"{head}<body><main>{body}</main></body></html>\n", encoding="utf-8")
+    path.write_text(page(f"{summary.instrument}, {summary.source}", body), encoding="utf-8")
     return path
 
 
@@ -200,7 +163,7 @@ def _pictures(whole: _Whole, told: Mapping[str, Any], directory: Path) -> list[s
     return [
         *(_market(run, whole, number, alone=alone) for number, run in enumerate(whole.runs)),
         *(_thought(run, whole, number, alone=alone) for number, run in enumerate(whole.runs)),
-        _section(
+        section(
             "Position and money",
             "Orders move the position towards the target of the newest decision; on HOLD there is no target.",
             charts.money(positions, *_equity(whole), (newest.base, newest.settle), whole.span),
@@ -218,7 +181,7 @@ def _market(run: _Run, whole: _Whole, number: int, *, alone: bool) -> str:
         "anomalies": charts.seconds([row.at_ns for row in run.anomalies], midnight_ns),
         "feed trouble": charts.seconds([row.at_ns for row in run.feed if row.state in _TROUBLE], midnight_ns),
     }
-    return _section(
+    return section(
         _title("Market", run, alone=alone),
         f"{len(run.fills):,} fills in {len(run.windows):,} steps of {STEP_NS // MILLISECOND_NS} ms. Fills that "
         "would lie on each other are one triangle, the larger the more was traded; bought stands below the line, "
@@ -244,7 +207,7 @@ def _thought(run: _Run, whole: _Whole, number: int, *, alone: bool) -> str:
     experts = tuple(dict.fromkeys(vote.expert for row in run.decisions for vote in row.votes))
     answers = _answers(run, experts)
     sections = [
-        _section(
+        section(
             "What the experts thought",
             "Probability of up minus probability of down: mean and range. Gaps are abstentions.",
             charts.opinions(
@@ -254,12 +217,12 @@ def _thought(run: _Run, whole: _Whole, number: int, *, alone: bool) -> str:
                 name=f"opinions {number}",
             ),
         ),
-        _section(
+        section(
             "Who answered, and why not",
             "An abstention is an answer, with its reason. A decision abstains when all experts do, or when they clash.",
             charts.answers(answers, _ANSWERED, name=f"answers {number}"),
         ),
-        _section(
+        section(
             "How opinions became decisions",
             "The forecasts of the experts that answered, pooled by weight.",
             charts.gate(*_gate(run, experts, midnight_ns), whole.span, name=f"gate {number}"),
@@ -412,14 +375,14 @@ def _latency(path: Path, *, virtual: bool) -> str:
     by_hop = _hops(path)
     if not by_hop:
         none = "Virtual time: no latency. The run was computed as fast as it could be."
-        return _section(title, none if virtual else "Nothing was measured in this run.")
+        return section(title, none if virtual else "Nothing was measured in this run.")
     from huracan_cli import charts
 
     text = (
         "How long each hop took, on a log axis: p50 is the full line, p99 the dashed one. An expert's hop starts when "
         "the window was sent, the orchestrator's when the last opinion was, the executor's when the decision was."
     )
-    return _section(title, text, charts.latencies(by_hop))
+    return section(title, text, charts.latencies(by_hop))
 
 
 def _hops(path: Path) -> dict[str, Numbers]:
@@ -436,11 +399,6 @@ def _hops(path: Path) -> dict[str, Numbers]:
 
 
 # Words and numbers.
-
-
-def _section(title: str, text: str, picture: str = "") -> str:
-    plot = f"<div class='plot'>{picture}</div>" if picture else ""
-    return f"<section><h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>{plot}</section>"
 
 
 def _header(told: Mapping[str, Any], whole: _Whole | None) -> str:
@@ -498,12 +456,7 @@ def _cards(told: Mapping[str, Any], whole: _Whole | None) -> str:
         cards.append(("ledger", f"{lost:,} lost", f"{doubled:,} doubled, over {len(told['ledger'])} paths", mood))
     digest = told["decisions_digest"]
     cards.append(("digest", digest[:8], "names every decision of the run", ""))
-    return f"<div class='cards'>{''.join(_card(*card) for card in cards)}</div>"
-
-
-def _card(title: str, value: str, note: str, mood: str) -> str:
-    text, below = html.escape(value), html.escape(note)
-    return f"<div class='card'><span>{title}</span><b class='{mood}'>{text}</b><span>{below}</span></div>"
+    return f"<div class='cards'>{''.join(card(*each) for each in cards)}</div>"
 
 
 def _latency_card(told: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -524,7 +477,7 @@ def _happened(told: Mapping[str, Any]) -> str:
     if not broken and told.get("layout", "") in _VIRTUAL:
         return ""
     if not broken:
-        return _section("What happened", "Nothing broke: no service had to be started again.")
+        return section("What happened", "Nothing broke: no service had to be started again.")
     tables = "".join(_table(name, told[name]) for name in broken)
     text = "What broke, and what was started again."
     return f"<section><h2>What happened</h2><p>{text}</p><div class='tables'>{tables}</div></section>"
