@@ -1,0 +1,57 @@
+"""Random forest on window summaries: the baseline that a detector is judged against."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier  # type: ignore[import-untyped]
+
+from huracan_training.models.inputs import FitScaling, Question, as_probabilities, fitted, log_loss, standardise
+from huracan_training.models.streams import seed_of
+from huracan_training.models.tabular import TabularClassifier
+from huracan_training.samples import Floats, Integers, Rows
+
+_LEAVES = (10, 40, 160)
+_ROWS_OF_A_TREE = 20_000
+
+
+class Forest(TabularClassifier):
+    """Random forest (Breiman 2001) of probability trees, the least leaf chosen on `valid`.
+
+    Neighbouring windows overlap: small leaves learn them by heart, so the leaf matters more than the number of
+    trees. Each tree sees at most 20,000 windows. A baseline: it is refitted wherever it is wanted, never kept.
+    """
+
+    name = "random_forest"
+
+    def __init__(
+        self,
+        question: Question,
+        *,
+        trees: int = 200,
+        least_leaf: int | None = None,
+        fit_scaling: FitScaling = standardise,
+    ) -> None:
+        super().__init__(question, fit_scaling=fit_scaling)
+        self._trees = trees
+        self._leaves = _LEAVES if least_leaf is None else (least_leaf,)
+        self._model: RandomForestClassifier | None = None
+
+    def _learn(self, table: Rows, labels: Integers, judged: Rows, truth: Integers, seed: int) -> None:
+        best = np.inf
+        for leaf in self._leaves:
+            model = RandomForestClassifier(
+                n_estimators=self._trees,
+                min_samples_leaf=leaf,
+                max_samples=min(_ROWS_OF_A_TREE, len(table)),
+                random_state=seed_of(seed, self.name),
+                n_jobs=1,
+            )
+            model.fit(np.nan_to_num(table), labels)
+            shares = as_probabilities(self._spread_out(model.predict_proba(np.nan_to_num(judged)), model.classes_))
+            loss = log_loss(shares, truth)
+            if loss < best:
+                best, self._model = loss, model
+
+    def _shares(self, table: Rows) -> Floats:
+        model = fitted(self._model, self.name)
+        return self._spread_out(model.predict_proba(np.nan_to_num(table)), model.classes_)

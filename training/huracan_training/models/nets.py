@@ -1,0 +1,283 @@
+"""Nets of windows: the original LSTM, a strided CNN and a causal TCN, fitted on all assets together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, softmax
+
+from huracan_training.models.inputs import (
+    FitScaling,
+    Question,
+    Scaling,
+    all_labels,
+    as_probabilities,
+    check_positions,
+    check_samples,
+    fitted,
+    standardisation_of,
+    standardise,
+)
+from huracan_training.models.keeping import read_state, write_state
+from huracan_training.models.loop import LoopSettings, Outcome, Training, Watch, WindowSet, deterministic
+from huracan_training.models.resolver import FaultMemory, resolved
+from huracan_training.models.streams import seed_of
+from huracan_training.samples import WINDOW, Floats, Integers, Sample
+
+OPSET = 17
+_BATCH = 1024
+_KERNEL = 3
+_FAULTS = "faults.jsonl"
+_WEIGHTS = "weights.npz"
+_ONNX = "model.onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetSettings:
+    """The size of a net."""
+
+    width: int
+    """Hidden units or channels."""
+    depth: int
+    """Layers or blocks."""
+    dropout: float
+
+
+class LstmNet(nn.Module):
+    """LSTM over the window, its last step to the classes: the original detector (hidden 128, 2 layers)."""
+
+    def __init__(self, columns: int, classes: int, settings: NetSettings) -> None:
+        super().__init__()
+        between = settings.dropout if settings.depth > 1 else 0.0
+        self.lstm = nn.LSTM(columns, settings.width, settings.depth, batch_first=True, dropout=between)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head = nn.Linear(settings.width, classes)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return logits, shape (b, classes), of windows of shape (b, columns, 64)."""
+        steps, _ = self.lstm(windows.transpose(1, 2))
+        logits: Tensor = self.head(self.dropout(steps[:, -1]))
+        return logits
+
+
+class StridedCnn(nn.Module):
+    """Convolutions that halve the window, batch norm, ReLU, dropout, and one hidden layer: fit for INT8."""
+
+    def __init__(self, columns: int, classes: int, settings: NetSettings) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(settings.depth):
+            layers += [
+                nn.Conv1d(columns if index == 0 else settings.width, settings.width, _KERNEL, stride=2, padding=1),
+                nn.BatchNorm1d(settings.width),
+                nn.ReLU(),
+                nn.Dropout(settings.dropout),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.hidden = nn.Linear(settings.width * (WINDOW >> settings.depth), settings.width)
+        self.head = nn.Linear(settings.width, classes)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return logits, shape (b, classes), of windows of shape (b, columns, 64)."""
+        logits: Tensor = self.head(torch.relu(self.hidden(self.layers(windows))))
+        return logits
+
+
+class CausalBlock(nn.Module):
+    """A dilated convolution that looks back only, added to what it was given."""
+
+    def __init__(self, width: int, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.reach = dilation * (_KERNEL - 1)
+        self.conv = nn.Conv1d(width, width, _KERNEL, dilation=dilation)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """Return steps of the same shape."""
+        added: Tensor = steps + self.dropout(torch.relu(self.conv(pad(steps, (self.reach, 0)))))
+        return added
+
+
+class CausalTcn(nn.Module):
+    """Causal blocks of dilation 1, 2, 4, … and the last step to the classes (Bai et al. 2018)."""
+
+    def __init__(self, columns: int, classes: int, settings: NetSettings) -> None:
+        super().__init__()
+        self.enter = nn.Conv1d(columns, settings.width, 1)
+        blocks = [CausalBlock(settings.width, 1 << index, settings.dropout) for index in range(settings.depth)]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(settings.width, classes)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return logits, shape (b, classes), of windows of shape (b, columns, 64)."""
+        logits: Tensor = self.head(self.blocks(self.enter(windows))[:, :, -1])
+        return logits
+
+
+class _Fed(nn.Module):
+    """A net with what it is fed and what it answers put right: the order of axes, the prior of the classes."""
+
+    def __init__(self, net: nn.Module, classes: int, *, time_first: bool) -> None:
+        super().__init__()
+        self.net = net
+        self.time_first = time_first
+        self.register_buffer("prior", torch.zeros(classes))
+
+    def forward(self, windows: Tensor) -> Tensor:
+        logits: Tensor = self.net(windows.transpose(1, 2) if self.time_first else windows)
+        return logits - self.get_buffer("prior")
+
+
+BuildNet = Callable[[int, int, NetSettings], nn.Module]
+"""Columns, classes, size → a net from (b, columns, 64) to logits of shape (b, classes)."""
+
+
+class NetClassifier:
+    """A net behind the interface of classifiers.
+
+    Rows are scaled per asset and 0, the mean of train, where they are missing. With a `room`, a directory,
+    training leaves a checkpoint there and goes on from it, and remembers what helped after a fault.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        build: BuildNet,
+        question: Question,
+        size: NetSettings,
+        *,
+        loop: LoopSettings | None = None,
+        fit_scaling: FitScaling = standardise,
+        room: Path | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.name = name
+        self.outcome: Outcome | None = None
+        """How the last training ended."""
+        self._build = build
+        self._question = question
+        self._size = size
+        self._loop = loop or LoopSettings()
+        self._fit_scaling = fit_scaling
+        self._room = room
+        self._watch = watch
+        self._scaling: Scaling | None = None
+        self._net: _Fed | None = None
+        self._columns = 0
+
+    @property
+    def net(self) -> nn.Module:
+        """Return the trained net: logits, shape (b, classes), of scaled windows, shape (b, columns, 64)."""
+        return fitted(self._net, self.name)
+
+    def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:
+        """Train until `valid` no longer improves; after a fault, again with changed settings.
+
+        Raise Fatal when no change helps.
+        """
+        check_samples(train, self._question, name="train")
+        check_samples(valid, self._question, name="valid")
+        self._scaling = self._fit_scaling(train)
+        self._columns = train[0].series.rows.shape[1]
+        learned = _windows_of(train, self._scaling, all_labels(train))
+        judged = _windows_of(valid, self._scaling, all_labels(valid))
+        memory = None
+        if self._room is not None:
+            self._room.mkdir(parents=True, exist_ok=True)
+            memory = FaultMemory(self._room / _FAULTS)
+
+        def attempt(settings: LoopSettings) -> tuple[_Fed, Outcome]:
+            return self._attempt(learned, judged, settings, seed)
+
+        subject = f"{self.name} on {self._columns} columns"
+        self._net, self.outcome = resolved(attempt, self._loop, subject=subject, memory=memory)
+
+    def _attempt(
+        self, learned: WindowSet, judged: WindowSet, settings: LoopSettings, seed: int
+    ) -> tuple[_Fed, Outcome]:
+        classes = self._question.classes
+        with deterministic(settings.device):
+            torch.manual_seed(seed_of(seed, "weights"))
+            net = _Fed(self._build(self._columns, classes, self._size), classes, time_first=settings.time_first)
+            training = Training(
+                net,
+                learned,
+                judged,
+                settings,
+                classes=classes,
+                seed=seed,
+                room=self._room,
+                watch=self._watch,
+            )
+            outcome = training.run()
+        net.get_buffer("prior").copy_(torch.log(torch.tensor(outcome.class_weights)))
+        return net.to("cpu").eval(), outcome
+
+    def predict(self, sample: Sample) -> Floats:
+        """Return the softmax of the net's answers, floored at a millionth."""
+        check_positions(sample, name="sample")
+        windows = _windows_of([sample], fitted(self._scaling, self.name), np.zeros(len(sample.at), dtype=np.int64))
+        batches = torch.split(torch.arange(len(windows.at)), _BATCH)
+        with deterministic(), torch.no_grad():
+            answers = [softmax(self.net(windows.windows(chosen)).double(), dim=1).numpy() for chosen in batches]
+        return as_probabilities(np.concatenate(answers))
+
+    def write(self, directory: Path) -> None:
+        """Keep weights and scaling, and the net as ONNX: input `windows` (batch, columns, 64), output `logits`."""
+        net = fitted(self._net, self.name)
+        state = {
+            "columns": self._columns,
+            "time_first": net.time_first,
+            "size": asdict(self._size),
+            "scaling": fitted(self._scaling, self.name).state(),
+        }
+        write_state(directory, state)
+        np.savez(directory / _WEIGHTS, **{name: value.numpy() for name, value in net.state_dict().items()})
+        export_onnx(net, self._columns, directory / _ONNX)
+
+    def read(self, directory: Path) -> None:
+        """Take back what was kept."""
+        state = read_state(directory)
+        self._columns, self._size = state["columns"], NetSettings(**state["size"])
+        self._scaling = standardisation_of(state["scaling"])
+        net = _Fed(
+            self._build(self._columns, self._question.classes, self._size),
+            self._question.classes,
+            time_first=state["time_first"],
+        )
+        with np.load(directory / _WEIGHTS, allow_pickle=False) as kept:
+            net.load_state_dict({name: torch.from_numpy(kept[name]) for name in kept.files})
+        self._net = net.eval()
+
+
+def export_onnx(net: nn.Module, columns: int, file: Path) -> None:
+    """Write a net as ONNX, opset 17, of any batch: input `windows` (batch, columns, 64), output `logits`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's age, and of LSTMs whose batch is not fixed: ours is given
+        torch.onnx.export(
+            net,
+            (torch.zeros(2, columns, WINDOW),),
+            file,
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=["windows"],
+            output_names=["logits"],
+            dynamic_axes={"windows": {0: "batch"}, "logits": {0: "batch"}},
+        )
+
+
+def _windows_of(samples: Sequence[Sample], scaling: Scaling, labels: Integers) -> WindowSet:
+    rows = [np.nan_to_num(scaling.scaled(sample.series)) for sample in samples]
+    starts = np.cumsum([0, *(len(part) for part in rows[:-1])])
+    at = [sample.at + start for sample, start in zip(samples, starts, strict=True)]
+    return WindowSet(
+        rows=torch.from_numpy(np.concatenate(rows)),
+        at=torch.from_numpy(np.concatenate(at).astype(np.int64)),
+        labels=torch.from_numpy(labels),
+    )

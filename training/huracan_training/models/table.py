@@ -1,0 +1,232 @@
+"""Every model by name: registered with what it is for, or left out with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from huracan.errors import BadInput
+from huracan_training.models.baselines import Majority, MarkovChain, Persistence
+from huracan_training.models.boosting import Boosting, BoostingSettings
+from huracan_training.models.forest import Forest
+from huracan_training.models.hmm import FilteredHmm, HmmSettings
+from huracan_training.models.inputs import FitScaling, Question, standardise
+from huracan_training.models.kalman import KalmanHmm
+from huracan_training.models.linear import Logistic
+from huracan_training.models.loop import LoopSettings, Watch
+from huracan_training.models.nets import BuildNet, CausalTcn, LstmNet, NetClassifier, NetSettings, StridedCnn
+from huracan_training.models.tuning import Between, Space
+from huracan_training.samples import Classifier
+
+S = TypeVar("S", BoostingSettings, LoopSettings, NetSettings, HmmSettings)
+Settings = Mapping[str, float | int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a model is given besides the question."""
+
+    fit_scaling: FitScaling = standardise
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    """How nets are trained."""
+    room: Path | None = None
+    """Where a net keeps its checkpoint and what helped after a fault; None for nowhere."""
+    watch: Watch | None = None
+
+
+Make = Callable[[Question, Settings, Surroundings], Classifier]
+
+
+class Kept(Protocol):
+    """A model that can be kept in a directory."""
+
+    def write(self, directory: Path) -> None:
+        """Write what was fitted; raise BadInput before `fit`."""
+        ...
+
+    def read(self, directory: Path) -> None:
+        """Take back what was written; raise BadInput where there is nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    """One registered model."""
+
+    name: str
+    purpose: str
+    make: Make
+    space: Space = field(default_factory=dict)
+    """What can be tuned, by setting."""
+    sizes: tuple[type, ...] = ()
+    """Settings classes whose fields can be set as well."""
+
+    def settings(self) -> set[str]:
+        """Return the names of all settings."""
+        return set(self.space).union(*(_names(size) for size in self.sizes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """One model that is not registered."""
+
+    name: str
+    reason: str
+
+
+def _with(settings: S, given: Settings) -> S:
+    """Return settings with those of the given ones that are theirs."""
+    theirs: dict[str, Any] = {name: value for name, value in given.items() if name in _names(type(settings))}
+    return replace(settings, **theirs)
+
+
+def _names(settings: type) -> set[str]:
+    return {entry.name for entry in fields(settings)}
+
+
+def _net(name: str, build: BuildNet, size: NetSettings) -> Make:
+    def make(question: Question, settings: Settings, around: Surroundings) -> Classifier:
+        return NetClassifier(
+            name,
+            build,
+            question,
+            _with(size, settings),
+            loop=_with(around.loop, settings),
+            fit_scaling=around.fit_scaling,
+            room=around.room,
+            watch=around.watch,
+        )
+
+    return make
+
+
+def _boosting(question: Question, settings: Settings, around: Surroundings) -> Classifier:
+    return Boosting(question, settings=_with(BoostingSettings(), settings), fit_scaling=around.fit_scaling)
+
+
+def _forest(question: Question, settings: Settings, around: Surroundings) -> Classifier:
+    leaf, trees = settings.get("least_leaf"), int(settings.get("trees", 200))
+    return Forest(question, trees=trees, least_leaf=None if leaf is None else int(leaf), fit_scaling=around.fit_scaling)
+
+
+def _logistic(question: Question, settings: Settings, around: Surroundings) -> Classifier:
+    return Logistic(question, inverse_penalty=settings.get("inverse_penalty"), fit_scaling=around.fit_scaling)
+
+
+def _markov_chain(question: Question, settings: Settings, around: Surroundings) -> Classifier:
+    return MarkovChain(question, half_life_bars=settings.get("half_life_bars"))
+
+
+_NET_SPACE: Space = {
+    "width": Between(64, 256, whole=True, log=True),
+    "dropout": Between(0.1, 0.5),
+    "learning_rate": Between(1e-5, 1e-2, log=True),
+}
+"""DOMAIN §11."""
+
+_ROWS = (
+    ModelRow(
+        name="majority",
+        purpose="class shares of train: what every forecast must beat",
+        make=lambda question, settings, around: Majority(question),
+    ),
+    ModelRow(
+        name="persistence",
+        purpose="the newest known label, by how often each class followed it: hard to beat in accuracy",
+        make=lambda question, settings, around: Persistence(question),
+    ),
+    ModelRow(
+        name="markov_chain",
+        purpose="a chain of known labels with forgetting, stepped over the horizon",
+        make=_markov_chain,
+        space={"half_life_bars": Between(500, 50_000, log=True)},
+    ),
+    ModelRow(
+        name="logistic",
+        purpose="the least model that reads features",
+        make=_logistic,
+        space={"inverse_penalty": Between(1e-4, 1, log=True)},
+    ),
+    ModelRow(
+        name="random_forest",
+        purpose="the baseline that a detector is judged against",
+        make=_forest,
+        space={"least_leaf": Between(5, 500, whole=True, log=True), "trees": Between(100, 400, whole=True)},
+    ),
+    ModelRow(
+        name="lightgbm",
+        purpose="boosted trees: the strongest model of tables, with exact attribution",
+        make=_boosting,
+        space={
+            "learning_rate": Between(0.01, 0.2, log=True),
+            "num_leaves": Between(4, 63, whole=True, log=True),
+            "min_data_in_leaf": Between(20, 1000, whole=True, log=True),
+            "feature_fraction": Between(0.2, 1),
+            "lambda_l2": Between(0.01, 100, log=True),
+        },
+        sizes=(BoostingSettings,),
+    ),
+    ModelRow(
+        name="hmm",
+        purpose="filtered hidden Markov model of returns: regimes without features or labels",
+        make=lambda question, settings, around: FilteredHmm(question, settings=_with(HmmSettings(), settings)),
+        sizes=(HmmSettings,),
+    ),
+    ModelRow(
+        name="kalman_hmm",
+        purpose="Kalman trend, and its regimes forecast by a hidden Markov chain",
+        make=lambda question, settings, around: KalmanHmm(question, settings=_with(HmmSettings(), settings)),
+        sizes=(HmmSettings,),
+    ),
+    ModelRow(
+        name="lstm",
+        purpose="the original detector: hidden 128, 2 layers, last step to the classes",
+        make=_net("lstm", LstmNet, NetSettings(width=128, depth=2, dropout=0.1)),
+        space=_NET_SPACE,
+        sizes=(NetSettings, LoopSettings),
+    ),
+    ModelRow(
+        name="strided_cnn",
+        purpose="three convolutions that halve the window: the fastest net, and fit for INT8",
+        make=_net("strided_cnn", StridedCnn, NetSettings(width=64, depth=3, dropout=0.1)),
+        space=_NET_SPACE,
+        sizes=(NetSettings, LoopSettings),
+    ),
+    ModelRow(
+        name="causal_tcn",
+        purpose="six dilated causal convolutions that see the whole window, fit for INT8",
+        make=_net("causal_tcn", CausalTcn, NetSettings(width=64, depth=6, dropout=0.1)),
+        space=_NET_SPACE,
+        sizes=(NetSettings, LoopSettings),
+    ),
+)
+MODELS: Mapping[str, ModelRow] = {row.name: row for row in _ROWS}
+"""Every registered model by name, simplest first."""
+
+LEFT_OUT = (
+    LeftOut(name="xgboost", reason="does what LightGBM does; a second boosting library would tell nothing new"),
+    LeftOut(name="smoothed_hmm", reason="smoothed and Viterbi states look at bars after the one they name"),
+    LeftOut(name="cnn_lstm_attention", reason="comes later, as a net behind the same interface"),
+    LeftOut(name="transformer", reason="comes later, as a net behind the same interface"),
+    LeftOut(name="jump_model", reason="comes later, as an observer of returns behind the same interface"),
+    LeftOut(name="markov_regression", reason="statsmodels takes a second for a thousand bars: for labels, not here"),
+)
+"""Every model that is not registered, and why."""
+
+
+def make_model(
+    name: str, question: Question, settings: Settings | None = None, around: Surroundings | None = None
+) -> Classifier:
+    """Return a new model; raise BadInput for a model that is not registered or a setting it does not have."""
+    left_out = {entry.name: entry.reason for entry in LEFT_OUT}
+    if name in left_out:
+        raise BadInput(f"model was {name!r}, left out because: {left_out[name]}")
+    if name not in MODELS:
+        raise BadInput(f"model was {name!r}; choose one of {', '.join(MODELS)}")
+    unknown = set(settings or {}) - MODELS[name].settings()
+    if unknown:
+        has = ", ".join(sorted(MODELS[name].settings())) or "none"
+        raise BadInput(f"settings of {name} had {', '.join(sorted(unknown))}; it has {has}")
+    return MODELS[name].make(question, settings or {}, around or Surroundings())
