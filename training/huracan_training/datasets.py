@@ -355,7 +355,8 @@ def _content_digest(each: Asset) -> str:
 
 
 def _write(dataset: Dataset, directory: Path) -> None:
-    if directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
+    other = directory.exists() and not directory.is_dir()
+    if other or (directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file()):
         raise BadInput(f"--out {directory} holds something else than a dataset: name another directory")
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MANIFEST).unlink(missing_ok=True)

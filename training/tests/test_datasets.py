@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from huracan.clock import MINUTE_NS
 from huracan.errors import BadInput
 from huracan_training.bars import Bars
+from huracan_training.calendar import DAY_NS, Calendar
 from huracan_training.datasets import MANIFEST, Dataset, Making, build, fold_samples, load, verified
 from huracan_training.integrity import from_bars
 from huracan_training.labels import TARGETS, labels
@@ -151,6 +153,8 @@ def test_a_directory_of_something_else_is_left_alone(sources: list[Path], tmp_pa
     (tmp_path / "thesis.txt").write_text("two years of work")
     with pytest.raises(BadInput, match="holds something else than a dataset"):
         build(sources[:1], tmp_path)
+    with pytest.raises(BadInput, match="holds something else than a dataset"):
+        build(sources[:1], tmp_path / "thesis.txt")
 
 
 @pytest.mark.parametrize("damage", ["manifest", "json", "values", "column", "file", "features"])
@@ -183,3 +187,13 @@ def test_recorded_bars_are_reliable(name: str) -> None:
     (told,) = verified(path)
     assert (told.usable, told.missing, told.parts["duplicate"], told.parts["out_of_order"]) == (True, (), 0.0, 0.0)
     assert told.score > 95
+
+
+@pytest.mark.parametrize(("name", "interval_ns"), [("SPY_1993_2022", DAY_NS), ("QQQ_1m_10day_2022", MINUTE_NS)])
+def test_recorded_sessions_are_those_of_the_calendar(name: str, interval_ns: int) -> None:
+    path = SHARED / "equity_daily" / f"{name}.csv.gz"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent")
+    (told,) = verified(path, Making(interval_ns=interval_ns, calendar=Calendar.US_EQUITIES))
+    assert (told.missing, told.score) == ((), 100.0)
+    assert not verified(path)[0].usable

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from huracan.features.bar import BAR
 from huracan_training.bars import INTERVAL_NS, Bars, asset
 from huracan_training.markov import STATES, measures, states
 from huracan_training.samples import UNKNOWN, Floats
@@ -49,6 +51,17 @@ def test_a_market_is_quiet_breaks_out_trends_and_turns() -> None:
     turned = told.index("reversal")
     assert 130 < turned < 150
     assert told[-1] == "trend"
+
+
+def test_a_breakout_is_measured_in_what_was_known_before() -> None:
+    bars = _bars(_story())
+    each = asset(bars)
+    atr_before = float(each.series.rows[99, BAR.names.index("atr_fraction")]) * bars.close[99]
+    expected = (bars.close[100] - bars.high[80:100].max()) / atr_before
+    assert measures(each)["beyond"][100] == pytest.approx(expected)
+    assert measures(each)["range_over_atr"][99] == pytest.approx(
+        (bars.high[80:100].max() - bars.low[80:100].min()) / atr_before
+    )
 
 
 def test_a_jump_out_of_a_wide_range_is_no_breakout() -> None:

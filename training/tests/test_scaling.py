@@ -105,6 +105,8 @@ def test_rows_that_do_not_fit_are_refused() -> None:
     scaler = fit_scaler([(_series(rows), _all(rows))])
     with pytest.raises(BadInput, match="rows had 3 columns; the scaler was fitted on 4"):
         scaler.transform(rows[:, :3], "a")
+    both = fit_scaler([(_series(rows), _all(rows)), (_series(rows + 5, "later"), ~_all(rows))])
+    assert sorted(both.scales) == ["*", "a"]
     with pytest.raises(BadInput, match="a: no row to fit a scaler on"):
         fit_scaler([(_series(rows), ~_all(rows))])
     with pytest.raises(BadInput, match=r"2 assets had \[3, 4\] columns"):

@@ -132,6 +132,14 @@ def test_a_dataset_of_steps_comes_back_and_says_what_it_has_no_labels_of(recordi
     assert [each for each in ours.manifest.unlabelled if "direction over 100" in each]
 
 
+def test_a_run_and_an_archive_make_the_same_dataset_but_for_their_names(run: Path, tmp_path: Path) -> None:
+    archive = _archived(read_messages(run / "features.parquet", FeatureRow), tmp_path / "archive")
+    (ours,), (theirs,) = (build([path], tmp_path / "out" / path.name).manifest.assets for path in (run, archive))
+    assert ours.content_digest == theirs.content_digest
+    assert ours.source_digest != theirs.source_digest
+    assert build([run], tmp_path / "again").manifest.assets[0].source_digest == ours.source_digest
+
+
 def test_rows_of_other_features_and_none_are_refused(run: Path, tmp_path: Path) -> None:
     rows = read_messages(run / "features.parquet", FeatureRow)
     rows[3].feature_set_digest = b"\x00" * 32
