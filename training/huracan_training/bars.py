@@ -191,15 +191,19 @@ def asset(bars: Bars, calendar: Calendar = Calendar.ALWAYS) -> Asset:
 
 
 def feature_rows(bars: Bars, places: Integers) -> Rows:
-    """Return the row of the `bar` feature set of each bar, shape (n, columns); a gap in `places` starts anew."""
-    state = BarState()
+    """Return the row of the `bar` feature set of each bar, shape (n, columns); a gap in `places` starts anew.
+
+    A bar is taken to open where its place says, so that sessions follow each other.
+    """
+    state, interval_ns = BarState(), bars.interval_ns
+    opens = bars.open_ns[0] + interval_ns * (places - places[0])
     rows = np.empty((len(bars), BAR.columns), dtype=np.float32)
     columns = [getattr(bars, name).tolist() for name in VALUES]
-    for at, (place, opened, high, low, close, volume) in enumerate(zip(places.tolist(), *columns, strict=True)):
+    for at, (open_ns, opened, high, low, close, volume) in enumerate(zip(opens.tolist(), *columns, strict=True)):
         rows[at] = state.push(
             Bar(
-                interval_ns=1,
-                open_ns=place + 1,
+                interval_ns=interval_ns,
+                open_ns=open_ns,
                 open=repr(opened),
                 high=repr(high),
                 low=repr(low),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,6 +37,7 @@ from huracan_training.splits import Fold, Plan, walk_forward, within
 MANIFEST = "manifest.json"
 FORMAT = 1
 _BAR_NAMES = (".parquet", ".csv", ".csv.gz")
+_FILE_NAME = re.compile(r"[\w=-][\w.=-]*")
 
 
 class Kind(StrEnum):
@@ -178,7 +180,7 @@ def load(directory: Path) -> Dataset:
         told = json.loads(path.read_text())
         told.pop("digest", None)
         manifest = Manifest.model_validate(told)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         first_line = str(error).partition("\n")[0]
         raise BadInput(f"{directory} is no dataset: {first_line}; make one with `huracan dataset build`") from None
     features = FEATURE_SETS[manifest.kind]
@@ -202,7 +204,8 @@ def samples(assets: Sequence[Asset], thresholds: Thresholds, span: Span) -> tupl
 def fold_samples(assets: Sequence[Asset], fold: Fold, target: str, horizon: int) -> FoldSamples:
     """Return the samples of a fold, labelled with thresholds of its training rows alone.
 
-    Raises BadInput when an asset has too few of them: leave out assets that begin after the fold's training time.
+    An asset that begins after the training time is labelled with the thresholds of all others together. Raises BadInput
+    when no asset has enough training rows.
     """
     thresholds = fit_thresholds(
         TARGETS[target], horizon, [(each, within(each, horizon, fold.train)) for each in assets]
@@ -228,6 +231,9 @@ def _sources(paths: Sequence[Path], making: Making) -> list[_Source]:
         raise BadInput("sources were files of bars and recordings: make a dataset of each")
     sources = [source for path in paths for source in _of(path, making)]
     names = [source.asset.name for source in sources]
+    for name in names:
+        if not _FILE_NAME.fullmatch(name):
+            raise BadInput(f"asset was named {name!r}, which names no file: rename its source")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BadInput(f"asset {', '.join(twice)} was there twice: leave one of its sources out")
@@ -349,7 +355,8 @@ def _content_digest(each: Asset) -> str:
 
 
 def _write(dataset: Dataset, directory: Path) -> None:
-    if directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
+    other = directory.exists() and not directory.is_dir()
+    if other or (directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file()):
         raise BadInput(f"--out {directory} holds something else than a dataset: name another directory")
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MANIFEST).unlink(missing_ok=True)

@@ -7,7 +7,7 @@ r_k = min(1, part_k / limit_k), so that one ruinous part is enough.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -16,12 +16,14 @@ from huracan.clock import NANOSECONDS
 from huracan.errors import BadInput
 from huracan_gateway.reliability import OUTLIER_MADS, PARTS, bars_reliability, score_parts
 from huracan_training.bars import NOWHERE, VALUES, Bars, Mask, good, slots
-from huracan_training.calendar import Calendar
+from huracan_training.calendar import DAY_NS, Calendar
 from huracan_training.samples import Floats, Integers
 
 REFUSED_AT = 80.0
 """The highest score on which no model is trained."""
 _DRIFT_QUANTILE = 0.99
+_SESSIONS = "no bar is of a Saturday or Sunday: is it --calendar us_equities?"
+_WEEKDAY_OF_EPOCH = 3
 _NEAR = 10
 """Returns before and after one whose MAD it is measured in."""
 
@@ -48,6 +50,8 @@ class Report:
     """Bars or steps that should be there, from the first to the last."""
     missing: Sequence[Span] = ()
     """Opens of the first and the last one of each hole."""
+    hint: str = ""
+    """What else the user may have meant."""
 
     @property
     def usable(self) -> bool:
@@ -58,7 +62,8 @@ class Report:
         """Return what lowers the score, the worst first, as `missing was 0.01 (alone 0 at 0.02)`."""
         ratios = {name: value / PARTS[name].limit for name, value in self.parts.items() if value > 0}
         worst = sorted(ratios, key=lambda name: -ratios[name])
-        return [f"{name} was {self.parts[name]:.4g} (0 points at {PARTS[name].limit:g})" for name in worst]
+        told = [f"{name} was {self.parts[name]:.4g} (0 points at {PARTS[name].limit:g})" for name in worst]
+        return [*told, self.hint] if self.hint else told
 
 
 Refetch = Callable[[Bars, Sequence[Span]], Bars]
@@ -91,7 +96,8 @@ def verify(bars: Bars, calendar: Calendar = Calendar.ALWAYS) -> Report:
         "outlier": _outlier_share(_returns(bars.open_ns, close)),
         "clock_drift": _drift_s(bars),
     }
-    return report(bars.asset, parts, rows=len(bars) + bars.unreadable, expected=count, missing=holes)
+    told = report(bars.asset, parts, rows=len(bars) + bars.unreadable, expected=count, missing=holes)
+    return replace(told, hint=_SESSIONS) if _has_sessions(bars, calendar) else told
 
 
 def report(asset: str, parts: Mapping[str, float], *, rows: int, expected: int, missing: Sequence[Span] = ()) -> Report:
@@ -166,9 +172,18 @@ def _inserted(bars: Bars, came: Bars) -> Bars:
 
 
 def _holes(present: Mask, opens: Integers) -> list[Span]:
+    if not len(opens):
+        return []
     edges = np.diff(np.concatenate([[True], present, [True]]).astype(np.int8))
     starts, ends = np.flatnonzero(edges == -1), np.flatnonzero(edges == 1) - 1
     return [Span(int(opens[start]), int(opens[end])) for start, end in zip(starts, ends, strict=True)]
+
+
+def _has_sessions(bars: Bars, calendar: Calendar) -> bool:
+    """Return whether bars that should be there always leave out every weekend of more than a week."""
+    days = bars.open_ns // DAY_NS
+    weekend = np.isin((days + _WEEKDAY_OF_EPOCH) % 7, (5, 6))
+    return calendar is Calendar.ALWAYS and not weekend.any() and int(days.max() - days.min()) > 7
 
 
 def _returns(open_ns: Integers, close: Floats) -> Floats:

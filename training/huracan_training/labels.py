@@ -97,8 +97,9 @@ def forward_measures(asset: Asset, horizon: int) -> Measures:
 def fit_thresholds(target: Target, horizon: int, train: Sequence[tuple[Asset, Mask]]) -> Thresholds:
     """Return the thresholds of a target: quantiles over the rows of each asset that its mask, shape (n,), lets through.
 
-    The mask must leave out rows whose horizon reaches beyond the training time; their outcomes would set thresholds.
-    Raises BadInput for a horizon that the target does not have, and for an asset with fewer than 100 rows.
+    The mask must leave out rows whose horizon reaches beyond the training time; their outcomes would set thresholds. An
+    asset with fewer than 100 rows gets none of its own, as one that is not there. Raises BadInput when no asset has as
+    many, and for a horizon that the target does not have.
     """
     if (horizon > 0) != target.forward:
         needs = "a horizon of at least 1" if target.forward else "horizon 0: it is told from the past"
@@ -107,12 +108,14 @@ def fit_thresholds(target: Target, horizon: int, train: Sequence[tuple[Asset, Ma
     for asset, mask in train:
         measures = target.measure(asset, horizon)
         rows = mask & _whole(measures)
-        if rows.sum() < LEAST_ROWS:
-            raise BadInput(
-                f"{asset.name}: {rows.sum()} training rows have an outcome of {target.name} over {horizon} bars, "
-                f"fewer than {LEAST_ROWS}: give more history"
-            )
-        measured[asset.name] = {name: values[rows] for name, values in measures.items()}
+        if rows.sum() >= LEAST_ROWS:
+            measured[asset.name] = {name: values[rows] for name, values in measures.items()}
+    if not measured:
+        names = ", ".join(asset.name for asset, _ in train)
+        raise BadInput(
+            f"target {target.name} over {horizon}: {names or 'no asset'} had fewer than {LEAST_ROWS} training rows "
+            "whose outcome is known; give more history"
+        )
     pooled = {cut.measure: np.concatenate([each[cut.measure] for each in measured.values()]) for cut in target.cuts}
     return Thresholds(
         target=target.name,

@@ -66,15 +66,15 @@ class Scaler(Config):
 def fit_scaler(train: Sequence[tuple[Series, Mask]], method: Method = Method.ROBUST) -> Scaler:
     """Return the scales of the rows that each asset's mask, shape (n,), lets through; missing values do not count.
 
-    Raises BadInput when there are none, or assets have different columns.
+    An asset with none of its own is scaled as one that is not there. Raises BadInput when no asset has any, or they
+    have different columns.
     """
     columns = {series.rows.shape[1] for series, _ in train}
     if len(columns) != 1:
         raise BadInput(f"{len(train)} assets had {sorted(columns)} columns: fit a scaler on rows of one feature set")
-    rows = {series.asset: series.rows[mask] for series, mask in train}
-    empty = [name for name, chosen in rows.items() if not len(chosen)]
-    if empty:
-        raise BadInput(f"{', '.join(empty)}: no row to fit a scaler on")
+    rows = {series.asset: series.rows[mask] for series, mask in train if mask.any()}
+    if not rows:
+        raise BadInput(f"{', '.join(series.asset for series, _ in train)}: no row to fit a scaler on")
     pooled = np.concatenate(list(rows.values()))
     return Scaler(
         method=method,

@@ -148,11 +148,12 @@ def _asset(key: str, rows: Sequence[FeatureRow]) -> Asset:
         newest[row.step] = row
     ordered = list(newest.values())
     values = np.stack([np.frombuffer(row.values, dtype="<f4") for row in ordered]).astype(np.float32)
+    follows = np.diff([row.step for row in ordered], prepend=ordered[0].step - 1) == 1
     series = Series(
         asset=key.replace(".", "_"),
         interval_ns=STEP_NS,
         close_ns=np.array([row.close_ns for row in ordered], dtype=np.int64),
-        log_return=values[:, _MID_RETURN].astype(np.float64) * _BPS,
+        log_return=np.where(follows, values[:, _MID_RETURN].astype(np.float64) * _BPS, np.nan),
         rows=values,
     )
     return Asset(series=series)
