@@ -34,7 +34,7 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem }
 th { padding: .2rem 0; text-align: right; vertical-align: bottom; color: var(--muted); font-weight: 600;
   border-bottom: 1px solid var(--grid) }
 th:first-child { text-align: left } th + th { padding-left: 1rem }
-table.figures td, table.figures th { white-space: nowrap; overflow-wrap: normal }
+table.figures td { white-space: nowrap; overflow-wrap: normal }
 table.figures .words { white-space: normal; text-align: left }
 td small { display: block; color: var(--muted) }
 td { padding: .2rem 0; border-bottom: 1px solid var(--grid); vertical-align: top }

@@ -32,6 +32,7 @@ from huracan_training.scores import (
     Scores,
     balanced_accuracy,
     briers,
+    calibration_gaps,
     class_reliability,
     confusions,
     log_losses,
@@ -278,11 +279,12 @@ def _intervals(
     """Return the interval of each score: sums by time of what it is made of, resampled in blocks."""
     classes = probabilities.shape[1]
     pairs = np.eye(classes * classes)[labels * classes + probabilities.argmax(axis=1)]
-    columns = np.column_stack([log_losses(labels, probabilities), briers(labels, probabilities), pairs])
+    gaps = calibration_gaps(labels, probabilities)
+    columns = np.column_stack([log_losses(labels, probabilities), briers(labels, probabilities), pairs, gaps])
     times, sums = by_time(np.concatenate([each.at_ns for each in forecasts]), columns)
 
     def tables(rows: Floats) -> Floats:
-        return rows[:, 2:-1].reshape(-1, classes, classes)
+        return rows[:, 2 : 2 + classes**2].reshape(-1, classes, classes)
 
     statistics: dict[str, Callable[[Floats], Floats]] = {
         "log_loss": lambda rows: rows[:, 0] / rows[:, -1],
@@ -290,6 +292,7 @@ def _intervals(
         "accuracy": lambda rows: np.trace(tables(rows), axis1=1, axis2=2) / rows[:, -1],
         "balanced_accuracy": lambda rows: balanced_accuracy(tables(rows)),
         "macro_f1": lambda rows: macro_f1(tables(rows)),
+        "ece": lambda rows: np.abs(rows[:, 2 + classes**2 : -1]).sum(axis=1) / rows[:, -1],
     }
     block = mean_block(times.size, study.horizon_bars)
     replicates = resampled_sums(sums, block, generator(study.seed, "scores"), replicates=study.replicates)
@@ -385,7 +388,7 @@ def _claims(study: Study, model: ModelResult, verdict: Verdict, beaten: Sequence
     claims = [
         Claim(
             text="Beats random forest and persistence on log loss, all assets together, interval above zero",
-            reached="; ".join(verdict.reasons),
+            reached=". ".join(verdict.reasons),
             held=verdict.promoted,
         ),
         Claim(

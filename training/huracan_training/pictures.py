@@ -85,7 +85,16 @@ def losses(evaluation: Evaluation) -> str:
             told = model.intervals["log_loss"]
             axis.hlines(row, told.low, told.high, colors=of[model.name], linewidth=2.2)
             axis.plot([told.value], [row], "o", color=of[model.name], markersize=6)
-            axis.text(told.low, row, f"{told.value:.4f}   ", color=INK, ha="right", va="center", fontsize=8.5)
+            axis.annotate(
+                f"{told.value:.4f}",
+                (told.low, row),
+                (-7, 0),
+                textcoords="offset points",
+                color=INK,
+                ha="right",
+                va="center",
+                fontsize=8.5,
+            )
         axis.axvline(nothing, color=MUTED, linewidth=1.0, linestyle=(0, (3, 2)))
         axis.text(nothing, -0.62, f"knowing nothing: ln {len(evaluation.study.classes)} ", color=MUTED, ha="right")
         axis.set_yticks(range(len(models)), [words(model.name) for model in models])
@@ -330,7 +339,7 @@ def _one(name: str, height: float, draw: Callable[[Axes], None], *, left: float)
     """Return a drawing of one panel, `height` inches with its margins."""
     with _figure(height) as figure:
         bottom, top = 0.48 / height, 0.3 / height
-        draw(figure.add_axes((left / _WIDTH, bottom, 1 - (left + 0.15) / _WIDTH, 1 - bottom - top)))
+        draw(figure.add_axes((left / _WIDTH, bottom, 1 - (left + 0.28) / _WIDTH, 1 - bottom - top)))
         return inlined(name, figure)
 
 

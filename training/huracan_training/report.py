@@ -31,6 +31,7 @@ _SCORES = {
     "macro_f1": "macro-F1",
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
+    "ece": "ECE",
 }
 
 Cell = tuple[str, str] | str
@@ -164,7 +165,7 @@ def _cards(evaluation: Evaluation) -> str:
     cards = [
         card("log loss", f"{own.scores.log_loss:.4f}", f"nats, {_range(own.intervals['log_loss'])}"),
         card("macro-F1", f"{own.scores.macro_f1:.3f}", _range(own.intervals["macro_f1"], 3)),
-        card("calibration error", f"{own.scores.ece:.3f}", f"ECE, 15 bins, {rows}"),
+        card("calibration error", f"{own.scores.ece:.3f}", f"ECE, {_range(own.intervals['ece'], 3)}, {rows}"),
         card(
             "transition recall",
             f"{called.recall.value:.3f}",
@@ -219,8 +220,8 @@ def _scores(evaluation: Evaluation) -> str:
     for model in evaluation.models:
         told: list[Cell] = [words(model.name)]
         told += [_with_range(model.intervals[name], 4) for name in _SCORES]
-        rows.append([*told, f"{model.scores.ece:.3f}", f"{model.scores.rows:,}", f"{len(model.seeds)}"])
-    head = ["model", *_SCORES.values(), "ECE", "rows", "seeds"]
+        rows.append([*told, f"{model.scores.rows:,}", f"{len(model.seeds)}"])
+    head = ["model", *_SCORES.values(), "rows", "seeds"]
     text = (
         "Over all assets, test folds and seeds, with 95 % block-bootstrap intervals. Rows of several seeds are the "
         "same "
