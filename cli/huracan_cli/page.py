@@ -31,6 +31,12 @@ summary { cursor: pointer; font-weight: 600; margin: 1.2rem 0 .4rem }
 .plot { overflow-x: auto } svg { display: block; width: 100%; min-width: 40rem; height: auto }
 svg * { stroke-linejoin: round; stroke-linecap: butt } svg text { font-family: system-ui, sans-serif !important }
 table { border-collapse: collapse; width: 100%; font-size: .88rem }
+th { padding: .2rem 0; text-align: right; vertical-align: bottom; color: var(--muted); font-weight: 600;
+  border-bottom: 1px solid var(--grid) }
+th:first-child { text-align: left } th + th { padding-left: 1rem }
+table.figures td { white-space: nowrap; overflow-wrap: normal }
+table.figures .words { white-space: normal; text-align: left }
+td small { display: block; color: var(--muted) }
 td { padding: .2rem 0; border-bottom: 1px solid var(--grid); vertical-align: top }
 td + td { text-align: right; padding-left: 1rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
 .good { color: var(--good) } .bad { color: var(--bad) }

@@ -116,15 +116,19 @@ def judged(comparisons: Sequence[Comparison], *, must_beat: Sequence[str] = MUST
     failed, held = [], []
     for name in must_beat:
         if name not in pooled:
-            failed.append(f"was not compared with {name}")
+            failed.append(f"Was not compared with {_words(name)}")
             continue
         gain = pooled[name].gain
-        said = f"{name} by {gain.value:+.4f} nats, 95 % interval [{gain.low:+.4f}, {gain.high:+.4f}]"
+        said = f"{_words(name)} by {gain.value:+.4f} nats, 95 % interval [{gain.low:+.4f}, {gain.high:+.4f}]"
         if gain.above_zero:
-            held.append(f"beats {said}")
+            held.append(f"Beats {said}")
         else:
-            failed.append(f"does not beat {said}: it must lie above zero")
+            failed.append(f"Does not beat {said}: it must lie above zero")
     return Verdict(promoted=not failed, reasons=(*failed, *held))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def assets_beaten(comparisons: Sequence[Comparison], baselines: Sequence[str]) -> tuple[str, ...]:

@@ -113,22 +113,26 @@ def resampled(
 
 
 def trades(held: Floats, net: Floats) -> Floats:
-    """Return the net return of each trade, shape (trades,): a run of bars on one side, its way out with it.
+    """Return the net return of each trade, in the order in which they were opened, shape (trades,).
 
-    `held` (m,) is the position over each bar. Bars without a position that pay for closing one belong to that trade.
+    `held` is the position over each bar and `net` what it earned, (m, assets) both. A trade is a run of bars on one
+    side in one asset; bars without a position that pay for closing one belong to it.
     """
     side = np.sign(held)
-    opens = (side != np.concatenate([[0.0], side[:-1]])) & (side != 0)
-    of = np.cumsum(opens)
-    return np.bincount(of, net, int(opens.sum()) + 1)[1:].astype(np.float64)
+    opens = (side != np.concatenate([np.zeros_like(side[:1]), side[:-1]])) & (side != 0)
+    opened, sums = [], []
+    for column in range(held.shape[1]):
+        of = np.cumsum(opens[:, column])
+        opened.append(np.flatnonzero(opens[:, column]))
+        sums.append(np.bincount(of, net[:, column], opened[-1].size + 1)[1:].astype(np.float64))
+    each: Floats = np.concatenate(sums)[np.argsort(np.concatenate(opened), kind="stable")]
+    return each
 
 
-def shuffled(held: Floats, net: Floats, generator: np.random.Generator, *, replicates: int = REPLICATES) -> Shuffled:
-    """Return drawdowns of the trades in random order; positions `held` and net returns have shape (m,)."""
-    each = trades(held, net)
+def shuffled(each: Floats, generator: np.random.Generator, *, replicates: int = REPLICATES) -> Shuffled:
+    """Return drawdowns of trades (n,), given in their own order, in random orders."""
     own = float(max_drawdowns(each[None])[0])
-    orders = generator.permuted(np.broadcast_to(each, (replicates, each.size)), axis=1)
-    falls = max_drawdowns(orders)
+    falls = np.array([max_drawdowns(generator.permutation(each)[None])[0] for _ in range(replicates)])
     return Shuffled(
         replicates=replicates,
         trades=each.size,
@@ -154,11 +158,8 @@ def stressed(positions: Floats, returns: Floats, costs: Costs, interval_ns: int)
 
 def portfolio(positions: Floats, returns: Floats, costs: Costs, interval_ns: int, *, latency_bars: int = 0) -> Floats:
     """Return net returns of an equal share in each asset, shape (m,); positions and returns have shape (m, assets)."""
-    columns = [
-        net_returns(held, earned, costs, interval_ns, latency_bars=latency_bars)
-        for held, earned in zip(positions.T, returns.T, strict=True)
-    ]
-    mean: Floats = np.mean(columns, axis=0)
+    each = net_returns(positions, returns, costs, interval_ns, latency_bars=latency_bars)
+    mean: Floats = each.mean(axis=1)
     return mean
 
 

@@ -97,11 +97,12 @@ def regime_positions(trending: Floats, ranging: Floats, high_volatility: Floats,
 
 
 def net_returns(positions: Floats, returns: Floats, costs: Costs, interval_ns: int, *, latency_bars: int = 0) -> Floats:
-    """Return what each bar earned after costs, as a fraction of the notional, shape (m,).
+    """Return what each bar earned after costs, as a fraction of the notional, in the shape of `positions`.
 
     `positions[i]` is decided at the close of bar i and held over `returns[i]`, the simple return of the NEXT bar; with
     latency it is held that many bars later. Each change of position pays fee and slippage, the last bar the way out
-    too; what is held pays funding. A NaN return is a missing bar: nothing is earned.
+    too; what is held pays funding. A NaN return is a missing bar: nothing is earned. Bars run along the first
+    axis: (m,) is one asset, (m, assets) are several.
     """
     if positions.shape != returns.shape:
         raise BadInput(f"positions {positions.shape} and returns {returns.shape} do not match; give one for each bar")
@@ -113,15 +114,18 @@ def net_returns(positions: Floats, returns: Floats, costs: Costs, interval_ns: i
 
 
 def delayed(positions: Floats, bars: int) -> Floats:
-    """Return positions taken some bars later, 0 before the first, shape (m,)."""
-    return positions if not bars else np.concatenate([np.zeros(min(bars, positions.size)), positions[:-bars]])
+    """Return positions taken some bars later, 0 before the first, in the same shape."""
+    if not bars:
+        return positions
+    later = np.zeros_like(positions)
+    later[bars:] = positions[:-bars]
+    return later
 
 
 def turnover(held: Floats) -> Floats:
-    """Return notional traded at each bar, from 0 before the first and back to 0 after the last, shape (m,)."""
-    traded = np.abs(np.diff(held, prepend=0.0))
-    if traded.size:
-        traded[-1] += abs(held[-1])
+    """Return notional traded at each bar, from 0 before the first and back to 0 after the last, in the same shape."""
+    traded = np.abs(np.diff(held, axis=0, prepend=np.zeros_like(held[:1])))
+    traded[-1:] += np.abs(held[-1:])
     return traded
 
 

@@ -143,6 +143,19 @@ def reliability(labels: Integers, probabilities: Floats, *, bins: int = BINS) ->
     return _binned(probabilities[np.arange(labels.size), best], best == labels, bins)
 
 
+def calibration_gaps(labels: Integers, probabilities: Floats, *, bins: int = BINS) -> Floats:
+    """Return happened - said of each row in the column of its bin, 0 elsewhere, shape (m, at most bins).
+
+    The ECE of any rows is the sum of the sizes of their column sums over their number: what a bootstrap resamples.
+    """
+    best = probabilities.argmax(axis=1)
+    said = probabilities[np.arange(labels.size), best]
+    of, count = _bins(said, bins)
+    gaps = np.zeros((labels.size, count))
+    gaps[np.arange(labels.size), of] = (best == labels) - said
+    return gaps
+
+
 def class_reliability(labels: Integers, probabilities: Floats, of: int, *, bins: int = BINS) -> Reliability:
     """Return said against happened of one class's probability."""
     return _binned(probabilities[:, of], labels == of, bins)
@@ -179,12 +192,17 @@ def skill(loss: float, baseline: float) -> float:
     return 1.0 - loss / baseline if baseline > 0 else float("nan")
 
 
-def _binned(said: Floats, happened: Mask, bins: int) -> Reliability:
+def _bins(said: Floats, bins: int) -> tuple[Integers, int]:
+    """Return the bin of each row and how many there are: edges at quantiles, equal values together."""
     edges = np.unique(np.quantile(said, np.arange(1, bins) / bins))
-    of = np.searchsorted(edges, said, side="right")
-    rows = np.bincount(of, minlength=edges.size + 1)
+    return np.searchsorted(edges, said, side="right").astype(np.int64), edges.size + 1
+
+
+def _binned(said: Floats, happened: Mask, bins: int) -> Reliability:
+    of, count = _bins(said, bins)
+    rows = np.bincount(of, minlength=count)
     filled = rows > 0
-    sums = [np.bincount(of, np.asarray(each, dtype=np.float64), edges.size + 1) for each in (said, happened)]
+    sums = [np.bincount(of, np.asarray(each, dtype=np.float64), count) for each in (said, happened)]
     return Reliability(sums[0][filled] / rows[filled], sums[1][filled] / rows[filled], rows[filled])
 
 

@@ -19,7 +19,7 @@ from huracan_training.samples import UNKNOWN, Floats, Integers
 
 DAY_NS = 86_400 * NANOSECONDS
 RECALL_GOAL = 0.70
-_THRESHOLDS = 101
+_THRESHOLDS = 51
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,18 @@ class TransitionScores:
     """Median bars from the first alarm in the window to the change, of the changes called; at most m."""
     window_bars: int
     """m."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How changes are called at each threshold, ascending, all of shape (thresholds,)."""
+
+    thresholds: Floats
+    recall: Floats
+    """NaN where there is no change."""
+    precision: Floats
+    """NaN where there is no alarm."""
+    alarms: Floats
 
 
 def run_lengths(labels: Integers) -> Integers:
@@ -109,25 +121,33 @@ def alarms(watch: Watch, thresholds: Floats, window: int) -> Floats:
     return raised
 
 
+def marked(watch: Watch, threshold: float, window: int) -> Floats:
+    """Return 1 or 0 for each bar, shape (m, 4): a change, a change that was called, an alarm, a right alarm."""
+    changed, raised = changes(watch), alarms(watch, np.array([threshold]), window)
+    called = changed * _any_within(watch.bar, raised, window, before=True)[:, 0]
+    right = raised[:, 0] * _any_within(watch.bar, changed[:, None], window, before=False)[:, 0]
+    return np.stack([changed, called, raised[:, 0], right], axis=1)
+
+
 def threshold_for_recall(watches: Sequence[Watch], window: int, *, goal: float = RECALL_GOAL) -> float:
-    """Return the highest of 101 quantiles of the score at which recall reaches the goal: on train or valid, never test.
+    """Return the highest of 51 quantiles of the score at which recall reaches the goal: on train or valid, never test.
 
     Where none does, it is the lowest score: always alarm.
     """
-    thresholds, recall, _ = curve(watches, window)
-    reached = np.flatnonzero(recall >= goal)
-    return float(thresholds[reached[-1]]) if reached.size else float(thresholds[0])
+    told = curve(watches, window)
+    reached = np.flatnonzero(told.recall >= goal)
+    return float(told.thresholds[reached[-1] if reached.size else 0])
 
 
-def curve(watches: Sequence[Watch], window: int) -> tuple[Floats, Floats, Floats]:
-    """Return thresholds (ascending), recall and precision at each; NaN where there is no change or no alarm."""
+def curve(watches: Sequence[Watch], window: int) -> Curve:
+    """Return recall and precision at 51 quantiles of the score, fewer where they coincide."""
     scores = np.concatenate([watch.score for watch in watches])
     thresholds = np.unique(np.quantile(scores, np.linspace(0, 1, _THRESHOLDS)))
     counts = np.zeros((4, thresholds.size))
     for watch in watches:
         counts += _counted(watch, alarms(watch, thresholds, window), window)
     events, called, raised, right = counts
-    return thresholds, _over(called, events), _over(right, raised)
+    return Curve(thresholds, _over(called, events), _over(right, raised), raised)
 
 
 def transitions_scored(
@@ -145,11 +165,9 @@ def transitions_scored(
     share for all stretches of a group and permutation: rate, spacing and what assets have in common stay as they were.
     All turns of a stretch are counted at once, by a circular correlation. p = (1 + as good or better) / (1 + turns).
     """
-    single = np.array([threshold])
-    raised = [alarms(watch, single, window) for watch in watches]
-    events, called, alarmed, right = np.sum(
-        [_counted(watch, each, window)[:, 0] for watch, each in zip(watches, raised, strict=True)], axis=0
-    )
+    marks = [marked(watch, threshold, window) for watch in watches]
+    raised = [each[:, 2:3] for each in marks]
+    events, called, alarmed, right = np.sum([each.sum(axis=0) for each in marks], axis=0)
     turned = _turned(watches, raised, window, generator, permutations)
     null_recall, null_precision = _over(turned[0], events), _over(turned[1], alarmed)
     bars = sum(watch.bar.size for watch in watches)

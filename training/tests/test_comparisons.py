@@ -73,9 +73,9 @@ def test_a_model_is_promoted_only_when_it_beats_both_with_an_interval_above_zero
     assert judged([forest, persistence]).promoted
     weak = judged([forest, _comparison("persistence", -0.01)])
     assert not weak.promoted
-    assert weak.reasons[0].startswith("does not beat persistence by +0.0900 nats, 95 % interval [-0.0100, +0.1900]")
+    assert weak.reasons[0].startswith("Does not beat persistence by +0.0900 nats, 95 % interval [-0.0100, +0.1900]")
     missing = judged([forest])
-    assert (missing.promoted, missing.reasons[0]) == (False, "was not compared with persistence")
+    assert (missing.promoted, missing.reasons[0]) == (False, "Was not compared with persistence")
     assert not judged([forest, _comparison("persistence", 0.02, asset="btc-usdt-perp")]).promoted
     assert not judged([forest, _comparison("persistence", float("nan"))]).promoted
 

@@ -14,6 +14,7 @@ from huracan_training.regression import errors_scored
 from huracan_training.samples import Floats, Integers
 from huracan_training.scores import (
     SMALLEST_PROBABILITY,
+    calibration_gaps,
     class_reliability,
     confusions,
     log_losses,
@@ -107,6 +108,8 @@ def test_calibration_error_is_the_mean_gap_of_bins_of_equal_mass() -> None:
     table = reliability(labels, probabilities)
     assert table.rows.tolist() == [5, 5, 5]
     assert table.calibration_error == pytest.approx((0.0 + 0.2 + 0.2) / 3)
+    gaps = calibration_gaps(labels, probabilities).sum(axis=0)
+    assert np.abs(gaps).sum() / 15 == pytest.approx(table.calibration_error)
     assert class_reliability(labels, probabilities, 1).rows.sum() == labels.size
 
 

@@ -117,11 +117,12 @@ def test_scores_do_not_depend_on_the_scale_of_the_score_or_the_names_of_classes(
 def test_a_threshold_chosen_for_a_recall_reaches_it_at_the_best_precision() -> None:
     watches = [_market(3_000, seed, 2.0) for seed in range(2)]
     threshold = threshold_for_recall(watches, 4, goal=0.7)
-    thresholds, recall, precision = curve(watches, 4)
+    told_by = curve(watches, 4)
     told = _scored(watches, threshold, 4)
     assert told.recall >= 0.7
-    assert (recall[thresholds > threshold] < 0.7).all()
-    assert precision[-1] > precision[0]
+    assert (told_by.recall[told_by.thresholds > threshold] < 0.7).all()
+    assert told_by.precision[-1] > told_by.precision[0]
+    assert (np.diff(told_by.alarms) <= 0).mean() > 0.9
 
 
 def test_where_no_threshold_reaches_the_goal_the_lowest_is_taken() -> None:
