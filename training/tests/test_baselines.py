@@ -41,8 +41,8 @@ def test_persistence_says_what_followed_the_known_label() -> None:
     train = sample_of([0, 0, 1, 1], repeat=3)
     model.fit([train], [], seed=1)
     asked = replace(train, at=train.at[:4], labels=train.labels[:4], known=np.full_like(train.known, 0))
-    # two bars after a 0 came a 1, five times; one of each is counted before
-    np.testing.assert_allclose(model.predict(asked)[0], [1 / 8, 6 / 8, 1 / 8])
+    # two bars after a 0 came a 1, six times; one of each is counted before
+    np.testing.assert_allclose(model.predict(asked)[0], [1 / 9, 7 / 9, 1 / 9])
     unknown = replace(asked, known=np.full_like(train.known, UNKNOWN))
     np.testing.assert_allclose(model.predict(unknown)[0], model.predict(unknown)[3])
 

