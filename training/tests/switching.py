@@ -36,7 +36,8 @@ def switching_returns(seed: int, bars: int) -> Floats:
     states = np.cumsum(rng.random(bars) < 0.03) * 7 % 11 % 4
     volatility = np.array([0.004, 0.0005, 0.001, 0.0012])[states]
     drift = np.array([0.0, 0.0, 0.0018, 0.0])[states]
-    return volatility * rng.standard_normal(bars) + drift
+    returns: Floats = volatility * rng.standard_normal(bars) + drift
+    return returns
 
 
 def feature_rows(returns: Floats, seed: int) -> Rows:

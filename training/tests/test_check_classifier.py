@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from huracan.errors import BadInput
 from huracan_training.models.baselines import Majority
@@ -56,7 +57,7 @@ class Echo:
         return self._majority.predict(sample)
 
 
-def _towards(answers: Floats, signal: Floats) -> Floats:
+def _towards(answers: Floats, signal: NDArray[np.floating]) -> Floats:
     """Return answers that lean to class 0 where a signal is above 0."""
     lean = answers.copy()
     lean[signal > 0] = (0.7, 0.1, 0.1, 0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -255,7 +256,7 @@ class Training:
         self._optimiser.zero_grad()
         loss = cross_entropy(self._net(windows), labels, weight=self._class_weights)
         value = float(loss.item())
-        if not torch.isfinite(loss):
+        if not math.isfinite(value):
             raise TrainingFault(FaultKind.NOT_A_NUMBER, f"loss was {value} at step {self._progress.step}")
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self._net.parameters(), self._settings.clip_norm))
@@ -288,7 +289,7 @@ class Training:
                 logits = self._net(self._valid.windows(chosen)) - correction
                 total += float(cross_entropy(logits, self._valid.labels[chosen], reduction="sum").item())
         loss = total / len(self._valid.at)
-        if loss != loss:
+        if not math.isfinite(loss):
             raise TrainingFault(FaultKind.NOT_A_NUMBER, f"loss on valid was {loss} in epoch {self._progress.epoch}")
         return loss
 

@@ -162,7 +162,7 @@ class NetClassifier:
         """How the last training ended."""
         self._build = build
         self._question = question
-        self._size = size
+        self.size = size
         self._loop = loop or LoopSettings()
         self._fit_scaling = fit_scaling
         self._room = room
@@ -204,7 +204,7 @@ class NetClassifier:
         classes = self._question.classes
         with deterministic(settings.device):
             torch.manual_seed(seed_of(seed, "weights"))
-            net = _Fed(self._build(self._columns, classes, self._size), classes, time_first=settings.time_first)
+            net = _Fed(self._build(self._columns, classes, self.size), classes, time_first=settings.time_first)
             training = Training(
                 net,
                 learned,
@@ -234,7 +234,7 @@ class NetClassifier:
         state = {
             "columns": self._columns,
             "time_first": net.time_first,
-            "size": asdict(self._size),
+            "size": asdict(self.size),
             "scaling": fitted(self._scaling, self.name).state(),
         }
         write_state(directory, state)
@@ -244,10 +244,10 @@ class NetClassifier:
     def read(self, directory: Path) -> None:
         """Take back what was kept."""
         state = read_state(directory)
-        self._columns, self._size = state["columns"], NetSettings(**state["size"])
+        self._columns, self.size = state["columns"], NetSettings(**state["size"])
         self._scaling = standardisation_of(state["scaling"])
         net = _Fed(
-            self._build(self._columns, self._question.classes, self._size),
+            self._build(self._columns, self._question.classes, self.size),
             self._question.classes,
             time_first=state["time_first"],
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from huracan.errors import BadInput
 from huracan_training.models.baselines import Majority, MarkovChain, Persistence
@@ -39,8 +39,9 @@ class Surroundings:
 Make = Callable[[Question, Settings, Surroundings], Classifier]
 
 
-class Kept(Protocol):
-    """A model that can be kept in a directory."""
+@runtime_checkable
+class Kept(Classifier, Protocol):
+    """A model that can be kept in a directory; the others are baselines, refitted wherever they are wanted."""
 
     def write(self, directory: Path) -> None:
         """Write what was fitted; raise BadInput before `fit`."""
