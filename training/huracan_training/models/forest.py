@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier  # type: ignore[import-untyped]
+from sklearn.ensemble import RandomForestClassifier
 
 from huracan_training.models.inputs import FitScaling, Question, as_probabilities, fitted, log_loss, standardise
 from huracan_training.models.streams import seed_of

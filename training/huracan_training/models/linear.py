@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression
 
 from huracan_training.models.inputs import FitScaling, Question, as_probabilities, fitted, log_loss, standardise
 from huracan_training.models.tabular import TabularClassifier

@@ -1,0 +1,27 @@
+"""The commands of the training room: what `huracan dataset`, `huracan benchmark` and their like hand over."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from huracan.errors import HuracanError
+from huracan_training.commands import benchmark, dataset
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(dataset.app, name="dataset")
+app.command("benchmark")(benchmark.benchmark)
+
+
+def main() -> None:
+    """Run a command; errors that people can cause end it with one sentence and exit code 2."""
+    try:
+        app(prog_name="huracan")
+    except HuracanError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()
