@@ -30,6 +30,7 @@ VALUES = ("open", "high", "low", "close", "volume")
 NOWHERE = -1
 """The slot of a bar that opens when none should."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SPARSEST = 100
 _DAYS = ("%m/%d/%Y", "%m/%d/%y")
 """Dates as US providers write them, where they are not ISO; years of two digits are those from 1969 on."""
 _UNITS = ((1e11, 1_000_000_000), (1e14, 1_000_000), (1e17, 1_000))
@@ -126,9 +127,16 @@ def good(bars: Bars) -> Mask:
 def slots(bars: Bars, calendar: Calendar) -> tuple[Integers, Integers]:
     """Return the place of each row among the bars that should be there from the first to the last, and their opens.
 
-    A row that opens when none should is NOWHERE.
+    A row that opens when none should is NOWHERE. Raises BadInput when the rows fill less than a hundredth of the time
+    that their dates span: then one of those is wrong.
     """
-    expected = expected_opens(calendar, bars.interval_ns, int(bars.open_ns.min()), int(bars.open_ns.max()))
+    first_ns, last_ns = int(bars.open_ns.min()), int(bars.open_ns.max())
+    if (last_ns - first_ns) // bars.interval_ns > _SPARSEST * max(len(bars), WINDOW):
+        raise BadInput(
+            f"{bars.asset}: {len(bars)} bars of {bars.interval_ns / 1e9:g} s had dates from {_date(first_ns)} to "
+            f"{_date(last_ns)}; correct the one that is wrong"
+        )
+    expected = expected_opens(calendar, bars.interval_ns, first_ns, last_ns)
     if not len(expected):
         return np.full(len(bars), NOWHERE, dtype=np.int64), expected
     places = np.searchsorted(expected, bars.open_ns).clip(max=len(expected) - 1)
@@ -231,7 +239,10 @@ def windowed(series: Series) -> Integers:
 def _moments(column: pa.ChunkedArray[Any]) -> list[int | None]:
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        nanoseconds: list[int | None] = column.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_pylist()
+        try:
+            nanoseconds: list[int | None] = column.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_pylist()
+        except pa.ArrowInvalid:
+            return [_moment(str(value)) for value in column.to_pylist()]
         return nanoseconds
     values = column.to_pylist()
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -256,7 +267,12 @@ def _moment(text: str) -> int | None:
     except ValueError:
         return _us_day(text)
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
-    return since // timedelta(microseconds=1) * 1_000
+    ns = since // timedelta(microseconds=1) * 1_000
+    return ns if abs(ns) < 2**63 else None
+
+
+def _date(ns: int) -> str:
+    return f"{_EPOCH + timedelta(microseconds=ns // 1_000):%Y-%m-%d}"
 
 
 def _us_day(text: str) -> int | None:

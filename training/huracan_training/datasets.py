@@ -215,9 +215,7 @@ def fold_samples(assets: Sequence[Asset], fold: Fold, target: str, horizon: int)
 
 
 def _plan(assets: Sequence[Asset], **settings: Any) -> Plan:
-    first_ns = min(int(each.series.close_ns[0]) for each in assets)
-    last_ns = max(int(each.series.close_ns[-1]) for each in assets)
-    return walk_forward(first_ns, last_ns, **settings)
+    return walk_forward(np.concatenate([each.series.close_ns for each in assets]), **settings)
 
 
 def _kind(path: Path) -> Kind:
@@ -322,8 +320,8 @@ def _wanted(kind: Kind) -> list[tuple[str, int]]:
 
 
 def _labelled(assets: Sequence[Asset], kind: Kind) -> tuple[tuple[Labelled, ...], dict[str, str]]:
-    train = _plan(assets).final.train
     found, unlabelled = [], {}
+    train = _plan(assets).final.train
     for name, horizon in _wanted(kind):
         try:
             thresholds = fit_thresholds(

@@ -47,38 +47,46 @@ class Split:
 
 
 def walk_forward(
-    first_ns: int,
-    last_ns: int,
+    closes_ns: Integers,
     *,
     folds: int = 5,
     embargo_ns: int = 0,
     valid_share: float = 0.15,
     final_share: float = 0.15,
 ) -> Plan:
-    """Return expanding folds over the time from the first to the last close, and a final one.
+    """Return expanding folds over the closes of all rows of all assets, shape (n,), in any order, and a final one.
 
-    The last `final_share` of the time is the final test. What is before is cut into `folds + 1` equal blocks: fold k
-    is tested on block k + 1, and trains on all before that, of which the last `valid_share` is for validation. Between
-    two spans lie `embargo_ns`, besides the horizon, which a row's label must not go over. Raises BadInput for shares,
-    or a number of folds, that leave nothing.
+    The newest `final_share` of the rows is the final test. Those before are cut by time into `folds + 1` blocks of as
+    many rows each: fold k is tested on block k + 1, and trains on all before that, of which the newest `valid_share` is
+    for validation. Rows are counted, not days: an asset that goes on alone for longer takes no more than its rows.
+    Between two spans lie `embargo_ns`, besides the horizon, which a row's label must not go over. Raises BadInput for
+    shares, or a number of folds, that leave nothing.
     """
     if folds < 1 or not 0 < valid_share < 1 or not 0 < final_share < 1:
         raise BadInput(
             f"folds was {folds}, valid_share {valid_share}, final_share {final_share}; give at least one fold, and "
             "shares between 0 and 1"
         )
-    final_ns = last_ns - int((last_ns - first_ns) * final_share)
-    edges = [first_ns + (final_ns - first_ns) * block // (folds + 1) for block in range(folds + 2)]
-
-    def fold(test: Span) -> Fold:
-        known_until_ns = test.from_ns - embargo_ns
-        valid_ns = known_until_ns - int((known_until_ns - first_ns) * valid_share)
-        if valid_ns - embargo_ns <= first_ns or test.to_ns <= test.from_ns:
-            raise BadInput(f"embargo was {embargo_ns / 1e9:g} s, which leaves a fold nothing to train on; give less")
-        return Fold(train=Span(first_ns, valid_ns - embargo_ns), valid=Span(valid_ns, known_until_ns), test=test)
-
+    closes = np.sort(closes_ns)
+    final = int(len(closes) * (1 - final_share))
+    edges = [int(closes[final * block // (folds + 1)]) for block in range(folds + 2)]
     tests = [Span(begin, end - embargo_ns) for begin, end in pairwise(edges[1:])]
-    return Plan(folds=tuple(fold(test) for test in tests), final=fold(Span(final_ns, last_ns)))
+    return Plan(
+        folds=tuple(_fold(closes, test, embargo_ns, valid_share) for test in tests),
+        final=_fold(closes, Span(edges[-1], int(closes[-1])), embargo_ns, valid_share),
+    )
+
+
+def _fold(closes: Integers, test: Span, embargo_ns: int, valid_share: float) -> Fold:
+    first_ns, known_until_ns = int(closes[0]), test.from_ns - embargo_ns
+    before = int(np.searchsorted(closes, known_until_ns))
+    valid_ns = int(closes[int(before * (1 - valid_share))])
+    if not first_ns < valid_ns - embargo_ns <= valid_ns < known_until_ns or test.to_ns <= test.from_ns:
+        raise BadInput(
+            f"a fold of {len(closes)} rows has nothing to train on, or to judge by, with an embargo of "
+            f"{embargo_ns / 1e9:g} s: give more history, fewer folds or a shorter embargo"
+        )
+    return Fold(train=Span(first_ns, valid_ns - embargo_ns), valid=Span(valid_ns, known_until_ns), test=test)
 
 
 def ends(asset: Asset, horizon: int) -> Integers:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from huracan.clock import MINUTE_NS
@@ -14,7 +17,7 @@ from huracan.contracts.market import InstrumentId
 from huracan.errors import BadInput
 from huracan.features.bar import BAR, BarState
 from huracan.market.history import load_history
-from huracan_training.bars import INTERVAL_NS, Bars, asset, asset_of, good, read_bars, resampled, tidy, windowed
+from huracan_training.bars import INTERVAL_NS, VALUES, Bars, asset, asset_of, good, read_bars, resampled, tidy, windowed
 from huracan_training.calendar import DAY_NS, Calendar
 from huracan_training.samples import WINDOW
 
@@ -62,6 +65,21 @@ def test_rows_that_are_broken_are_read_and_known_to_be(tmp_path: Path) -> None:
 def test_dates_are_understood_as_providers_write_them(dates: list[str], tmp_path: Path) -> None:
     bars = read_bars(_csv(tmp_path / "bars.csv", dates))
     assert bars.open_ns.tolist() == [1_704_067_200_000_000_000 + day * DAY_NS for day in range(3)]
+
+
+def test_a_date_that_is_far_off_is_named(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "sim_X_1m.csv", ["2024-01-01 00:00", "2024-01-01 00:01", "2124-01-01 00:02"])
+    with pytest.raises(BadInput, match="3 bars of 60 s had dates from 2024-01-01 to 2124-01-01; correct the one"):
+        tidy(read_bars(path))
+
+
+def test_dates_that_nanoseconds_cannot_tell_are_unreadable(tmp_path: Path) -> None:
+    days = [datetime(year, 1, day, tzinfo=UTC) for year, day in ((2024, 1), (2024, 2), (9999, 1))]
+    columns: dict[str, object] = {"date": pa.array(days, pa.timestamp("us", "UTC"))}
+    pq.write_table(pa.table(columns | {name: [1.0] * 3 for name in VALUES}), tmp_path / "x.parquet")
+    assert read_bars(tmp_path / "x.parquet").unreadable == 1
+    text = _csv(tmp_path / "x.csv", ["2024-01-01T00:00:00.0", "2024-01-02T00:00:00.0", "9999-01-01T00:00:00.0"])
+    assert read_bars(text).unreadable == 1
 
 
 def test_a_packed_file_and_a_column_of_another_name_are_read(tmp_path: Path) -> None:

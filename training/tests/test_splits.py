@@ -25,15 +25,14 @@ from .market import synthetic_bars
 
 BARS = synthetic_bars(900)
 ASSETS = (asset(BARS), asset(synthetic_bars(700, seed=2, asset="gap").take(np.arange(700) % 150 != 140)))
-FIRST_NS, LAST_NS = int(ASSETS[0].series.close_ns[0]), int(ASSETS[0].series.close_ns[-1])
+CLOSES_NS = np.concatenate([each.series.close_ns for each in ASSETS])
+FIRST_NS, LAST_NS = int(CLOSES_NS.min()), int(CLOSES_NS.max())
 
 
 @settings(max_examples=40)
 @given(st.integers(1, 8), st.integers(1, 60), st.integers(0, 20), st.floats(0.1, 0.4))
 def test_no_label_of_a_training_row_meets_one_of_the_test(count: int, horizon: int, embargo: int, share: float) -> None:
-    plan = walk_forward(
-        FIRST_NS, LAST_NS, folds=count, embargo_ns=embargo * INTERVAL_NS, valid_share=share, final_share=share
-    )
+    plan = walk_forward(CLOSES_NS, folds=count, embargo_ns=embargo * INTERVAL_NS, valid_share=share, final_share=share)
     for fold in (*plan.folds, plan.final):
         for one in ASSETS:
             last_ns = [ends(one, horizon)[within(one, horizon, span)] for span in (fold.train, fold.valid)]
@@ -45,24 +44,33 @@ def test_no_label_of_a_training_row_meets_one_of_the_test(count: int, horizon: i
 
 
 def test_folds_walk_forward_over_all_that_was_before() -> None:
-    plan = walk_forward(FIRST_NS, LAST_NS, folds=5)
+    plan = walk_forward(CLOSES_NS, folds=5)
     assert len(plan.folds) == 5
     assert {fold.train.from_ns for fold in (*plan.folds, plan.final)} == {FIRST_NS}
     tests = [fold.test for fold in (*plan.folds, plan.final)]
     assert [each.to_ns for each in tests[:-1]] == [each.from_ns for each in tests[1:]]
     assert tests[-1].to_ns == LAST_NS
-    assert tests[-1].from_ns == pytest.approx(LAST_NS - 0.15 * (LAST_NS - FIRST_NS), abs=INTERVAL_NS)
+    counts = [int(((each.from_ns <= CLOSES_NS) & (each.to_ns > CLOSES_NS)).sum()) for each in tests]
+    assert counts == pytest.approx([0.85 * len(CLOSES_NS) / 6] * 5 + [0.15 * len(CLOSES_NS)], abs=3)
     sizes = [fold.valid.to_ns - FIRST_NS for fold in plan.folds]
     assert sizes == sorted(sizes)
 
 
 def test_the_final_test_is_in_no_fold() -> None:
-    plan = walk_forward(FIRST_NS, LAST_NS)
+    plan = walk_forward(CLOSES_NS)
     assert max(fold.test.to_ns for fold in plan.folds) <= plan.final.test.from_ns
 
 
+def test_an_asset_that_goes_on_for_longer_is_not_all_that_the_final_test_has() -> None:
+    later = asset(synthetic_bars(200, seed=4, start_ns=LAST_NS))
+    closes = np.concatenate([CLOSES_NS, later.series.close_ns])
+    test = walk_forward(closes).final.test
+    assert within(ASSETS[0], 1, test).sum() > 0
+    assert within(later, 1, test).sum() > 0
+
+
 def test_a_longer_history_of_one_asset_moves_no_row_across_an_edge() -> None:
-    plan = walk_forward(FIRST_NS, LAST_NS)
+    plan = walk_forward(CLOSES_NS)
     cut = asset(BARS.take(np.arange(600)))
     for fold in plan.folds[:2]:
         np.testing.assert_array_equal(within(cut, 16, fold.train)[:500], within(ASSETS[0], 16, fold.train)[:500])
@@ -74,12 +82,12 @@ def test_a_longer_history_of_one_asset_moves_no_row_across_an_edge() -> None:
         ({"folds": 0}, "folds was 0"),
         ({"valid_share": 1.0}, "valid_share 1.0"),
         ({"final_share": 0.0}, "final_share 0.0"),
-        ({"embargo_ns": 900 * INTERVAL_NS}, "leaves a fold nothing to train on"),
+        ({"embargo_ns": 900 * INTERVAL_NS}, "has nothing to train on, or to judge by"),
     ],
 )
 def test_settings_that_leave_nothing_are_refused(settings_: dict[str, float], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        walk_forward(FIRST_NS, LAST_NS, **settings_)  # type: ignore[arg-type]
+        walk_forward(CLOSES_NS, **settings_)  # type: ignore[arg-type]
 
 
 @settings(max_examples=40)
