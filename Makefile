@@ -40,7 +40,7 @@ setup-training: .venv/training/.ready ## create .venv/training, where models are
 
 test: setup setup-training .venv/oracle/.ready ## run all tests with branch coverage
 	@tools/kafka fetch
-	.venv/training/bin/pytest training/tests --numprocesses $(WORKERS) --cov=huracan_training --cov-report term:skip-covered
+	.venv/training/bin/pytest training/tests --numprocesses $(WORKERS) --cov --cov-config training/coverage.ini --cov-report term:skip-covered
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --cov --cov-report term:skip-covered
 
 lint: setup setup-training ## run the static checks, contracts included

@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from huracan.errors import BadInput
-from huracan_training.bootstrap import REPLICATES, Interval, bootstrapped, by_time, mean_block
+from huracan_training.bootstrap import HORIZONS, REPLICATES, Interval, bootstrapped, by_time, mean_block
 from huracan_training.samples import Floats, Integers
 
 MUST_BEAT = ("random_forest", "persistence")
@@ -61,8 +61,8 @@ def compared(
     """Return the gain of a model over a baseline on the same rows, with a paired interval.
 
     Losses and times have shape (m,). Times are resampled in blocks (Politis and Romano 1994) of mean length
-    max(times^(1/3), horizon), so that what assets share and what labels share in time is not counted as evidence twice.
-    Raise BadInput where the shapes differ or nothing was scored.
+    max(times^(1/3), 4 horizons), so that what assets share and what labels share in time is not counted as evidence
+    twice. Raise BadInput where the shapes differ or nothing was scored.
     """
     if not (model_losses.shape == baseline_losses.shape == at_ns.shape) or not at_ns.size:
         raise BadInput(
@@ -92,10 +92,10 @@ def diebold_mariano(gains: Floats, horizon: int) -> tuple[float, float]:
     """Return the statistic mean / sqrt(long-run variance / n) of loss differences (n,) and its two-sided normal p.
 
     Diebold and Mariano 1995, with the variance of Newey and West 1987: Bartlett weights up to lag
-    max(horizon - 1, 4 (n / 100)^(2/9)). NaN where the differences do not vary.
+    max(4 horizon - 1, 4 (n / 100)^(2/9)). NaN where the differences do not vary.
     """
     rows = gains.size
-    lags = min(max(horizon - 1, int(4 * (rows / 100) ** (2 / 9))), rows - 1)
+    lags = min(max(HORIZONS * horizon - 1, int(4 * (rows / 100) ** (2 / 9))), rows - 1)
     centred = gains - gains.mean()
     variance = float(centred @ centred) / rows
     for lag in range(1, lags + 1):

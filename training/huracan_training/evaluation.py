@@ -304,7 +304,7 @@ def _transitions(study: Study, forecasts: Sequence[Forecast]) -> Transitions:
     watches = [_watch(each, study.interval_ns) for each in forecasts]
     marks = np.concatenate([marked(watch, 0.0, study.window_bars) for watch in watches])
     times, sums = by_time(np.concatenate([each.at_ns for each in forecasts]), marks)
-    block = mean_block(times.size, max(study.horizon_bars, DAY_NS // study.interval_ns))
+    block = max(mean_block(times.size, study.horizon_bars), DAY_NS / study.interval_ns)
     recall, precision = (
         bootstrapped(
             sums,

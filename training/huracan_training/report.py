@@ -467,8 +467,10 @@ def _method(evaluation: Evaluation) -> str:
     ]
     return section(
         "How it was measured",
-        "Stationary block bootstrap (Politis and Romano 1994), mean block the larger of n^(1/3) and the label horizon; "
-        "Diebold-Mariano with Newey-West errors; ECE in 15 bins of equal mass; PSR and DSR after Bailey and López de "
+        "Stationary block bootstrap (Politis and Romano 1994), mean block the larger of n^(1/3) and four label "
+        "horizons, "
+        "of a day at least for changes of regime; Diebold-Mariano with Newey-West errors; ECE in 15 bins of equal "
+        "mass; PSR and DSR after Bailey and López de "
         "Prado 2012, 2014; PBO by CSCV (Bailey et al. 2017), 16 blocks.",
         table(["", ""], rows),
     )
