@@ -30,7 +30,7 @@ QUICK = HmmSettings(states=(4,), restarts=2, iterations=20)
     ids=["returns", "columns", "trend"],
 )
 def test_filtered_states_tell_the_classes_better_than_their_shares(model: FilteredHmm) -> None:
-    parts = switching_parts(bars=1400)
+    parts = switching_parts(bars=1000)
     majority = Majority(QUESTION)
     for fitted in (majority, model):
         fitted.fit(parts.train, parts.valid, seed=1)
