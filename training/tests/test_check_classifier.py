@@ -32,7 +32,7 @@ SMALL: Mapping[str, Mapping[str, float | int]] = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_registered_model_keeps_every_law(name: str) -> None:
-    parts = switching_parts(bars=900, step=2)
+    parts = switching_parts(bars=700, step=2)
     check_classifier(
         lambda: make_model(name, QUESTION, SMALL.get(name)),
         QUESTION,

@@ -30,20 +30,20 @@ QUICK = HmmSettings(states=(4,), restarts=2, iterations=20)
     ids=["returns", "columns", "trend"],
 )
 def test_filtered_states_tell_the_classes_better_than_their_shares(model: FilteredHmm) -> None:
-    parts = switching_parts(bars=1400)
+    parts = switching_parts(bars=1000)
     majority = Majority(QUESTION)
     for fitted in (majority, model):
         fitted.fit(parts.train, parts.valid, seed=1)
     assert judged_loss(model, parts.judged) < judged_loss(majority, parts.judged) - 0.05
 
 
-def test_returns_are_observed_as_volatility_and_efficiency() -> None:
+def test_returns_are_observed_as_volatility_of_a_short_and_a_long_while() -> None:
     series = switching_parts(bars=100, assets=("AAA",)).train[0].series
     returns = np.tile([0.01, -0.01], 50)
     seen = observed_returns(replace(series, log_return=returns))
     assert np.isnan(seen[:3, 0]).all()
-    assert np.isnan(seen[:15, 1]).all()
-    np.testing.assert_allclose(seen[15:], [[np.log(0.02), 0.0]] * 85, atol=1e-6)
+    assert np.isnan(seen[:31, 1]).all()
+    np.testing.assert_allclose(seen[31:], [[np.log(0.02), 0.5 * np.log(32e-4)]] * 69, atol=1e-6)
     assert np.isnan(observed_returns(replace(series, log_return=returns[:2]))).all()
 
 

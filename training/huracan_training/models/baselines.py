@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import lfilter  # type: ignore[import-untyped]
+from scipy.signal import lfilter
 
 from huracan_training.models.inputs import (
     Question,
@@ -97,7 +97,8 @@ class MarkovChain:
 
     def __init__(self, question: Question, *, half_life_bars: float | None = None) -> None:
         self._question = question
-        self._half_life_bars = half_life_bars
+        self._given_half_life_bars = half_life_bars
+        self._half_life_bars: float | None = None
         self._prior: Floats | None = None
         self._shares: Floats | None = None
 
@@ -112,6 +113,7 @@ class MarkovChain:
                 counts += _steps(known, classes).sum(axis=0).reshape(classes, classes)
         self._prior = as_probabilities(counts)
         self._shares = class_shares(all_labels(train), classes)
+        self._half_life_bars = self._given_half_life_bars
         if self._half_life_bars is None:
             check_samples(valid, self._question, name="valid")
             self._half_life_bars = min(_HALF_LIVES, key=lambda half_life: self._loss(valid, half_life))

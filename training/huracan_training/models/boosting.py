@@ -9,12 +9,11 @@ import lightgbm
 import numpy as np
 
 from huracan_training.models.inputs import (
+    STANDARD,
     SUMMARIES,
-    FitScaling,
     Question,
+    ScalingKind,
     fitted,
-    standardisation_of,
-    standardise,
     table_of,
 )
 from huracan_training.models.keeping import read_state, write_state
@@ -49,9 +48,9 @@ class Boosting(TabularClassifier):
         question: Question,
         *,
         settings: BoostingSettings | None = None,
-        fit_scaling: FitScaling = standardise,
+        scaling: ScalingKind = STANDARD,
     ) -> None:
-        super().__init__(question, fit_scaling=fit_scaling)
+        super().__init__(question, scaling=scaling)
         self._settings = settings or BoostingSettings()
         self._booster: lightgbm.Booster | None = None
 
@@ -104,4 +103,4 @@ class Boosting(TabularClassifier):
         """Take back what was kept."""
         state = read_state(directory)
         self._booster = lightgbm.Booster(model_str=state["trees"])
-        self._scaling = standardisation_of(state["scaling"])
+        self._scaling = self._scaling_kind.read(state["scaling"])

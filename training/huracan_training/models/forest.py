@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from huracan_training.models.inputs import FitScaling, Question, as_probabilities, fitted, log_loss, standardise
+from huracan_training.models.inputs import STANDARD, Question, ScalingKind, as_probabilities, fitted, log_loss
 from huracan_training.models.streams import seed_of
 from huracan_training.models.tabular import TabularClassifier
 from huracan_training.samples import Floats, Integers, Rows
@@ -29,9 +29,9 @@ class Forest(TabularClassifier):
         *,
         trees: int = 200,
         least_leaf: int | None = None,
-        fit_scaling: FitScaling = standardise,
+        scaling: ScalingKind = STANDARD,
     ) -> None:
-        super().__init__(question, fit_scaling=fit_scaling)
+        super().__init__(question, scaling=scaling)
         self._trees = trees
         self._leaves = _LEAVES if least_leaf is None else (least_leaf,)
         self._model: RandomForestClassifier | None = None

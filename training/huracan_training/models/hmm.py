@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from hmmlearn.hmm import GaussianHMM
 from numpy.lib.stride_tricks import sliding_window_view
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from huracan.errors import Fatal
 from huracan_regime.filter import forward_filter
@@ -22,19 +22,16 @@ from huracan_training.samples import Floats, Integers, Sample, Series
 Observe = Callable[[Series], Floats]
 """What a model sees of each bar, from that bar and those before: shape (n, dimensions), NaN where missing."""
 
-RANGE_BARS = 4
-EFFICIENCY_BARS = 16
+VOLATILITY_BARS = (4, 32)
 _TINY = 1e-12
 _LIMIT_SD = 8.0
 _PASSES = 50
 
 
 def observed_returns(series: Series) -> Floats:
-    """Return the logarithm of the realised volatility of 4 bars and the efficiency ratio of 16 (DOMAIN §3)."""
-    squares = _rolling_sum(series.log_return**2, RANGE_BARS)
-    path = _rolling_sum(np.abs(series.log_return), EFFICIENCY_BARS)
-    way = np.abs(_rolling_sum(series.log_return, EFFICIENCY_BARS))
-    return np.column_stack([0.5 * np.log(squares + _TINY), way / (path + _TINY)])
+    """Return the logarithm of the realised volatility of 4 bars and of 32, shape (n, 2) (DOMAIN §2)."""
+    sums = [_rolling_sum(series.log_return**2, bars) for bars in VOLATILITY_BARS]
+    return 0.5 * np.log(np.column_stack(sums) + _TINY)
 
 
 def observed_columns(columns: Sequence[int]) -> Observe:

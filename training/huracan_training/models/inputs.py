@@ -43,7 +43,12 @@ class Scaling(Protocol):
         ...
 
 
-FitScaling = Callable[[Sequence[Sample]], Scaling]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingKind:
+    """A way to scale: how it is fitted, and how it is taken back from its state."""
+
+    fit: Callable[[Sequence[Sample]], Scaling]
+    read: Callable[[Mapping[str, object]], Scaling]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,10 @@ def standardisation_of(state: Mapping[str, object]) -> Standardisation:
     """Return the standardisation whose `state` this was."""
     moments = {asset: np.asarray(pair, dtype=np.float64) for asset, pair in state.items()}
     return Standardisation({asset: (pair[0], pair[1]) for asset, pair in moments.items()})
+
+
+STANDARD = ScalingKind(fit=standardise, read=standardisation_of)
+"""Mean and standard deviation by asset."""
 
 
 def covered(sample: Sample) -> NDArray[np.bool_]:

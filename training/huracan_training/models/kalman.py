@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize  # type: ignore[import-untyped]
+from scipy.optimize import minimize
 
 from huracan_training.models.hmm import FilteredHmm, HmmSettings
 from huracan_training.models.inputs import Question, check_samples, covered

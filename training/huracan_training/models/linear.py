@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from huracan_training.models.inputs import FitScaling, Question, as_probabilities, fitted, log_loss, standardise
+from huracan_training.models.inputs import STANDARD, Question, ScalingKind, as_probabilities, fitted, log_loss
 from huracan_training.models.tabular import TabularClassifier
 from huracan_training.samples import Floats, Integers, Rows
 
@@ -22,9 +22,9 @@ class Logistic(TabularClassifier):
     name = "logistic"
 
     def __init__(
-        self, question: Question, *, inverse_penalty: float | None = None, fit_scaling: FitScaling = standardise
+        self, question: Question, *, inverse_penalty: float | None = None, scaling: ScalingKind = STANDARD
     ) -> None:
-        super().__init__(question, fit_scaling=fit_scaling)
+        super().__init__(question, scaling=scaling)
         self._penalties = _PENALTIES if inverse_penalty is None else (inverse_penalty,)
         self._mean: Floats | None = None
         self._deviation: Floats | None = None

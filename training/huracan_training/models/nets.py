@@ -13,16 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, softmax
 
 from huracan_training.models.inputs import (
-    FitScaling,
+    STANDARD,
     Question,
     Scaling,
+    ScalingKind,
     all_labels,
     as_probabilities,
     check_positions,
     check_samples,
     fitted,
-    standardisation_of,
-    standardise,
 )
 from huracan_training.models.keeping import read_state, write_state
 from huracan_training.models.loop import LoopSettings, Outcome, Training, Watch, WindowSet, deterministic
@@ -153,7 +152,7 @@ class NetClassifier:
         size: NetSettings,
         *,
         loop: LoopSettings | None = None,
-        fit_scaling: FitScaling = standardise,
+        scaling: ScalingKind = STANDARD,
         room: Path | None = None,
         watch: Watch | None = None,
     ) -> None:
@@ -164,7 +163,7 @@ class NetClassifier:
         self._question = question
         self.size = size
         self._loop = loop or LoopSettings()
-        self._fit_scaling = fit_scaling
+        self._scaling_kind = scaling
         self._room = room
         self._watch = watch
         self._scaling: Scaling | None = None
@@ -183,7 +182,7 @@ class NetClassifier:
         """
         check_samples(train, self._question, name="train")
         check_samples(valid, self._question, name="valid")
-        self._scaling = self._fit_scaling(train)
+        self._scaling = self._scaling_kind.fit(train)
         self._columns = train[0].series.rows.shape[1]
         learned = _windows_of(train, self._scaling, all_labels(train))
         judged = _windows_of(valid, self._scaling, all_labels(valid))
@@ -245,7 +244,7 @@ class NetClassifier:
         """Take back what was kept."""
         state = read_state(directory)
         self._columns, self.size = state["columns"], NetSettings(**state["size"])
-        self._scaling = standardisation_of(state["scaling"])
+        self._scaling = self._scaling_kind.read(state["scaling"])
         net = _Fed(
             self._build(self._columns, self._question.classes, self.size),
             self._question.classes,

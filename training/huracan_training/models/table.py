@@ -12,7 +12,7 @@ from huracan_training.models.baselines import Majority, MarkovChain, Persistence
 from huracan_training.models.boosting import Boosting, BoostingSettings
 from huracan_training.models.forest import Forest
 from huracan_training.models.hmm import FilteredHmm, HmmSettings
-from huracan_training.models.inputs import FitScaling, Question, standardise
+from huracan_training.models.inputs import STANDARD, Question, ScalingKind
 from huracan_training.models.kalman import KalmanHmm
 from huracan_training.models.linear import Logistic
 from huracan_training.models.loop import LoopSettings, Watch
@@ -28,7 +28,7 @@ Settings = Mapping[str, float | int]
 class Surroundings:
     """What a model is given besides the question."""
 
-    fit_scaling: FitScaling = standardise
+    scaling: ScalingKind = STANDARD
     loop: LoopSettings = field(default_factory=LoopSettings)
     """How nets are trained."""
     room: Path | None = None
@@ -95,7 +95,7 @@ def _net(name: str, build: BuildNet, size: NetSettings) -> Make:
             question,
             _with(size, settings),
             loop=_with(around.loop, settings),
-            fit_scaling=around.fit_scaling,
+            scaling=around.scaling,
             room=around.room,
             watch=around.watch,
         )
@@ -104,16 +104,16 @@ def _net(name: str, build: BuildNet, size: NetSettings) -> Make:
 
 
 def _boosting(question: Question, settings: Settings, around: Surroundings) -> Classifier:
-    return Boosting(question, settings=_with(BoostingSettings(), settings), fit_scaling=around.fit_scaling)
+    return Boosting(question, settings=_with(BoostingSettings(), settings), scaling=around.scaling)
 
 
 def _forest(question: Question, settings: Settings, around: Surroundings) -> Classifier:
     leaf, trees = settings.get("least_leaf"), int(settings.get("trees", 200))
-    return Forest(question, trees=trees, least_leaf=None if leaf is None else int(leaf), fit_scaling=around.fit_scaling)
+    return Forest(question, trees=trees, least_leaf=None if leaf is None else int(leaf), scaling=around.scaling)
 
 
 def _logistic(question: Question, settings: Settings, around: Surroundings) -> Classifier:
-    return Logistic(question, inverse_penalty=settings.get("inverse_penalty"), fit_scaling=around.fit_scaling)
+    return Logistic(question, inverse_penalty=settings.get("inverse_penalty"), scaling=around.scaling)
 
 
 def _markov_chain(question: Question, settings: Settings, around: Surroundings) -> Classifier:
