@@ -13,11 +13,11 @@ from scipy.optimize import minimize
 from huracan_training.models.hmm import FilteredHmm, HmmSettings
 from huracan_training.models.inputs import Question, check_samples, covered
 from huracan_training.models.keeping import read_state, write_state
-from huracan_training.samples import Floats, Sample, Series
+from huracan_training.samples import WINDOW, Floats, Sample, Series
 
 _SETTLING_BARS = 64
 _DIFFUSE = 1e6
-_MEMORY = 0.9
+_MEMORY = 0.95
 _TINY = 1e-12
 
 
@@ -79,25 +79,29 @@ def log_likelihood(trend: Trend) -> float:
 
 
 def fit_trend(prices: Sequence[Floats]) -> TrendModel:
-    """Return the variances of greatest likelihood over some log prices, each in units of its mean return."""
+    """Return the variances of greatest likelihood over some log prices, each in units of its mean return.
+
+    The slope's is at least level / 64²: most prices are likeliest with a slope that never changes, and that would tell
+    nothing; so it is remembered for about sqrt(level / slope), a window.
+    """
 
     def cost(logs: Floats) -> float:
         return -sum(log_likelihood(follow_trend(price, _model(logs))) for price in prices)
 
-    found = minimize(cost, np.array([-0.3, -9.0, -3.0]), method="Nelder-Mead", options={"maxfev": 90, "xatol": 0.05})
+    found = minimize(cost, np.array([-0.5, -5.0, -2.0]), method="Nelder-Mead", options={"maxfev": 120, "xatol": 0.05})
     return _model(found.x)
 
 
 def _model(logs: Floats) -> TrendModel:
     level, slope, noise = np.exp(np.clip(logs, -20, 10)).tolist()
-    return TrendModel(level=level, slope=slope, noise=noise)
+    return TrendModel(level=level, slope=level / WINDOW**2 + slope, noise=noise)
 
 
 class KalmanHmm(FilteredHmm):
     """Regimes of a Kalman trend: a hidden Markov chain that observes slope / sd and the size of surprises.
 
     Variances by maximum likelihood on train, in units of each asset's mean squared return, so that one model
-    serves all. Sizes are the logarithm of an average of NIS with memory 0.9.
+    serves all. Sizes are the logarithm of an average of NIS with memory 0.95.
     """
 
     name = "kalman_hmm"
