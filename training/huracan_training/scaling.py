@@ -58,6 +58,12 @@ class Scaler(Config):
         scaled = np.where(missing, 0.0, np.clip(scaled, -LIMIT, LIMIT))
         return scaled.astype(np.float32), missing
 
+    def scaled(self, series: Series) -> Rows:
+        """Return the rows of a series scaled, same shape, NaN where missing."""
+        rows, missing = self.transform(series.rows, series.asset)
+        rows[missing] = np.nan
+        return rows
+
     def save(self, path: Path) -> None:
         """Write the scaler as JSON."""
         path.write_text(self.canonical_json())

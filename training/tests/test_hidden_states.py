@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from statsmodels.tsa.statespace.structural import UnobservedComponents  # type: ignore[import-untyped]
+from statsmodels.tsa.statespace.structural import UnobservedComponents
 
 from huracan.errors import Fatal
 from huracan_training.models.baselines import Majority

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
-from scipy.special import softmax  # type: ignore[import-untyped]
+from scipy.special import softmax
 
 from huracan.errors import BadInput
 from huracan_training.models.baselines import Majority

@@ -8,18 +8,17 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 
+from huracan_training.chance import seed_of
 from huracan_training.models.inputs import (
-    STANDARD,
     SUMMARIES,
     Question,
-    ScalingKind,
     fitted,
     table_of,
 )
 from huracan_training.models.keeping import read_state, write_state
-from huracan_training.models.streams import seed_of
 from huracan_training.models.tabular import TabularClassifier
 from huracan_training.samples import Floats, Integers, Rows, Sample
+from huracan_training.scaling import Method, Scaler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +47,7 @@ class Boosting(TabularClassifier):
         question: Question,
         *,
         settings: BoostingSettings | None = None,
-        scaling: ScalingKind = STANDARD,
+        scaling: Method = Method.STANDARD,
     ) -> None:
         super().__init__(question, scaling=scaling)
         self._settings = settings or BoostingSettings()
@@ -97,10 +96,10 @@ class Boosting(TabularClassifier):
     def write(self, directory: Path) -> None:
         """Keep the trees as LightGBM's text and the scaling."""
         trees = fitted(self._booster, self.name).model_to_string()
-        write_state(directory, {"trees": trees, "scaling": fitted(self._scaling, self.name).state()})
+        write_state(directory, {"trees": trees, "scaling": fitted(self._scaling, self.name).model_dump(mode="json")})
 
     def read(self, directory: Path) -> None:
         """Take back what was kept."""
         state = read_state(directory)
         self._booster = lightgbm.Booster(model_str=state["trees"])
-        self._scaling = self._scaling_kind.read(state["scaling"])
+        self._scaling = Scaler.model_validate(state["scaling"])

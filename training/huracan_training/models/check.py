@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from huracan.errors import BadInput
+from huracan_training.chance import generator
 from huracan_training.models.inputs import Question, all_labels, log_loss
-from huracan_training.models.streams import generator
 from huracan_training.samples import UNKNOWN, Classifier, Floats, Integers, Sample
 
 _TOLERANCE = 1e-6

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from huracan_training.models.inputs import STANDARD, Question, ScalingKind, as_probabilities, fitted, log_loss
-from huracan_training.models.streams import seed_of
+from huracan_training.chance import seed_of
+from huracan_training.models.inputs import Question, as_probabilities, fitted, log_loss
 from huracan_training.models.tabular import TabularClassifier
 from huracan_training.samples import Floats, Integers, Rows
+from huracan_training.scaling import Method
 
 _LEAVES = (10, 40, 160)
 _ROWS_OF_A_TREE = 20_000
@@ -29,7 +30,7 @@ class Forest(TabularClassifier):
         *,
         trees: int = 200,
         least_leaf: int | None = None,
-        scaling: ScalingKind = STANDARD,
+        scaling: Method = Method.STANDARD,
     ) -> None:
         super().__init__(question, scaling=scaling)
         self._trees = trees

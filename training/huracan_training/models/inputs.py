@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from huracan.errors import BadInput
-from huracan_training.samples import WINDOW, Floats, Integers, Rows, Sample, Series
+from huracan_training.samples import WINDOW, Floats, Integers, Rows, Sample
+from huracan_training.scaling import Method, Scaler, fit_scaler
 
 T = TypeVar("T")
 _BATCH = 2048
-_LIMIT_SD = 8.0
 _FLOOR = 1e-6
 SUMMARIES = 4
 """Summaries of one column over a window: last, mean, standard deviation, last less first."""
@@ -31,65 +31,9 @@ class Question:
     """Bars until a label is known, at least 1."""
 
 
-class Scaling(Protocol):
-    """Scales rows as it was fitted on train."""
-
-    def scaled(self, series: Series) -> Rows:
-        """Return the rows in units that assets have in common, same shape; NaN where missing. Row by row."""
-        ...
-
-    def state(self) -> dict[str, object]:
-        """Return all that was fitted, as JSON has it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScalingKind:
-    """A way to scale: how it is fitted, and how it is taken back from its state."""
-
-    fit: Callable[[Sequence[Sample]], Scaling]
-    read: Callable[[Mapping[str, object]], Scaling]
-
-
-@dataclass(frozen=True, slots=True)
-class Standardisation:
-    """Mean 0 and standard deviation 1 of each column of each asset over train, clipped at 8."""
-
-    moments: Mapping[str, tuple[Floats, Floats]]
-    """Mean and standard deviation by asset, each of shape (columns,)."""
-
-    def scaled(self, series: Series) -> Rows:
-        """Return the scaled rows; an asset that was not in train is scaled as the average asset."""
-        mean, deviation = self.moments.get(series.asset) or self._average()
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = np.clip((series.rows - mean) / deviation, -_LIMIT_SD, _LIMIT_SD).astype(np.float32)
-        return np.where(np.isfinite(series.rows), values, np.float32(np.nan))
-
-    def _average(self) -> tuple[Floats, Floats]:
-        means, deviations = zip(*self.moments.values(), strict=True)
-        return np.mean(means, axis=0), np.mean(deviations, axis=0)
-
-    def state(self) -> dict[str, object]:
-        """Return the moments by asset, as JSON has them."""
-        return {asset: [mean.tolist(), sd.tolist()] for asset, (mean, sd) in self.moments.items()}
-
-
-def standardise(train: Sequence[Sample]) -> Standardisation:
-    """Return the standardisation of the rows that the windows of `train` cover, asset by asset."""
-    assets: dict[str, list[Rows]] = {}
-    for sample in train:
-        assets.setdefault(sample.series.asset, []).append(sample.series.rows[covered(sample)])
-    return Standardisation({asset: _moments(np.concatenate(rows)) for asset, rows in assets.items()})
-
-
-def standardisation_of(state: Mapping[str, object]) -> Standardisation:
-    """Return the standardisation whose `state` this was."""
-    moments = {asset: np.asarray(pair, dtype=np.float64) for asset, pair in state.items()}
-    return Standardisation({asset: (pair[0], pair[1]) for asset, pair in moments.items()})
-
-
-STANDARD = ScalingKind(fit=standardise, read=standardisation_of)
-"""Mean and standard deviation by asset."""
+def fitted_scaler(train: Sequence[Sample], method: Method) -> Scaler:
+    """Return the scales of the rows that the windows of `train` cover, asset by asset."""
+    return fit_scaler([(sample.series, covered(sample)) for sample in train], method)
 
 
 def covered(sample: Sample) -> NDArray[np.bool_]:
@@ -99,15 +43,6 @@ def covered(sample: Sample) -> NDArray[np.bool_]:
     np.add.at(edges, sample.at + 1, -1)
     inside: NDArray[np.bool_] = np.cumsum(edges[:-1]) > 0
     return inside
-
-
-def _moments(rows: Rows) -> tuple[Floats, Floats]:
-    present = np.isfinite(rows)
-    counts = np.maximum(present.sum(axis=0), 1)
-    values = np.where(present, rows, 0).astype(np.float64)
-    mean = values.sum(axis=0) / counts
-    deviation = np.sqrt((np.where(present, values - mean, 0) ** 2).sum(axis=0) / counts)
-    return mean, np.where(deviation > 0, deviation, 1.0)
 
 
 def check_samples(samples: Sequence[Sample], question: Question, *, name: str) -> None:
@@ -168,7 +103,7 @@ def _summarised(windows: Rows) -> Rows:
     return np.concatenate([windows[:, :, -1], mean, spread, moved], axis=1).astype(np.float32)
 
 
-def table_of(samples: Sequence[Sample], scaling: Scaling) -> Rows:
+def table_of(samples: Sequence[Sample], scaling: Scaler) -> Rows:
     """Return the summaries of all windows of all samples, one after another, shape (m, 4 * columns)."""
     return np.concatenate([summaries(scaling.scaled(sample.series), sample.at) for sample in samples])
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from huracan_training.models.inputs import STANDARD, Question, ScalingKind, as_probabilities, fitted, log_loss
+from huracan_training.models.inputs import Question, as_probabilities, fitted, log_loss
 from huracan_training.models.tabular import TabularClassifier
 from huracan_training.samples import Floats, Integers, Rows
+from huracan_training.scaling import Method
 
 _PENALTIES = (0.001, 0.01, 0.1)
 _MAX_ITERATIONS = 300
@@ -22,7 +23,7 @@ class Logistic(TabularClassifier):
     name = "logistic"
 
     def __init__(
-        self, question: Question, *, inverse_penalty: float | None = None, scaling: ScalingKind = STANDARD
+        self, question: Question, *, inverse_penalty: float | None = None, scaling: Method = Method.STANDARD
     ) -> None:
         super().__init__(question, scaling=scaling)
         self._penalties = _PENALTIES if inverse_penalty is None else (inverse_penalty,)

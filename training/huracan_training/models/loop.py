@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from huracan.errors import Recoverable
 from huracan.store.files import sync_directory
-from huracan_training.models.streams import seed_of
+from huracan_training.chance import seed_of
 from huracan_training.samples import WINDOW
 
 _JUDGED_BATCH = 1024

@@ -12,22 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, softmax
 
+from huracan_training.chance import seed_of
 from huracan_training.models.inputs import (
-    STANDARD,
     Question,
-    Scaling,
-    ScalingKind,
     all_labels,
     as_probabilities,
     check_positions,
     check_samples,
     fitted,
+    fitted_scaler,
 )
 from huracan_training.models.keeping import read_state, write_state
 from huracan_training.models.loop import LoopSettings, Outcome, Training, Watch, WindowSet, deterministic
 from huracan_training.models.resolver import FaultMemory, resolved
-from huracan_training.models.streams import seed_of
 from huracan_training.samples import WINDOW, Floats, Integers, Sample
+from huracan_training.scaling import Method, Scaler
 
 OPSET = 17
 _BATCH = 1024
@@ -152,7 +151,7 @@ class NetClassifier:
         size: NetSettings,
         *,
         loop: LoopSettings | None = None,
-        scaling: ScalingKind = STANDARD,
+        scaling: Method = Method.STANDARD,
         room: Path | None = None,
         watch: Watch | None = None,
     ) -> None:
@@ -163,10 +162,10 @@ class NetClassifier:
         self._question = question
         self.size = size
         self._loop = loop or LoopSettings()
-        self._scaling_kind = scaling
+        self._method = scaling
         self._room = room
         self._watch = watch
-        self._scaling: Scaling | None = None
+        self._scaling: Scaler | None = None
         self._net: _Fed | None = None
         self._columns = 0
 
@@ -182,7 +181,7 @@ class NetClassifier:
         """
         check_samples(train, self._question, name="train")
         check_samples(valid, self._question, name="valid")
-        self._scaling = self._scaling_kind.fit(train)
+        self._scaling = fitted_scaler(train, self._method)
         self._columns = train[0].series.rows.shape[1]
         learned = _windows_of(train, self._scaling, all_labels(train))
         judged = _windows_of(valid, self._scaling, all_labels(valid))
@@ -234,7 +233,7 @@ class NetClassifier:
             "columns": self._columns,
             "time_first": net.time_first,
             "size": asdict(self.size),
-            "scaling": fitted(self._scaling, self.name).state(),
+            "scaling": fitted(self._scaling, self.name).model_dump(mode="json"),
         }
         write_state(directory, state)
         np.savez(directory / _WEIGHTS, **{name: value.numpy() for name, value in net.state_dict().items()})
@@ -244,7 +243,7 @@ class NetClassifier:
         """Take back what was kept."""
         state = read_state(directory)
         self._columns, self.size = state["columns"], NetSettings(**state["size"])
-        self._scaling = self._scaling_kind.read(state["scaling"])
+        self._scaling = Scaler.model_validate(state["scaling"])
         net = _Fed(
             self._build(self._columns, self._question.classes, self.size),
             self._question.classes,
@@ -271,7 +270,7 @@ def export_onnx(net: nn.Module, columns: int, file: Path) -> None:
         )
 
 
-def _windows_of(samples: Sequence[Sample], scaling: Scaling, labels: Integers) -> WindowSet:
+def _windows_of(samples: Sequence[Sample], scaling: Scaler, labels: Integers) -> WindowSet:
     rows = [np.nan_to_num(scaling.scaled(sample.series)) for sample in samples]
     starts = np.cumsum([0, *(len(part) for part in rows[:-1])])
     at = [sample.at + start for sample, start in zip(samples, starts, strict=True)]

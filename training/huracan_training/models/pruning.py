@@ -10,9 +10,9 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from huracan.errors import BadInput
+from huracan_training.chance import generator
 from huracan_training.models.boosting import Boosting
 from huracan_training.models.inputs import Question, all_labels, covered
-from huracan_training.models.streams import generator
 from huracan_training.models.tuning import Fold
 from huracan_training.samples import Classifier, Floats, Integers, Rows, Sample
 

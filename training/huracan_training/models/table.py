@@ -12,13 +12,14 @@ from huracan_training.models.baselines import Majority, MarkovChain, Persistence
 from huracan_training.models.boosting import Boosting, BoostingSettings
 from huracan_training.models.forest import Forest
 from huracan_training.models.hmm import FilteredHmm, HmmSettings
-from huracan_training.models.inputs import STANDARD, Question, ScalingKind
+from huracan_training.models.inputs import Question
 from huracan_training.models.kalman import KalmanHmm
 from huracan_training.models.linear import Logistic
 from huracan_training.models.loop import LoopSettings, Watch
 from huracan_training.models.nets import BuildNet, CausalTcn, LstmNet, NetClassifier, NetSettings, StridedCnn
 from huracan_training.models.tuning import Between, Space
 from huracan_training.samples import Classifier
+from huracan_training.scaling import Method
 
 S = TypeVar("S", BoostingSettings, LoopSettings, NetSettings, HmmSettings)
 Settings = Mapping[str, float | int]
@@ -28,7 +29,7 @@ Settings = Mapping[str, float | int]
 class Surroundings:
     """What a model is given besides the question."""
 
-    scaling: ScalingKind = STANDARD
+    scaling: Method = Method.STANDARD
     loop: LoopSettings = field(default_factory=LoopSettings)
     """How nets are trained."""
     room: Path | None = None

@@ -6,21 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from huracan_training.models.inputs import (
-    STANDARD,
     Question,
-    Scaling,
-    ScalingKind,
     all_labels,
     as_probabilities,
     check_positions,
     check_samples,
     fitted,
+    fitted_scaler,
     table_of,
 )
 from huracan_training.samples import Floats, Integers, Rows, Sample
+from huracan_training.scaling import Method, Scaler
 
 
 class TabularClassifier(ABC):
@@ -28,16 +27,16 @@ class TabularClassifier(ABC):
 
     name: str
 
-    def __init__(self, question: Question, *, scaling: ScalingKind = STANDARD) -> None:
+    def __init__(self, question: Question, *, scaling: Method = Method.STANDARD) -> None:
         self._question = question
-        self._scaling_kind = scaling
-        self._scaling: Scaling | None = None
+        self._method = scaling
+        self._scaling: Scaler | None = None
 
     def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:
         """Scale by train, learn from train, and choose between settings on `valid`."""
         check_samples(train, self._question, name="train")
         check_samples(valid, self._question, name="valid")
-        self._scaling = self._scaling_kind.fit(train)
+        self._scaling = fitted_scaler(train, self._method)
         learned, judged = table_of(train, self._scaling), table_of(valid, self._scaling)
         with threadpool_limits(limits=1):
             self._learn(learned, all_labels(train), judged, all_labels(valid), seed)

@@ -10,8 +10,8 @@ import numpy as np
 import optuna
 
 from huracan.errors import BadInput, HuracanError
+from huracan_training.chance import seed_of
 from huracan_training.models.inputs import all_labels, log_loss
-from huracan_training.models.streams import seed_of
 from huracan_training.samples import Classifier, Sample
 
 TRIALS = 50
