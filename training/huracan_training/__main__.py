@@ -7,11 +7,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from huracan.errors import HuracanError
-from huracan_training.commands import benchmark, dataset
+from huracan_training.commands import dataset
+from huracan_training.commands.benchmark import benchmark
+from huracan_training.commands.evaluate import evaluate
+from huracan_training.commands.promote import promote
+from huracan_training.commands.retrain import retrain
+from huracan_training.commands.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(dataset.app, name="dataset")
-app.command("benchmark")(benchmark.benchmark)
+for command in (train, evaluate, benchmark, promote, retrain):
+    app.command(command.__name__)(command)
 
 
 def main() -> None:

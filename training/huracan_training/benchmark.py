@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from huracan.clock import NANOSECONDS, SystemClock
 from huracan.errors import BadInput
+from huracan_training import splits
 from huracan_training.bars import Asset
 from huracan_training.datasets import Dataset, fold_samples
 from huracan_training.evaluation import Evaluation, Fold, Source, Study, evaluate
 from huracan_training.labels import HORIZON_BARS, TARGETS
 from huracan_training.models.inputs import Question
 from huracan_training.models.loop import LoopSettings
-from huracan_training.models.table import MODELS, Settings, Surroundings, make_model
+from huracan_training.models.table import Settings, Surroundings, make_model
 from huracan_training.samples import Sample
 from huracan_training.transitions import run_lengths
 from huracan_training.walk import Contender, Labelled, Walker, walked
@@ -31,73 +32,94 @@ NET_STEPS_PER_EPOCH = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What is benchmarked."""
+class Line:
+    """Who takes part, and in what."""
 
     judged: str
-    models: tuple[str, ...] = tuple(MODELS)
-    seeds: int = 3
-    """Of each net; the others are the same from every seed, or nearly so."""
-    folds: int = 5
+    """Name of the contender that is judged beside the others."""
+    contenders: tuple[Contender, ...]
     horizon_bars: int = HORIZON_BARS
-    settings: Mapping[str, Settings] | None = None
-    """By model, where they are not its own."""
-
-    def contenders(self) -> list[Contender]:
-        """Return the models, the judged one first; raise BadInput for one that is not registered."""
-        names = [self.judged, *(name for name in self.models if name != self.judged)]
-        return [self._contender(name) for name in names]
-
-    def _contender(self, name: str) -> Contender:
-        question = Question(classes=len(TARGETS[TARGET].classes), horizon_bars=self.horizon_bars)
-        settings = (self.settings or {}).get(name, {})
-        loop = LoopSettings(steps_per_epoch=NET_STEPS_PER_EPOCH)
-        make_model(name, question, settings)
-        return Contender(
-            name=name,
-            make=lambda room: make_model(name, question, settings, Surroundings(loop=loop, room=room)),
-            settings=settings,
-            seeds=tuple(range(1, self.seeds + 1)) if name in NETS else (1,),
-        )
+    notes: tuple[str, ...] = ()
+    """What a reader must know."""
 
 
-def benchmarked(dataset: Dataset, asked: Asked, *, room: Path, trials: int, walker: Walker | None = None) -> Evaluation:
-    """Return the evaluation of the judged model on walk-forward folds; what was said is kept in `room` on the way.
+def registered(
+    names: Sequence[str], *, seeds: int, horizon_bars: int, settings: Mapping[str, Settings] | None = None
+) -> tuple[Contender, ...]:
+    """Return registered models as contenders, nets from several seeds, the others from one.
 
-    `trials` is everything that was tried on these data before. Raises BadInput for data that give no folds.
+    Raises BadInput for a model that is not registered, or a setting (given by model) that it does not have.
+    """
+    return tuple(_contender(name, seeds, horizon_bars, (settings or {}).get(name, {})) for name in dict.fromkeys(names))
+
+
+def _contender(name: str, seeds: int, horizon_bars: int, settings: Settings) -> Contender:
+    question = Question(classes=len(TARGETS[TARGET].classes), horizon_bars=horizon_bars)
+    loop = LoopSettings(steps_per_epoch=NET_STEPS_PER_EPOCH)
+    make_model(name, question, settings)
+    return Contender(
+        name=name,
+        make=lambda room: make_model(name, question, settings, Surroundings(loop=loop, room=room)),
+        settings=settings,
+        seeds=tuple(range(1, seeds + 1)) if name in NETS else (1,),
+    )
+
+
+def judged_on(
+    dataset: Dataset,
+    folds: Sequence[Labelled],
+    line: Line,
+    *,
+    room: Path,
+    trials: int,
+    walker: Walker | None = None,
+) -> Evaluation:
+    """Return the evaluation of one contender beside the others; what they said is kept in `room` on the way.
+
+    `trials` is everything that was tried on these data before.
     """
     clock = SystemClock()
     started_ns = clock.now_ns()
-    folds = labelled_folds(dataset, asked.folds, asked.horizon_bars)
-    window_bars = max(1, folds[0].window_bars())
-    contenders = asked.contenders()
-    forecasts = walked(folds, contenders, data_digest=dataset.digest, window_bars=window_bars, room=room, walker=walker)
+    window_bars = folds[0].window_bars()
+    forecasts = walked(
+        folds, line.contenders, data_digest=dataset.digest, window_bars=window_bars, room=room, walker=walker
+    )
     study = Study(
-        model=asked.judged,
+        model=line.judged,
         classes=TARGETS[TARGET].classes,
         interval_ns=dataset.manifest.interval_ns,
-        horizon_bars=asked.horizon_bars,
+        horizon_bars=line.horizon_bars,
         window_bars=window_bars,
         median_regime_bars=median_regime_bars(folds[0].samples.train),
-        folds=tuple(_spans(dataset, asked.folds)),
+        folds=tuple(_span(each) for each in folds),
         sources=tuple(_source(each, dataset, folds[0]) for each in dataset.assets),
         data_digest=dataset.digest,
-        trials=trials + sum(len(each.seeds) for each in contenders),
+        trials=trials + sum(len(each.seeds) for each in line.contenders),
         machine=f"{platform.machine()}, {os.cpu_count()} cores",
         wall_s=(clock.now_ns() - started_ns) / NANOSECONDS,
+        notes=line.notes,
     )
     return evaluate(study, forecasts, {each.name: each.series for each in dataset.assets})
 
 
-def labelled_folds(dataset: Dataset, folds: int, horizon_bars: int) -> list[Labelled]:
+def walk_forward_folds(dataset: Dataset, folds: int, horizon_bars: int) -> list[Labelled]:
     """Return the walk-forward folds of a dataset with their samples; raise BadInput where one has nothing to test."""
-    plan = dataset.plan(folds=folds)
+    return _labelled(dataset, dataset.plan(folds=folds).folds, horizon_bars)
+
+
+def final_fold(dataset: Dataset, horizon_bars: int, *, folds: int = 5) -> Labelled:
+    """Return the final fold, whose test rows no walk-forward fold has; raise BadInput where it has nothing to test."""
+    (found,) = _labelled(dataset, [dataset.plan(folds=folds).final], horizon_bars)
+    return replace(found, number=folds + 1)
+
+
+def _labelled(dataset: Dataset, spans: Sequence[splits.Fold], horizon_bars: int) -> list[Labelled]:
     found = []
-    for number, fold in enumerate(plan.folds, 1):
-        samples = fold_samples(dataset.assets, fold, TARGET, horizon_bars)
-        if not samples.valid or not samples.test:
-            raise BadInput(f"fold {number} of {folds} had nothing to test on: give more history, or fewer folds")
-        found.append(Labelled(number=number, samples=samples))
+    for number, span in enumerate(spans, 1):
+        samples = fold_samples(dataset.assets, span, TARGET, horizon_bars)
+        if not samples.train or not samples.valid or not samples.test:
+            raise BadInput(f"fold {number} of {len(spans)} had nothing to test on: give more history, or fewer folds")
+        found.append(Labelled(number=number, span=span, samples=samples))
     return found
 
 
@@ -106,17 +128,15 @@ def median_regime_bars(train: Sequence[Sample]) -> float:
     return float(np.median(np.concatenate([run_lengths(each.labels) for each in train])))
 
 
-def _spans(dataset: Dataset, folds: int) -> list[Fold]:
-    return [
-        Fold(
-            number=number,
-            train_from_ns=fold.train.from_ns,
-            train_to_ns=fold.train.to_ns,
-            test_from_ns=fold.test.from_ns,
-            test_to_ns=fold.test.to_ns,
-        )
-        for number, fold in enumerate(dataset.plan(folds=folds).folds, 1)
-    ]
+def _span(fold: Labelled) -> Fold:
+    span = fold.span
+    return Fold(
+        number=fold.number,
+        train_from_ns=span.train.from_ns,
+        train_to_ns=span.train.to_ns,
+        test_from_ns=span.test.from_ns,
+        test_to_ns=span.test.to_ns,
+    )
 
 
 def _source(asset: Asset, dataset: Dataset, first: Labelled) -> Source:

@@ -18,6 +18,7 @@ import numpy as np
 from huracan_training.datasets import FoldSamples
 from huracan_training.evaluation import Forecast
 from huracan_training.samples import Classifier, Floats, Integers, Sample
+from huracan_training.splits import Fold
 from huracan_training.transitions import Watch, alarm_scores, alarm_window, threshold_for_recall
 
 
@@ -31,6 +32,8 @@ class Contender:
     """Return a new one, given a directory of its own to keep checkpoints in."""
     settings: Mapping[str, float | int] = field(default_factory=dict)
     """What it was made with: part of what its answers depend on."""
+    identity: str = ""
+    """Digest of what it was before it is fitted, where that is something: part of what its answers depend on too."""
     seeds: tuple[int, ...] = (1,)
 
 
@@ -39,6 +42,7 @@ class Labelled:
     """A fold with its samples."""
 
     number: int
+    span: Fold
     samples: FoldSamples
 
     def window_bars(self) -> int:
@@ -93,6 +97,7 @@ def _said(contender: Contender, fold: Labelled, seed: int, data_digest: str, win
         "data": data_digest,
         "model": contender.name,
         "settings": dict(contender.settings),
+        "identity": contender.identity,
         "fold": fold.samples.thresholds.canonical_json(),
         "rows": [len(each.at) for each in (*fold.samples.train, *fold.samples.valid, *fold.samples.test)],
         "window_bars": window_bars,

@@ -36,6 +36,15 @@ def fitted_scaler(train: Sequence[Sample], method: Method) -> Scaler:
     return fit_scaler([(sample.series, covered(sample)) for sample in train], method)
 
 
+def with_scales_of(scaler: Scaler, more: Sequence[Sample]) -> Scaler:
+    """Return a scaler that also has scales of assets it was not fitted on, from the rows that their windows cover."""
+    unseen = [sample for sample in more if sample.series.asset not in scaler.scales]
+    if not unseen:
+        return scaler
+    scales = fitted_scaler(unseen, scaler.method).scales
+    return scaler.model_copy(update={"scales": {**scales, **scaler.scales}})
+
+
 def covered(sample: Sample) -> NDArray[np.bool_]:
     """Return which bars lie in a window of the sample, shape (n,)."""
     edges = np.zeros(len(sample.series.rows) + 1, dtype=np.int64)

@@ -21,6 +21,7 @@ from huracan_training.models.inputs import (
     check_samples,
     fitted,
     fitted_scaler,
+    with_scales_of,
 )
 from huracan_training.models.keeping import read_state, write_state
 from huracan_training.models.loop import LoopSettings, Outcome, Training, Watch, WindowSet, deterministic
@@ -216,6 +217,10 @@ class NetClassifier:
             outcome = training.run()
         net.get_buffer("prior").copy_(torch.log(torch.tensor(outcome.class_weights)))
         return net.to("cpu").eval(), outcome
+
+    def meet(self, more: Sequence[Sample]) -> None:
+        """Learn the scales of assets that were not trained on, and nothing else."""
+        self._scaling = with_scales_of(fitted(self._scaling, self.name), more)
 
     def predict(self, sample: Sample) -> Floats:
         """Return the softmax of the net's answers, floored at a millionth."""

@@ -17,6 +17,7 @@ from huracan_training.models.inputs import (
     fitted,
     fitted_scaler,
     table_of,
+    with_scales_of,
 )
 from huracan_training.samples import Floats, Integers, Rows, Sample
 from huracan_training.scaling import Method, Scaler
@@ -40,6 +41,10 @@ class TabularClassifier(ABC):
         learned, judged = table_of(train, self._scaling), table_of(valid, self._scaling)
         with threadpool_limits(limits=1):
             self._learn(learned, all_labels(train), judged, all_labels(valid), seed)
+
+    def meet(self, more: Sequence[Sample]) -> None:
+        """Learn the scales of assets that were not trained on, and nothing else."""
+        self._scaling = with_scales_of(fitted(self._scaling, self.name), more)
 
     def predict(self, sample: Sample) -> Floats:
         """Return the shares the model gives, floored at a millionth."""

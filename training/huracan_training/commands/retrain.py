@@ -1,0 +1,54 @@
+"""`huracan retrain`: each night a challenger; it takes over where it beats baselines and champion."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+import typer
+
+from huracan_training.commands.shown import EXPERIMENT, DataOption, JsonOption, OutOption, RegistryOption, Shown
+from huracan_training.commands.train import ModelOption, SeedOption, SetOption, settings_of, tell
+from huracan_training.datasets import build
+from huracan_training.registry import Registry
+from huracan_training.report import write_report
+from huracan_training.retraining import Recipe, champion_of, trained
+
+
+def retrain(
+    data: DataOption,
+    model: ModelOption = "strided_cnn",
+    given: SetOption = None,
+    seed: SeedOption = 1,
+    registry: RegistryOption = "out/registry",
+    out: OutOption = Path("out/retrain"),
+    as_json: JsonOption = False,
+) -> None:
+    """Train a challenger, judge it beside the champion on bars neither has seen, and export what is better."""
+    recipe = Recipe(model=model, settings=settings_of(given or []), seed=seed)
+    recipe.contender()
+    dataset = build(data, out / "dataset")
+    kept = Registry(registry)
+    champion = champion_of(kept, out)
+    with kept.run(EXPERIMENT, kind="retrain") as run, Shown(quiet=as_json) as shown:
+        run.parameters({"model": model, "seed": seed, **recipe.settings})
+        run.note("data_digest", dataset.digest)
+        told = trained(
+            dataset,
+            recipe,
+            kept,
+            run,
+            trials=kept.trials(EXPERIMENT),
+            room=out / "said",
+            champion=champion,
+            walker=shown,
+        )
+        page = write_report(told.evaluation, out)
+        run.keep(page)
+    takes_over = told.version.quarantined is None and told.beats_champion
+    if takes_over:
+        kept.promote(told.version.name, told.version.version, author=f"{getpass.getuser()} by huracan retrain")
+        kept.export(told.version, out / "bundle")
+    tell(told, page, as_json=as_json)
+    if not as_json:
+        typer.echo(f"it serves now: {out / 'bundle'}" if takes_over else "the champion stays")

@@ -1,0 +1,82 @@
+"""`huracan train`: train a model, judge it on the newest bars, and keep it in the registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from huracan.errors import BadInput
+from huracan_training.commands.shown import (
+    EXPERIMENT,
+    DataOption,
+    JsonOption,
+    OutOption,
+    RegistryOption,
+    Shown,
+    print_evaluation,
+)
+from huracan_training.datasets import build
+from huracan_training.labels import HORIZON_BARS
+from huracan_training.models.table import MODELS, Settings
+from huracan_training.registry import Registry
+from huracan_training.report import summary, write_report
+from huracan_training.retraining import Recipe, Trained, trained
+
+ModelOption = Annotated[str, typer.Option(help=f"Of {', '.join(MODELS)}.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting of the model, as width=96; give it once for each.")
+]
+SeedOption = Annotated[int, typer.Option(min=1, help="Seed of all randomness of training.")]
+
+
+def train(
+    data: DataOption,
+    model: ModelOption = "strided_cnn",
+    given: SetOption = None,
+    seed: SeedOption = 1,
+    horizon_bars: Annotated[int, typer.Option(min=1, help="Bars that labels look ahead.")] = HORIZON_BARS,
+    registry: RegistryOption = "out/registry",
+    out: OutOption = Path("out/train"),
+    as_json: JsonOption = False,
+) -> None:
+    """Train on all but the newest bars, judge on those beside the baselines, and keep it in the registry."""
+    recipe = Recipe(model=model, settings=settings_of(given or []), seed=seed, horizon_bars=horizon_bars)
+    recipe.contender()
+    dataset = build(data, out / "dataset")
+    kept = Registry(registry)
+    with kept.run(EXPERIMENT, kind="train") as run, Shown(quiet=as_json) as shown:
+        run.parameters({"model": model, "seed": seed, "horizon_bars": horizon_bars, **recipe.settings})
+        run.note("data_digest", dataset.digest)
+        told = trained(dataset, recipe, kept, run, trials=kept.trials(EXPERIMENT), room=out / "said", walker=shown)
+        page = write_report(told.evaluation, out)
+        run.keep(page)
+    tell(told, page, as_json=as_json)
+
+
+def tell(told: Trained, page: Path, *, as_json: bool) -> None:
+    """Say what became of a model that was trained."""
+    version = told.version
+    if as_json:
+        answer = {"name": version.name, "version": version.version, "quarantined": version.quarantined}
+        typer.echo(json.dumps(answer | summary(told.evaluation), allow_nan=False))
+        return
+    print_evaluation(told.evaluation, page)
+    where = f"in quarantine: {version.quarantined}" if version.quarantined else "fit to serve: `huracan promote`"
+    typer.echo(f"{version.name} version {version.version}, {where}")
+
+
+def settings_of(given: Sequence[str]) -> Settings:
+    """Return settings out of name=number; raise BadInput for anything else."""
+    settings: dict[str, float | int] = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise BadInput(f"--set was {each!r}: give a name and a number, as width=96") from None
+        settings[name] = int(number) if number.is_integer() and "." not in value else number
+    return settings

@@ -1,0 +1,125 @@
+"""Train a model on everything but the newest bars, judge it on those, and register it: fit to serve, or quarantined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huracan_training.benchmark import TARGET, Line, final_fold, judged_on, registered
+from huracan_training.datasets import Dataset
+from huracan_training.detector import Detector, contents_of, detector_of, manifest_of, unseen_folds
+from huracan_training.evaluation import RIVALS, Evaluation
+from huracan_training.labels import HORIZON_BARS
+from huracan_training.models.table import Settings
+from huracan_training.registry import CHAMPION, Registry, Run, Version
+from huracan_training.walk import Contender, Walker
+
+CHAMPION_NAME = "champion"
+"""The model that serves, as a contender."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a model is trained."""
+
+    model: str
+    settings: Settings
+    seed: int = 1
+    horizon_bars: int = HORIZON_BARS
+
+    def contender(self) -> Contender:
+        """Return the model as a contender from its one seed; raise BadInput for a model or setting there is not."""
+        (found,) = registered(
+            [self.model], seeds=self.seed, horizon_bars=self.horizon_bars, settings={self.model: self.settings}
+        )
+        return Contender(name=found.name, make=found.make, settings=found.settings, seeds=(self.seed,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A model that was trained, judged and registered."""
+
+    version: Version
+    evaluation: Evaluation
+    beats_champion: bool
+    """Whether it loses less than the champion, the whole interval above zero; true where there is none."""
+
+
+def trained(
+    dataset: Dataset,
+    recipe: Recipe,
+    registry: Registry,
+    run: Run,
+    *,
+    trials: int,
+    room: Path,
+    champion: Detector | None = None,
+    walker: Walker | None = None,
+) -> Trained:
+    """Train, judge on the newest bars beside the baselines and the champion, and register.
+
+    A model that does not beat random forest and persistence there, with an interval above zero, is quarantined.
+    """
+    contender = recipe.contender()
+    fold = final_fold(dataset, recipe.horizon_bars)
+    rivals = registered(RIVALS, seeds=1, horizon_bars=recipe.horizon_bars)
+    serving = [served(champion, CHAMPION_NAME)] if champion else []
+    judged_fold = unseen_folds(champion, [fold])[0] if champion else fold
+    line = Line(judged=recipe.model, contenders=(contender, *rivals, *serving), horizon_bars=recipe.horizon_bars)
+    evaluation = judged_on(dataset, [judged_fold], line, room=room, trials=trials, walker=walker)
+    model = contender.make(room / "kept")
+    model.fit(fold.samples.train, fold.samples.valid, seed=recipe.seed)
+    scores = evaluation.judged.scores
+    metrics = {"log_loss": scores.log_loss, "macro_f1": scores.macro_f1, "ece": scores.ece, "brier": scores.brier}
+    run.metrics(metrics)
+    version = registry.register(
+        run,
+        manifest_of(TARGET, recipe.model, dataset, recipe.horizon_bars, metrics),
+        contents_of(model, fold.samples, card_of(dataset, recipe, evaluation)),
+        quarantined=None if evaluation.verdict.promoted else "; ".join(evaluation.verdict.reasons),
+    )
+    return Trained(version=version, evaluation=evaluation, beats_champion=_beats_champion(evaluation))
+
+
+def served(detector: Detector, name: str) -> Contender:
+    """Return the model of a bundle as a contender: it learns nothing but the scales of assets that are new to it."""
+    digest = detector.trained_on.digest().hex()
+    return Contender(name=name, make=lambda _room: detector, settings={}, seeds=(1,), identity=digest)
+
+
+def champion_of(registry: Registry, room: Path) -> Detector | None:
+    """Return the model that serves; None if there is none yet."""
+    found = registry.at(TARGET, CHAMPION)
+    return detector_of(registry.export(found, room / CHAMPION_NAME)) if found else None
+
+
+def _beats_champion(evaluation: Evaluation) -> bool:
+    against = [each for each in evaluation.comparisons if each.baseline == CHAMPION_NAME and not each.asset]
+    return all(each.gain.above_zero for each in against)
+
+
+def card_of(dataset: Dataset, recipe: Recipe, evaluation: Evaluation) -> str:
+    """Return the model card, in Markdown: what it is, what it was made of, and how good it was on unseen bars."""
+    scores = evaluation.judged.scores
+    assets = ", ".join(each.name for each in dataset.assets)
+    rows = "\n".join(
+        f"| {each.name} | {each.scores.log_loss:.4f} | {each.scores.macro_f1:.3f} | {each.scores.ece:.3f} |"
+        for each in evaluation.models
+    )
+    return f"""# {TARGET}: {recipe.model}
+
+Tells the regime of the next {recipe.horizon_bars} bars from a window of 64: {", ".join(evaluation.study.classes)}.
+
+- Trained on: {assets}; data {dataset.digest[:12]}, seed {recipe.seed}.
+- Settings: {dict(recipe.settings) or "the model's own"}.
+- Judged on the newest bars, which it had not seen: {sum(each.rows for each in evaluation.comparisons[:1])} rows.
+- Log loss {scores.log_loss:.4f} nats, Brier {scores.brier:.4f}, macro-F1 {scores.macro_f1:.3f}, ECE {scores.ece:.3f}.
+- {". ".join(evaluation.verdict.reasons)}.
+
+| model | log loss, nats | macro-F1 | ECE |
+|---|---|---|---|
+{rows}
+
+Labels overlap, so that neighbouring rows tell much the same; intervals are block bootstraps.
+It says nothing about direction.
+"""
