@@ -58,6 +58,8 @@ class KafkaServer:
     quick_start: bool = False
     """Whether Java compiles lightly: up in half the time, and slower under load."""
     secured: SecuredListeners | None = None
+    advertised_port: int | None = None
+    """Port that clients are told to come to, where something stands in between; None: `port`."""
 
     @property
     def address(self) -> str:
@@ -121,13 +123,14 @@ class KafkaServer:
         names = {"PLAINTEXT": self.port}
         if self.secured is not None:
             names |= {"SASL_PLAINTEXT": self.secured.sasl_port, "SASL_SSL": self.secured.tls_port}
-        advertised = ",".join(f"{name}://127.0.0.1:{port}" for name, port in names.items())
+        listening = _listeners(names)
+        advertised = _listeners({**names, "PLAINTEXT": self.advertised_port or self.port})
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"{advertised},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "listeners": f"{listening},CONTROLLER://127.0.0.1:{self.controller_port}",
             "advertised.listeners": advertised,
             "inter.broker.listener.name": "PLAINTEXT",
             "listener.security.protocol.map": ",".join(f"{name}:{name}" for name in names) + ",CONTROLLER:PLAINTEXT",
@@ -156,6 +159,10 @@ class KafkaServer:
             return len(await reader.read(4)) == 4
         finally:
             writer.close()
+
+
+def _listeners(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
 
 
 def _secured(secured: SecuredListeners) -> dict[str, str]:
