@@ -272,6 +272,7 @@ class Channel:
             self.definition = told
             self._decoder = self.feed.adapter.decoder(told)
             self.instrument = self._made()
+            self.instrument.know_trades(instrument.known_trades)
             self.instrument.observe_from(recv_ns)
         await self.changed(
             FeedState.FEED_STATE_REDEFINED,

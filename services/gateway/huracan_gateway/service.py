@@ -31,6 +31,7 @@ from huracan_gateway.config import GatewayConfig
 from huracan_gateway.feed import Feed, Source
 from huracan_gateway.instrument import Instrument
 from huracan_gateway.live.feed import LiveFeed
+from huracan_gateway.recall import recalled_trades
 
 logger = structlog.get_logger()
 
@@ -173,6 +174,8 @@ class Gateway(Service):
             channel.stop()
         await channel.claim()
         await self._writer.drained()
+        if isinstance(feed, LiveFeed):  # a tape tells nothing twice
+            channel.instrument.know_trades(await recalled_trades(self._ports.log, channel.key))
         self._tell_missing_bars(place, channel)
         async with self._beginning:
             if not self.ready.is_set():
