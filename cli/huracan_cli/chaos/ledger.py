@@ -11,26 +11,40 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from shutil import rmtree
 
 import structlog
+from google.protobuf.message import Message
 
 from huracan.bus import subjects
-from huracan.contracts.market import TickBatch, TickKind, tick_columns
+from huracan.bus.nats.bus import NatsBus
+from huracan.contracts.decision import Decision
+from huracan.contracts.execution import Fill, Order
+from huracan.contracts.features import FeatureWindow
+from huracan.contracts.journal import JournalEntry
+from huracan.contracts.market import TickBatch, TickKind, instrument_key, tick_columns
 from huracan.errors import Fatal
+from huracan.ids import fill_id
+from huracan.ports import Record
 from huracan.rng import SeededRng
+from huracan.store.postgres import PostgresStore
 from huracan.store.ticks import TickRow, tick_rows
+from huracan.ticklog.jetstream import JetStreamLog
 from huracan.ticklog.kafka.log import KafkaLog
+from huracan_cli.chaos.matching import Accepted, match
 from huracan_cli.chaos.numbers import Compared, compare
 from huracan_cli.chaos.proxy import Trouble
 from huracan_cli.chaos.stage import Stage
 from huracan_cli.chaos.strikes import HAND_OVER, KILL, SECOND, Strike, schedule
 from huracan_cli.run import temporary_directory
+from huracan_orchestrator.fold import Fold
 
 STRIKES = 24
 STRUCK_S = 60.0
 """Time in which they strike."""
+QUIET_S = 5.0
+"""The market goes on for so long after the last strike: what comes after a gap shows it."""
 AT_REST_WITHIN_S = 60.0
 """Longest wait until the last number is at rest once nothing strikes any more."""
 RUNS_WITHIN_S = 60.0
@@ -88,11 +102,16 @@ async def run_ledger(
         stage = Stage(directory, rng, seed=seed, mains=mains)
         afterwards.push_async_callback(stage.close)
         await stage.open()
+        witness = Witness(stage.bus)
+        await stage.bus.prepared()
+        hearing = asyncio.create_task(witness.run(), name="witness")
+        afterwards.callback(hearing.cancel)
         ledger.faults = await _struck(stage, planned, lasts_s, on_strike)
+        await asyncio.sleep(QUIET_S)
         await _until_at_rest(stage)
         await stage.stop_processes()
         ledger.restarts = dict(sorted(stage.supervisor.restarts.items()))
-        await _Count(stage, ledger).run()
+        await _Count(stage, witness, ledger).run()
     return ledger
 
 
@@ -141,13 +160,13 @@ async def _until_at_rest(stage: Stage) -> None:
     wanted = {stage.instruments[venue]: told[-1] for venue, told in stage.market.told.items() if told}
     try:
         async with asyncio.timeout(AT_REST_WITHIN_S):
-            while wanted != {key: max(kept) for key, kept in _trades(await tick_rows(stage.store_url)).items()}:
+            while wanted != {key: max(kept) for key, kept in trades_of(await tick_rows(stage.store_url)).items()}:
                 await asyncio.sleep(LOOK_AT_REST_EVERY_S)
     except TimeoutError:
         logger.error("ledger.not_at_rest", within_s=AT_REST_WITHIN_S)
 
 
-def _trades(rows: Iterable[TickRow]) -> dict[str, list[int]]:
+def trades_of(rows: Iterable[TickRow]) -> dict[str, list[int]]:
     """Return the numbers of trades by instrument in the order of their ingest."""
     kept: dict[str, list[TickRow]] = {}
     for row in _fenced(rows):
@@ -171,35 +190,122 @@ def _fenced(rows: Iterable[TickRow]) -> list[TickRow]:
     return fenced
 
 
+class Witness:
+    """Hears each window as it leaves the gateway, past the network that fails."""
+
+    def __init__(self, bus: NatsBus) -> None:
+        self.steps: dict[str, dict[int, None]] = {}
+        """Steps by instrument in the order in which they were heard, without those of a writer that was replaced."""
+        self._epochs: dict[str, int] = {}
+        self._inbox = bus.inbox()
+        self._inbox.subscribe("feat.v1.micro.>")
+
+    async def run(self) -> None:
+        """Hear until cancelled."""
+        async for delivery in self._inbox:
+            window = delivery.decode()
+            if not isinstance(window, FeatureWindow):
+                continue
+            key = instrument_key(window.instrument.id)
+            if window.epoch >= self._epochs.get(key, 0):
+                self._epochs[key] = window.epoch
+                self.steps.setdefault(key, {})[window.step] = None
+
+
 class _Count:
     """Compare what was given with what is at rest."""
 
-    def __init__(self, stage: Stage, ledger: Ledger) -> None:
+    def __init__(self, stage: Stage, witness: Witness, ledger: Ledger) -> None:
         self._stage = stage
+        self._witness = witness
         self._ledger = ledger
+        self._log = KafkaLog(stage.kafka, name="ledger")
+        self._store = PostgresStore(stage.store_url)
+        self._batches: dict[str, list[Record]] = {}
 
     async def run(self) -> None:
         """Count everything."""
-        log = KafkaLog(self._stage.kafka, name="ledger")
         try:
-            await self._count_ticks(log)
+            await self._count_ticks()
+            await self._count_decisions()
+            await self._count_fills()
         finally:
-            await log.close()
+            await self._log.close()
+            await self._store.close()
 
-    async def _count_ticks(self, log: KafkaLog) -> None:
+    async def _count_ticks(self) -> None:
+        """What venues told is at rest, and the rows at rest are those of the log."""
         rows = await tick_rows(self._stage.store_url)
-        trades = _trades(rows)
+        trades = trades_of(rows)
         for venue, told in self._stage.market.told.items():
             key = self._stage.instruments[venue]
             self._ledger.ticks += len(told)
             self._ledger.take(compare(f"trades of {key}", told, trades.get(key, [])))
-            logged = await log.read(subjects.TICKS_TOPIC, key, 0)
-            batches = [(record.offset, record.message) for record in logged]
+            self._batches[key] = list(await self._log.read(subjects.TICKS_TOPIC, key, 0))
             given = [
-                (offset, row, number)
-                for offset, batch in batches
-                if isinstance(batch, TickBatch)
-                for row, number in enumerate(tick_columns(batch).ingest_seq)
+                (record.offset, row, number)
+                for record in self._batches[key]
+                if isinstance(record.message, TickBatch)
+                for row, number in enumerate(tick_columns(record.message).ingest_seq)
             ]
             kept = [(row.log_offset, row.row, row.ingest_seq) for row in rows if f"{row.venue}.{row.symbol}" == key]
-            self._ledger.take(compare(f"rows of {key}, log to table", given, kept))
+            self._ledger.take(compare(f"rows of {key}, from the log", given, kept))
+
+    async def _count_decisions(self) -> None:
+        """Every window that left has a decision or a counted reason; each decision is said and kept once, in order."""
+        fold, folded = Fold(), list[Decision]()
+        for entry in await self._journal(subjects.journal_key(self._stage.shard)):
+            folded += fold.apply(entry)
+        said = [message for message in await self._said("sig.v1.decision.>") if isinstance(message, Decision)]
+        kept = await self._store.load(Decision)
+        self._ledger.decisions = len(folded)
+        for key in self._stage.instruments.values():
+            given, told, rows = (_steps(decisions, key) for decisions in (folded, said, kept))
+            missed = {
+                step for gap in fold.missed if gap.instrument == key for step in range(gap.first, gap.last + 1)
+            }
+            heard = [step for step in self._witness.steps.get(key, ()) if step not in missed]
+            lost = compare(f"windows of {key}, decided", heard, given).lost
+            self._ledger.take(Compared(f"windows of {key}, decided", lost=lost))
+            self._ledger.take(compare(f"decisions of {key}, in the journal", sorted(set(given)), given))
+            self._ledger.take(compare(f"decisions of {key}, as they were said", given, told))
+            self._ledger.take(compare(f"decisions of {key}, at rest", given, rows))
+
+    async def _count_fills(self) -> None:
+        """What a second, plain venue fills of the accepted orders from the ticks is what is said and kept, once."""
+        accepted: dict[str, list[Order]] = {key: [] for key in self._stage.instruments.values()}
+        for entry in await self._journal(subjects.venue_key(self._stage.account)):
+            if entry.HasField("order"):
+                accepted[instrument_key(entry.order.instrument)].append(entry.order)
+        decided = [order.decision_id.hex() for orders in accepted.values() for order in orders]
+        self._ledger.orders = len(decided)
+        self._ledger.take(compare("decisions that gave orders", list(dict.fromkeys(decided)), decided))
+        said = [message for message in await self._said("exec.v1.>") if isinstance(message, Fill)]
+        kept = await self._store.load(Fill)
+        for key, orders in accepted.items():
+            batches = [record.message for record in self._batches[key] if isinstance(record.message, TickBatch)]
+            model = match(batches, [Accepted.of(order) for order in orders])
+            given = [
+                (fill_id(order.order_id, number).hex(), price, quantity)
+                for order in orders
+                for number, (price, quantity) in enumerate(model[order.order_id], start=1)
+            ]
+            self._ledger.fills += len(given)
+            self._ledger.take(compare(f"fills of {key}, as they were said", given, _fills(said, key)))
+            rows = compare(f"fills of {key}, at rest", given, _fills(kept, key))
+            self._ledger.take(replace(rows, out_of_order=[]))  # a table has no order but that of its key
+
+    async def _journal(self, key: str) -> list[JournalEntry]:
+        records = await self._log.read(subjects.JOURNAL_TOPIC, key, 0)
+        return [record.message for record in records if isinstance(record.message, JournalEntry)]
+
+    async def _said(self, pattern: str) -> list[Message]:
+        return [message for _, message in await JetStreamLog(self._stage.bus).published(pattern)]
+
+
+def _steps(decisions: Iterable[Decision], key: str) -> list[int]:
+    return [decision.step for decision in decisions if instrument_key(decision.instrument) == key]
+
+
+def _fills(fills: Iterable[Fill], key: str) -> list[tuple[str, int, int]]:
+    return [(fill.fill_id.hex(), fill.price, fill.quantity) for fill in fills if instrument_key(fill.instrument) == key]

@@ -120,6 +120,8 @@ class Stage:
         self.market = NumberedMarket(SimulatedExchange(exchange))
         self.instruments = {venue: _key(venue, symbol) for venue, symbol in SYMBOLS.items()}
         """Key in the log by venue."""
+        self.shard = shard_of(SIM.asset)
+        self.account = ExecutorConfig().account
         self._venues = VenueServer(market=self.market, on_wall_time=True, clock=clock, repeats=REPEATS)
         self._mains = mains or {}
         self._shares = _shares(rng, self.instruments.values())
@@ -188,12 +190,11 @@ class Stage:
 
     def _configs(self) -> dict[str, dict[str, Config]]:
         """Return the services of each process, and how they are configured."""
-        shard = shard_of(SIM.asset)
         desk: dict[str, Config] = {
             "regime": RegimeServiceConfig(),
             "flow": FlowConfig(),
             "sentiment": SentimentConfig(mood=MoodConfig(underlyings=(SIM.asset,))),
-            "orchestrator": OrchestratorConfig(gate=GateConfig(experts=EXPERTS), shard=shard),
+            "orchestrator": OrchestratorConfig(gate=GateConfig(experts=EXPERTS), shard=self.shard),
             "executor": ExecutorConfig(),
         }
         return {
