@@ -57,7 +57,8 @@ release-image: ## keep the contracts of this release, for later ones to be compa
 demo: setup ## run the whole system on this machine, live (SOURCE= SECONDS= LAYOUT= RECORDING= HISTORY= NEWS= SPEED=)
 	$(BIN)/huracan demo $(foreach option,source seconds layout recording history news speed,$(call given,$(option))) --out out/demo
 
-chaos: setup ## strike the whole system with seeded faults on virtual time (SEED= repeats one)
+chaos: setup ## strike the whole system with seeded faults, on virtual time and on real servers (SEED= repeats one)
+	@tools/kafka fetch
 	$(BIN)/python -m huracan_cli.chaos $(if $(SEED),--seed $(SEED)) --out out/chaos
 
 bench-gateway: setup ## measure the gateway, whole and part by part (RECORDING=, a Binance USD-M one)

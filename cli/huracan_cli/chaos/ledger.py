@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from shutil import rmtree
 
-import structlog
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
@@ -24,7 +23,7 @@ from huracan.contracts.execution import Fill, Order
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry
 from huracan.contracts.market import TickBatch, TickKind, instrument_key, tick_columns
-from huracan.errors import Fatal
+from huracan.errors import Fatal, Recoverable
 from huracan.ids import fill_id
 from huracan.ports import Record
 from huracan.rng import SeededRng
@@ -33,15 +32,15 @@ from huracan.store.ticks import TickRow, tick_rows
 from huracan.ticklog.jetstream import JetStreamLog
 from huracan.ticklog.kafka.log import KafkaLog
 from huracan_cli.chaos.matching import Accepted, match
-from huracan_cli.chaos.numbers import Compared, compare
+from huracan_cli.chaos.numbers import Compared, N, compare
 from huracan_cli.chaos.proxy import Trouble
-from huracan_cli.chaos.stage import Stage
-from huracan_cli.chaos.strikes import HAND_OVER, KILL, SECOND, Strike, schedule
+from huracan_cli.chaos.stage import DESK, PROCESSES, Stage
+from huracan_cli.chaos.strikes import HAND_OVER, KILL, Strike, schedule
 from huracan_cli.run import temporary_directory
 from huracan_orchestrator.fold import Fold
 
 STRIKES = 24
-STRUCK_S = 60.0
+STRUCK_S = 50.0
 """Time in which they strike."""
 QUIET_S = 5.0
 """The market goes on for so long after the last strike: what comes after a gap shows it."""
@@ -49,10 +48,10 @@ AT_REST_WITHIN_S = 60.0
 """Longest wait until the last number is at rest once nothing strikes any more."""
 RUNS_WITHIN_S = 60.0
 """Longest that a kill waits for its target to run: nobody is killed twice at once."""
+OVER_WITHIN_S = 240.0
+"""Longest that a seed takes beside the time in which it is struck: about 40 s on two idle cores."""
 LOOK_EVERY_S = 0.05
 LOOK_AT_REST_EVERY_S = 1.0
-
-logger = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -63,6 +62,11 @@ class Ledger:
     faults: dict[str, int] = field(default_factory=dict)
     """How often each thing was done to each target."""
     ticks: int = 0
+    """Trades that the venues told."""
+    windows: int = 0
+    """Those that were seen to leave the gateway."""
+    missed: int = 0
+    """Windows of which the journal says that they came to nobody, as is allowed of them."""
     decisions: int = 0
     orders: int = 0
     fills: int = 0
@@ -72,7 +76,7 @@ class Ledger:
     out_of_order: int = 0
     broken: list[str] = field(default_factory=list)
 
-    def take(self, compared: Compared[object]) -> None:
+    def take(self, compared: Compared[N]) -> None:
         """Book what is wrong with a sequence."""
         self.lost += len(compared.lost)
         self.duplicated += len(compared.duplicated) + len(compared.unknown)
@@ -85,33 +89,39 @@ async def run_ledger(
     *,
     strikes: Sequence[Strike] | None = None,
     lasts_s: float = STRUCK_S,
+    processes: Collection[str] = PROCESSES,
     mains: Mapping[str, Sequence[str]] | None = None,
     on_strike: Callable[[Strike], None] = lambda _strike: None,
 ) -> Ledger:
     """Run one seed on servers of its own and return its ledger.
 
-    `strikes` stand in for those of the seed, and `mains` for what the processes are (see `Stage`). Raises BadInput
-    where a server cannot be had, Fatal when one of them or a process ends for good.
+    `strikes` stand in for those of the seed; for `processes` and `mains` see `Stage`. Raises BadInput where a server
+    cannot be had, Fatal when one cannot be started, or when the run is not over in time.
     """
     rng = SeededRng(seed)
     planned = schedule(rng, strikes=STRIKES, lasts_s=lasts_s) if strikes is None else strikes
     ledger = Ledger(seed)
-    async with AsyncExitStack() as afterwards:
-        directory = temporary_directory()
-        afterwards.callback(rmtree, directory, ignore_errors=True)
-        stage = Stage(directory, rng, seed=seed, mains=mains)
-        afterwards.push_async_callback(stage.close)
-        await stage.open()
-        witness = Witness(stage.bus)
-        await stage.bus.prepared()
-        hearing = asyncio.create_task(witness.run(), name="witness")
-        afterwards.callback(hearing.cancel)
-        ledger.faults = await _struck(stage, planned, lasts_s, on_strike)
-        await asyncio.sleep(QUIET_S)
-        await _until_at_rest(stage)
-        await stage.stop_processes()
-        ledger.restarts = dict(sorted(stage.supervisor.restarts.items()))
-        await _Count(stage, witness, ledger).run()
+    try:
+        async with asyncio.timeout(lasts_s + OVER_WITHIN_S), AsyncExitStack() as afterwards:
+            directory = temporary_directory()
+            afterwards.callback(rmtree, directory, ignore_errors=True)
+            stage = Stage(directory, rng, seed=seed, processes=processes, mains=mains)
+            afterwards.push_async_callback(stage.close)
+            await stage.open()
+            witness = Witness(stage.bus)
+            await stage.bus.prepared()
+            hearing = asyncio.create_task(witness.run(), name="witness")
+            afterwards.callback(hearing.cancel)
+            ledger.faults = await _struck(stage, planned, lasts_s, on_strike)
+            await asyncio.sleep(QUIET_S)
+            await _until_at_rest(stage)
+            await stage.stop_processes()
+            ledger.restarts = dict(sorted(stage.supervisor.restarts.items()))
+            if stage.supervisor.failure is not None:
+                ledger.broken.append(str(stage.supervisor.failure))
+            await _Count(stage, witness, ledger).run()
+    except TimeoutError:
+        raise Fatal(f"seed {seed} was not over {lasts_s + OVER_WITHIN_S:.0f} s after its start; try it again") from None
     return ledger
 
 
@@ -147,7 +157,7 @@ async def _kill(stage: Stage, target: str) -> None:
     """Kill a server or process that runs; one that does not is waited for."""
     try:
         async with asyncio.timeout(RUNS_WITHIN_S):
-            while stage.supervisor.pid(target) is None:
+            while not stage.can_be_killed(target):  # noqa: ASYNC110 - a program has no event of ours
                 await asyncio.sleep(LOOK_EVERY_S)
     except TimeoutError:
         raise Fatal(f"{target} has not run for {RUNS_WITHIN_S:.0f} s: {stage.supervisor.failure}") from None
@@ -158,12 +168,14 @@ async def _until_at_rest(stage: Stage) -> None:
     """End the market and return once its last trades are at rest, or the time for that is over."""
     stage.market.over = True
     wanted = {stage.instruments[venue]: told[-1] for venue, told in stage.market.told.items() if told}
-    try:
+    with suppress(TimeoutError):  # what is missing then is lost
         async with asyncio.timeout(AT_REST_WITHIN_S):
-            while wanted != {key: max(kept) for key, kept in trades_of(await tick_rows(stage.store_url)).items()}:
+            while True:
+                with suppress(Recoverable):
+                    kept = trades_of(await tick_rows(stage.store_url))
+                    if wanted == {key: max(numbers) for key, numbers in kept.items()}:
+                        return
                 await asyncio.sleep(LOOK_AT_REST_EVERY_S)
-    except TimeoutError:
-        logger.error("ledger.not_at_rest", within_s=AT_REST_WITHIN_S)
 
 
 def trades_of(rows: Iterable[TickRow]) -> dict[str, list[int]]:
@@ -227,8 +239,9 @@ class _Count:
         """Count everything."""
         try:
             await self._count_ticks()
-            await self._count_decisions()
-            await self._count_fills()
+            if DESK in self._stage.processes:
+                await self._count_decisions()
+                await self._count_fills()
         finally:
             await self._log.close()
             await self._store.close()
@@ -261,11 +274,11 @@ class _Count:
         self._ledger.decisions = len(folded)
         for key in self._stage.instruments.values():
             given, told, rows = (_steps(decisions, key) for decisions in (folded, said, kept))
-            missed = {
-                step for gap in fold.missed if gap.instrument == key for step in range(gap.first, gap.last + 1)
-            }
-            heard = [step for step in self._witness.steps.get(key, ()) if step not in missed]
-            lost = compare(f"windows of {key}, decided", heard, given).lost
+            missed = {step for gap in fold.missed if gap.instrument == key for step in range(gap.first, gap.last + 1)}
+            heard = self._witness.steps.get(key, {}).keys()
+            self._ledger.windows += len(heard)
+            self._ledger.missed += len(heard & missed)
+            lost = sorted(heard - missed - set(given))
             self._ledger.take(Compared(f"windows of {key}, decided", lost=lost))
             self._ledger.take(compare(f"decisions of {key}, in the journal", sorted(set(given)), given))
             self._ledger.take(compare(f"decisions of {key}, as they were said", given, told))

@@ -1,4 +1,4 @@
-"""The system that the ledger strikes: real servers and processes, a market, and a network that can fail between them."""
+"""What the ledger strikes: real servers and processes, a market, and a network between them that can fail."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from huracan.bus import subjects
 from huracan.bus.nats.bus import NatsBus
 from huracan.bus.nats.connection import Connection, NatsLogin
 from huracan.bus.nats.streams import make_streams
@@ -45,15 +45,16 @@ from huracan_flow.config import FlowConfig
 from huracan_gateway import venues
 from huracan_gateway.config import FeedConfig, GatewayConfig
 from huracan_orchestrator.config import GateConfig, OrchestratorConfig
-from huracan_persister.config import PersisterConfig, SpillConfig
+from huracan_persister.config import LogTopic, PersisterConfig, SpillConfig
 from huracan_persister.share import Share
 from huracan_regime.config import RegimeServiceConfig
 from huracan_sentiment.config import MoodConfig, SentimentConfig
 
 DESK = "desk"
 """The process of all services that nobody strikes: they live on what the others lose."""
-DESK_SERVICES = (*EXPERTS, "orchestrator", "executor")
 PERSISTER = "persister"
+PROCESSES = (GATEWAY, DESK, FIRST, SECOND)
+"""All of them, in the order in which they drain: what one still says, the next still hears."""
 SYMBOLS = {"binance_usdm": "SIMUSDT", "okx": "SIM-USDT-SWAP"}
 """Venues that number their trades in order, and what is traded there."""
 STREAMS = {"binance_usdm": "", "okx": "/ws/v5/public"}
@@ -62,6 +63,7 @@ REPEATS = 400
 gateway forgets or loses can be missing."""
 PARTS = 64
 """Of the persister: as many as shards, so that each key of the log and each shard is one part's."""
+TABLES: tuple[LogTopic, ...] = ("ticks",)
 HEAP_MB = 256
 READY_WITHIN_S = 90.0
 STOP_WITHIN_S = 30.0
@@ -105,13 +107,21 @@ class NumberedMarket:
 class Stage:
     """Start it, strike it, stop it. Servers and processes are started again as soon as they end.
 
-    `mains` names, for a process, what Python is to run instead of `-m huracan.service`.
+    `processes` says which of them there are; where there is one persister, it has all shards. `mains` names, for a
+    process, what Python is to run instead of `-m huracan.service`.
     """
 
     def __init__(
-        self, directory: Path, rng: Rng, *, seed: int, mains: Mapping[str, Sequence[str]] | None = None
+        self,
+        directory: Path,
+        rng: Rng,
+        *,
+        seed: int,
+        processes: Collection[str] = PROCESSES,
+        mains: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.directory = directory
+        self.processes = processes
         self.supervisor = Supervisor(rng)
         clock = SystemClock()
         exchange = SimulatedExchangeConfig(
@@ -125,9 +135,12 @@ class Stage:
         self._venues = VenueServer(market=self.market, on_wall_time=True, clock=clock, repeats=REPEATS)
         self._mains = mains or {}
         self._shares = _shares(rng, self.instruments.values())
+        if SECOND not in processes:
+            self._shares[FIRST] += self._shares.pop(SECOND)
         self._passwords: dict[str, str] = {}
         self.proxies: dict[str, FaultProxy] = {}
         self._programs: dict[str, Program] = {}
+        self._handing_over = False
 
     # Up.
 
@@ -175,9 +188,9 @@ class Stage:
         self.bus = NatsBus(self.connection, wall=SystemClock())
 
     def _users(self) -> list[NatsUser]:
-        shares = PersisterConfig(shards=tuple(sorted({*self._shares[FIRST], *self._shares[SECOND]})), of=PARTS)
+        shares = PersisterConfig(shards=tuple(chain(*self._shares.values())), of=PARTS)
         configs = {name: config for services in self._configs().values() for name, config in services.items()}
-        configs[PERSISTER] = shares
+        configs[PERSISTER] = shares.model_copy(update={"tables": TABLES})
         permissions = {
             "ledger": EVERYTHING,
             **{name: service_permissions(name, spec(name).access(config)) for name, config in configs.items()},
@@ -197,19 +210,19 @@ class Stage:
             "orchestrator": OrchestratorConfig(gate=GateConfig(experts=EXPERTS), shard=self.shard),
             "executor": ExecutorConfig(),
         }
-        return {
+        configs: dict[str, dict[str, Config]] = {
             GATEWAY: {GATEWAY: GatewayConfig(feeds=tuple(map(self._feed, SYMBOLS)))},
             DESK: desk,
-            FIRST: {PERSISTER: self._persister(FIRST, self._shares[FIRST])},
-            SECOND: {PERSISTER: self._persister(SECOND, self._shares[SECOND])},
+            **{name: {PERSISTER: self._persister(name, parts)} for name, parts in self._shares.items()},
         }
+        return {name: configs[name] for name in PROCESSES if name in self.processes}
 
     def _persister(self, replica: str, parts: Sequence[int]) -> PersisterConfig:
         return PersisterConfig(
             shards=tuple(sorted(parts)),
             of=PARTS,
             linger_ms=50,
-            tables=("ticks",),
+            tables=TABLES,
             tables_every_s=0.2,
             spill=SpillConfig(directory=self.directory / f"{replica}.spill"),
         )
@@ -255,6 +268,10 @@ class Stage:
     def _postgres_url(self, port: int) -> str:
         return self._postgres.url.replace(f":{self._postgres.port}/", f":{port}/")
 
+    def can_be_killed(self, name: str) -> bool:
+        """Return whether a server or process runs now, and is started again whenever it ends."""
+        return self.supervisor.pid(name) is not None and not (name == FIRST and self._handing_over)
+
     # How whoever counts reaches it, past the network that fails.
 
     @property
@@ -271,12 +288,14 @@ class Stage:
 
     async def hand_over(self) -> None:
         """Stop the second replica for good, and start the first one again with the shards of both."""
+        self._handing_over = True
         await self.supervisor.stop(SECOND)
         await self.supervisor.stop(FIRST)
-        parts = (*self._shares[FIRST], *self._shares[SECOND])
+        parts = tuple(chain(*self._shares.values()))
         self._programs.pop(SECOND)
         self._programs[FIRST] = self._program(FIRST, {PERSISTER: self._persister(FIRST, parts)})
         await self.supervisor.start(self._programs[FIRST])
+        self._handing_over = False
 
     async def stop_processes(self) -> None:
         """Drain the processes in the order of their talk: what one still says the next hears."""
@@ -309,7 +328,7 @@ def _key(venue: str, symbol: str) -> str:
     return instrument_key(venues.named(venue).implied(symbol, "1", "1").id)
 
 
-def _shares(rng: Rng, instruments: Iterator[str] | Sequence[str]) -> dict[str, tuple[int, ...]]:
+def _shares(rng: Rng, instruments: Iterable[str]) -> dict[str, tuple[int, ...]]:
     """Return the parts of each replica: what is struck apart must be kept apart, by whom is drawn."""
     decisions = shard_of(SIM.asset)
     keys = [next(part for part in range(PARTS) if Share((part,), PARTS).has_key(key)) for key in instruments]

@@ -1,4 +1,4 @@
-"""What the log says of an instrument's trades: to a gateway that comes back, a venue repeats what it has told before."""
+"""What the log says of an instrument's trades: a gateway that comes back is told many of them again."""
 
 from __future__ import annotations
 
