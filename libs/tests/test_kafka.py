@@ -402,3 +402,10 @@ def test_a_port_that_is_taken_is_refused_by_name(kafka_server: Broker, tmp_path:
     taken = int(kafka_server.url.rpartition(":")[2])
     with pytest.raises(BadInput, match=f"controller_port was {taken}"):
         KafkaServer(directory=tmp_path, port=free_port(), controller_port=taken).prepare()
+
+
+def test_clients_of_a_broker_are_told_to_come_through_what_stands_in_front_of_it(tmp_path: Path) -> None:
+    server = KafkaServer(directory=tmp_path, port=1_111, controller_port=2_222, advertised_port=3_333)
+    told = dict(line.split("=", 1) for line in server._properties(tmp_path / "data").splitlines())
+    assert told["advertised.listeners"] == "PLAINTEXT://127.0.0.1:3333"
+    assert told["listeners"].startswith("PLAINTEXT://127.0.0.1:1111,")

@@ -42,7 +42,7 @@ from huracan_orchestrator.fold import Fold
 STRIKES = 24
 STRUCK_S = 50.0
 """Time in which they strike."""
-QUIET_S = 5.0
+QUIET_S = 3.0
 """The market goes on for so long after the last strike: what comes after a gap shows it."""
 AT_REST_WITHIN_S = 60.0
 """Longest wait until the last number is at rest once nothing strikes any more."""

@@ -1,18 +1,19 @@
-"""A process whose gateway has a planted bug: by no id does it know a trade again that it logged before it was killed."""
+"""A process whose gateway has a planted bug: it knows no trade again that it logged before it was killed."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-import huracan_gateway.service
-from huracan.ports import TickLog
+from huracan.ports import Record
 from huracan.service.__main__ import main
+from huracan_gateway import recall
 
 
-async def _none(_log: TickLog, _key: str) -> list[int]:
+def _none(records: Sequence[Record]) -> list[int]:
     return []
 
 
 if __name__ == "__main__":
-    huracan_gateway.service.recalled_trades = _none
+    recall._trades = _none
     sys.exit(main())
