@@ -20,6 +20,8 @@ from huracan_cli.chaos.run import run_chaos
 SIMULATION, LEDGER = "simulation", "ledger"
 CANNOT_RUN = 2
 """Exit code where a server cannot be had, or a run could not be made."""
+STOPPED = 130
+"""Exit code after Ctrl-C or SIGTERM."""
 
 
 def main() -> None:
@@ -40,8 +42,12 @@ def main() -> None:
     if given.part != LEDGER:
         broken |= _simulated(_seeds(given.seed, given.runs), given.faults, given.out)
     if given.part != SIMULATION:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            broken |= runner.run(_struck(_seeds(given.seed, given.ledgers), given.out))
+        try:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                broken |= runner.run(_struck(_seeds(given.seed, given.ledgers), given.out))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            print("stopped, and everything that was started with it")
+            raise SystemExit(STOPPED) from None
     if broken:
         raise SystemExit(1)
 
@@ -52,12 +58,13 @@ def _seeds(seed: int | None, runs: int) -> Sequence[int]:
 
 def _simulated(seeds: Sequence[int], faults: int, out: Path) -> bool:
     """Run seeds on virtual time and return whether a promise was broken."""
-    ledgers = [run_chaos(seed, faults) for seed in seeds]
+    ledgers = []
+    for seed in seeds:
+        ledgers.append(ledger := run_chaos(seed, faults))
+        total, broken = sum(ledger.faults.values()), ledger.broken
+        print(f"seed {seed}: {total} faults, {ledger.windows} windows, {ledger.orders} orders, {broken}", flush=True)
     path = out / f"{SIMULATION}.json"
     path.write_text(json.dumps([asdict(ledger) for ledger in ledgers], indent=1) + "\n", encoding="utf-8")
-    for ledger in ledgers:
-        total = sum(ledger.faults.values())
-        print(f"seed {ledger.seed}: {total} faults, {ledger.windows} windows, {ledger.orders} orders, {ledger.broken}")
     print(f"{sum(not ledger.broken for ledger in ledgers)} of {len(ledgers)} runs kept every promise; {path}")
     return any(ledger.broken for ledger in ledgers)
 

@@ -34,12 +34,12 @@ from huracan.ticklog.kafka.log import KafkaLog
 from huracan_cli.chaos.matching import Accepted, match
 from huracan_cli.chaos.numbers import Compared, N, compare
 from huracan_cli.chaos.proxy import Trouble
-from huracan_cli.chaos.stage import DESK, PROCESSES, Stage
-from huracan_cli.chaos.strikes import HAND_OVER, KILL, Strike, schedule
+from huracan_cli.chaos.stage import PROCESSES, Stage
+from huracan_cli.chaos.strikes import DESK, HAND_OVER, KILL, Strike, schedule
 from huracan_cli.run import temporary_directory
 from huracan_orchestrator.fold import Fold
 
-STRIKES = 24
+STRIKES = 25
 STRUCK_S = 50.0
 """Time in which they strike."""
 QUIET_S = 3.0
@@ -242,6 +242,9 @@ class _Count:
             if DESK in self._stage.processes:
                 await self._count_decisions()
                 await self._count_fills()
+            for name in ("ticks", *(("windows", "decisions") if DESK in self._stage.processes else ())):
+                if not getattr(self._ledger, name):
+                    self._ledger.broken.append(f"{name}: there were none, so nothing is shown")
         finally:
             await self._log.close()
             await self._store.close()

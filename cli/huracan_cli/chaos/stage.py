@@ -38,7 +38,7 @@ from huracan.ticklog.kafka.config import KafkaConfig
 from huracan.ticklog.kafka.topics import make_topics
 from huracan_cli.answers import answers
 from huracan_cli.chaos.proxy import FaultProxy
-from huracan_cli.chaos.strikes import FIRST, KAFKA, LINKS, NATS, POSTGRES, SECOND, VENUES
+from huracan_cli.chaos.strikes import DESK, FIRST, KAFKA, LINKS, NATS, POSTGRES, SECOND, VENUES
 from huracan_cli.composition import EXPERTS, GATEWAY
 from huracan_executor.config import ExecutorConfig
 from huracan_flow.config import FlowConfig
@@ -50,17 +50,17 @@ from huracan_persister.share import Share
 from huracan_regime.config import RegimeServiceConfig
 from huracan_sentiment.config import MoodConfig, SentimentConfig
 
-DESK = "desk"
-"""The process of all services that nobody strikes: they live on what the others lose."""
 PERSISTER = "persister"
 PROCESSES = (GATEWAY, DESK, FIRST, SECOND)
 """All of them, in the order in which they drain: what one still says, the next still hears."""
 SYMBOLS = {"binance_usdm": "SIMUSDT", "okx": "SIM-USDT-SWAP"}
 """Venues that number their trades in order, and what is traded there."""
 STREAMS = {"binance_usdm": "", "okx": "/ws/v5/public"}
-REPEATS = 400
-"""Trades that a venue sends again at each connection: more than come while the gateway is away, so that only what the
-gateway forgets or loses can be missing."""
+REPEATS = 1_000
+"""Trades that a venue sends again at each connection: as good as all that it told, so that nothing but what the gateway
+forgets or loses can be missing."""
+MAX_EVENT_AGE_S = 600
+"""And no repeated trade is too old to be taken, however slow the machine is."""
 PARTS = 64
 """Of the persister: as many as shards, so that each key of the log and each shard is one part's."""
 TABLES: tuple[LogTopic, ...] = ("ticks",)
@@ -125,7 +125,7 @@ class Stage:
         self.supervisor = Supervisor(rng)
         clock = SystemClock()
         exchange = SimulatedExchangeConfig(
-            seed=seed, start_ns=clock.now_ns(), assets=(SIM,), venues=(BINANCE_USDM, OKX), market_orders_per_s=4.0
+            seed=seed, start_ns=clock.now_ns(), assets=(SIM,), venues=(BINANCE_USDM, OKX), market_orders_per_s=3.0
         )
         self.market = NumberedMarket(SimulatedExchange(exchange))
         self.instruments = {venue: _key(venue, symbol) for venue, symbol in SYMBOLS.items()}
@@ -211,7 +211,9 @@ class Stage:
             "executor": ExecutorConfig(),
         }
         configs: dict[str, dict[str, Config]] = {
-            GATEWAY: {GATEWAY: GatewayConfig(feeds=tuple(map(self._feed, SYMBOLS)))},
+            GATEWAY: {
+                GATEWAY: GatewayConfig(feeds=tuple(map(self._feed, SYMBOLS)), max_event_age_s=MAX_EVENT_AGE_S)
+            },
             DESK: desk,
             **{name: {PERSISTER: self._persister(name, parts)} for name, parts in self._shares.items()},
         }

@@ -11,11 +11,12 @@ from huracan.ports import Rng
 from huracan_cli.chaos.proxy import Trouble
 
 KILL, HAND_OVER = "kill", "hand_over"
-KAFKA, NATS, POSTGRES, GATEWAY, FIRST, SECOND = "kafka", "nats", "postgres", "gateway", "persister-1", "persister-2"
-"""Servers and processes that are struck. The two replicas of the persister share its work."""
+KAFKA, NATS, POSTGRES = "kafka", "nats", "postgres"
+GATEWAY, DESK, FIRST, SECOND = "gateway", "desk", "persister-1", "persister-2"
+"""Processes: the desk has experts, orchestrator and executor; the two replicas of the persister share its work."""
 VENUES = "venues"
 """The markets, which no strike stops: only the way to them."""
-KILLED = (KAFKA, NATS, POSTGRES, GATEWAY, FIRST)
+KILLED = (KAFKA, NATS, POSTGRES, GATEWAY, FIRST, DESK)
 """Who is killed; before the hand-over the replica is drawn, after it one is left."""
 LINKS = (KAFKA, NATS, POSTGRES, VENUES)
 """Servers with a network before them."""
