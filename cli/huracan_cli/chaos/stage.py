@@ -44,7 +44,7 @@ from huracan_executor.config import ExecutorConfig
 from huracan_flow.config import FlowConfig
 from huracan_gateway import venues
 from huracan_gateway.config import FeedConfig, GatewayConfig
-from huracan_orchestrator.config import GateConfig, OrchestratorConfig
+from huracan_orchestrator.config import DeadlineConfig, GateConfig, OrchestratorConfig
 from huracan_persister.config import LogTopic, PersisterConfig, SpillConfig
 from huracan_persister.share import Share
 from huracan_regime.config import RegimeServiceConfig
@@ -63,6 +63,8 @@ MAX_EVENT_AGE_S = 600
 """And no repeated trade is too old to be taken, however slow the machine is."""
 PARTS = 64
 """Of the persister: as many as shards, so that each key of the log and each shard is one part's."""
+VALID_MS, DEADLINE_MS = 10_000, 400
+"""How long decisions and books are good for, and windows wait: there are to be fills on a machine that lags too."""
 TABLES: tuple[LogTopic, ...] = ("ticks",)
 HEAP_MB = 256
 READY_WITHIN_S = 90.0
@@ -207,13 +209,15 @@ class Stage:
             "regime": RegimeServiceConfig(),
             "flow": FlowConfig(),
             "sentiment": SentimentConfig(mood=MoodConfig(underlyings=(SIM.asset,))),
-            "orchestrator": OrchestratorConfig(gate=GateConfig(experts=EXPERTS), shard=self.shard),
-            "executor": ExecutorConfig(),
+            "orchestrator": OrchestratorConfig(
+                gate=GateConfig(experts=EXPERTS, validity_ms=VALID_MS),
+                shard=self.shard,
+                deadlines=DeadlineConfig(reask_after_ms=DEADLINE_MS // 2, deadline_ms=DEADLINE_MS),
+            ),
+            "executor": ExecutorConfig(stale_after_ms=VALID_MS),
         }
         configs: dict[str, dict[str, Config]] = {
-            GATEWAY: {
-                GATEWAY: GatewayConfig(feeds=tuple(map(self._feed, SYMBOLS)), max_event_age_s=MAX_EVENT_AGE_S)
-            },
+            GATEWAY: {GATEWAY: GatewayConfig(feeds=tuple(map(self._feed, SYMBOLS)), max_event_age_s=MAX_EVENT_AGE_S)},
             DESK: desk,
             **{name: {PERSISTER: self._persister(name, parts)} for name, parts in self._shares.items()},
         }
