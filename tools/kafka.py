@@ -21,7 +21,7 @@ from huracan.embedded.files import make_directory
 from huracan.embedded.kafka import HEAP_MB, READY_WITHIN_S, STOP_WITHIN_S, KafkaServer
 from huracan.embedded.supervisor import running
 from huracan.errors import BadInput, Fatal, HuracanError
-from huracan.ticklog.kafka.config import KafkaConfig
+from huracan.ticklog.kafka.config import KafkaConfig, from_environment
 from huracan.ticklog.kafka.topics import TOPICS, make_topics
 
 REPO = Path(__file__).resolve().parent.parent
@@ -130,9 +130,7 @@ def env() -> None:
 
 def topics() -> None:
     """Make the topics on the servers that HURACAN_KAFKA__SERVERS and its like name."""
-    prefix = "HURACAN_KAFKA__"
-    given = {name.removeprefix(prefix).lower(): value for name, value in os.environ.items() if name.startswith(prefix)}
-    config = KafkaConfig.model_validate(given)
+    config = from_environment()
     made = asyncio.run(make_topics(config))
     for topic in TOPICS:
         print(f"{topic}: {'made' if topic in made else 'there'} on {config.servers}")

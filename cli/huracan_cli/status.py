@@ -80,6 +80,8 @@ class Status(Config):
     instrument: str = ""
     layout: str = ""
     nats_url: str = ""
+    ticklog: str = ""
+    """Where the log is kept: the servers of the bus or of Kafka."""
     processes: tuple[ProcessStatus, ...] = ()
     rows: dict[str, int] | None = None
     """Rows of each table; None when the database did not answer."""
@@ -116,6 +118,7 @@ async def status(directory: Path) -> Status:
         instrument=state.instrument,
         layout=state.layout,
         nats_url=state.nats_url,
+        ticklog=f"Kafka at {state.kafka.servers}" if state.kafka else f"JetStream at {state.nats_url}",
         processes=processes,
         rows=rows,
         database=database,
@@ -278,7 +281,7 @@ def render(told: Status) -> RenderableType:
             (f", pid {told.pid}", "dim"),
         )
     )
-    parts += [_processes(told), _database(told)]
+    parts += [_processes(told), Text(f"log: {told.ticklog}"), _database(told)]
     return Group(*parts)
 
 
