@@ -107,7 +107,7 @@ class KafkaServer:
         shutil.rmtree(unfinished, ignore_errors=True)
         write_secret(properties, self._properties(unfinished))
         cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-        command = [*machine, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        command = [*machine, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
         for user, password in self.secured.users.items() if self.secured else ():
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
                 command += ["--add-scram", f"{mechanism}=[name={_plain(user)},password={_plain(password)}]"]
