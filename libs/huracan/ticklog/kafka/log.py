@@ -71,7 +71,8 @@ class KafkaLog:
     async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
         """Append messages in order, each once under its id, and return their offsets: far cheaper than one by one.
 
-        Raises as `append` does; any of them may then be there or not, and all may be appended again.
+        Raises as `append` does; the first of them may then be there, none without those before it, and all may be
+        appended again.
         """
         found: list[Entry | int] = []
         try:
