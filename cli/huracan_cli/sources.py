@@ -87,6 +87,8 @@ class Source:
         lockstep = self.time is not None and not self.time.speed
         deadlines = None if lockstep else live_deadlines(self.time.speed if self.time else 1.0)
         gateway = gateway_config(self.inputs, lockstep=lockstep, recording=self.recording, feeds=self.feeds)
+        if self.time is not None and not lockstep:
+            gateway = gateway.model_copy(update={"flush_after_ms": ceil(gateway.flush_after_ms * self.time.speed)})
         if self.simulated and self.feeds:
             gateway = gateway.model_copy(update={"quality": SOON_WARM})
         return {GATEWAY: gateway, **configs(self.inputs, deadlines=deadlines)}
