@@ -266,12 +266,12 @@ def _gib(size_bytes: int) -> str:
 
 
 def _kafka(_: Path) -> Finding:
-    detail, remedy = "", ""
+    remedy = ""
     try:
         binaries.java()
         detail = f"jars in {binaries.kafka_jars(fetch=False)}"
     except BadInput as error:
-        detail, _, remedy = str(error).partition("; ")
+        detail, remedy = str(error).split("; ", 1)
     return Finding(name=KAFKA, ok=not remedy, detail=detail, remedy=remedy, needed=_wanted())
 
 

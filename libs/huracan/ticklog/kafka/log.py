@@ -16,6 +16,7 @@ from huracan.ids import PARTITIONS
 from huracan.ports import Record
 from huracan.ticklog.kafka.client import until_there
 from huracan.ticklog.kafka.config import KafkaConfig
+from huracan.ticklog.kafka.presence import Presence
 from huracan.ticklog.kafka.reader import Follower, Readers, Tail
 from huracan.ticklog.kafka.topics import TOPICS, check_topics
 from huracan.ticklog.kafka.writer import EPOCH, RECORD_ID, SCHEMA, Entry, Group, PartitionWriter, Producing, Room
@@ -40,6 +41,7 @@ class KafkaLog:
         self._readers = Readers(config, name)
         self._follower = Follower(config, name)
         self._producing = Producing(config, name)
+        self._presence = Presence(config, name)
         self._writers: dict[TopicPartition, PartitionWriter] = {}
         self._tails: dict[tuple[str, str], Tail] = {}
         self._known: dict[tuple[str, str], int] = {}
@@ -47,11 +49,21 @@ class KafkaLog:
         self._at_once = min(config.in_flight, AT_ONCE)
 
     async def open(self) -> None:
-        """Wait for the servers; raise BadInput for a wrong setting, and for a topic that is not as it must be."""
+        """Wait for the servers; raise BadInput for a wrong setting, and for a topic that is not as it must be.
+
+        From then on it is known whether they are there.
+        """
         await until_there(lambda: check_topics(self._config))
+        self._presence.watch()
+
+    @property
+    def there(self) -> bool:
+        """Return whether the servers answered when they were last asked; not before `open`."""
+        return self._presence.there
 
     async def close(self) -> None:
         """Stop; what was not acknowledged may be there or not."""
+        await self._presence.close()
         for writer in self._writers.values():
             await writer.close()
         await self._follower.close()
