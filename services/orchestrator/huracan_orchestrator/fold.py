@@ -157,8 +157,7 @@ class Fold:
         key = (instrument_key(fired.instrument), fired.gateway_epoch, fired.step)
         if key not in self.pending:
             return []
-        for name in self.silent(key):
-            self.counts[f"silent.{name}"] += 1
+        self._count_silent(key)
         return [self._decide(key)]
 
     def _available(self, change: ExpertAvailability) -> list[Decision]:
@@ -168,9 +167,13 @@ class Fold:
     def _complete(self, key: WindowKey) -> list[Decision]:
         if self.silent(key):
             return []
+        self._count_silent(key)
+        return [self._decide(key)]
+
+    def _count_silent(self, key: WindowKey) -> None:
+        """Count who has no part in a decision: also those known to be gone, for whom nobody waited."""
         for name in self.config.experts:
             self.counts[f"silent.{name}"] += name not in self.pending[key].opinions
-        return [self._decide(key)]
 
     def _decide(self, key: WindowKey, reason: AbstainReason | None = None) -> Decision:
         waiting = self.pending.pop(key)

@@ -249,6 +249,12 @@ def test_an_expert_known_to_be_gone_is_not_waited_for_but_counted() -> None:
     assert fold.counts["silent.sentiment"] == 1
 
 
+def test_at_a_deadline_an_expert_known_to_be_gone_is_counted_beside_the_silent() -> None:
+    fold, [decision] = _fold(_gone("sentiment"), _window(), _opinion("flow"), _deadline())
+    assert [vote.weight for vote in decision.votes] == [0, 1, 0]
+    assert {name: fold.counts[f"silent.{name}"] for name in EXPERTS} == {"regime": 1, "flow": 0, "sentiment": 1}
+
+
 def test_an_expert_that_goes_completes_what_waits_for_it_alone_in_order_of_the_windows() -> None:
     steps = [FIRST, FIRST + 1, FIRST + 2]
     answers = [opinion for step in steps[:2] for opinion in _all(step)[:2]]
