@@ -54,7 +54,7 @@ def broker(directory: Path) -> Broker:
         binaries.kafka_jars()
     except BadInput as missing:
         raise BadInput(f"--ticklog was kafka: {missing}; or name a cluster in {PREFIX}SERVERS") from None
-    server = KafkaServer(directory=directory / KAFKA, port=free_port(), controller_port=free_port())
+    server = KafkaServer(directory=directory / KAFKA, port=free_port(), controller_port=free_port(), quick_start=True)
     return Broker(config=config.model_copy(update={"servers": server.address}), program=server.prepare())
 
 

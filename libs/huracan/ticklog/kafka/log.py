@@ -105,16 +105,12 @@ class KafkaLog:
     async def _put(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[Entry | int]:
         """Send what is neither there nor on its way, once there is room for all of it."""
         writer, name, group = self._writer(topic, key), key.encode(), Group()
-        encoded = [(record_id, _headers(message), self._encoded(message)) for message, record_id in records]
-        await self._room.take(len(records))
-        found, room = list[Entry | int](), len(records)
-        for record_id, headers, data in encoded:
-            known = writer.known((name, record_id))
-            if known is None:
-                known = Entry((name, record_id), [*headers, (RECORD_ID, record_id)], data, group)
-                writer.put(known)
-                room -= 1
-            found.append(known)
+        entries = [
+            Entry((name, record_id), [*_headers(message), (RECORD_ID, record_id)], self._encoded(message), group)
+            for message, record_id in records
+        ]
+        await self._room.take(len(entries))
+        found, room = writer.put(entries)
         self._room.give(room)
         return found
 
@@ -244,19 +240,25 @@ def _record(record: ConsumerRecord) -> Record:
     return record_of(f"{record.topic}[{record.partition}]", record.offset, schema, record.value or b"")
 
 
-def _headers(message: Message) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
-    schema = codec.schema_of(message)
-    return _header(schema, getattr(message, "epoch", 0) if _has_epoch(schema) else 0)
+_Headers = tuple[tuple[str, bytes], tuple[str, bytes]]
+
+
+def _headers(message: Message) -> _Headers:
+    found = _WITHOUT_EPOCH.get(type(message))
+    return found or _of_epoch(codec.schema_of(message), getattr(message, "epoch", 0))
 
 
 @lru_cache(maxsize=256)
-def _has_epoch(schema: str) -> bool:
-    return "epoch" in codec.SCHEMAS[schema].DESCRIPTOR.fields_by_name
-
-
-@lru_cache(maxsize=256)
-def _header(schema: str, epoch: int) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+def _of_epoch(schema: str, epoch: int) -> _Headers:
     return (SCHEMA, schema.encode()), (EPOCH, str(epoch).encode())
+
+
+_WITHOUT_EPOCH = {
+    kind: _of_epoch(schema, 0)
+    for schema, kind in codec.SCHEMAS.items()
+    if "epoch" not in kind.DESCRIPTOR.fields_by_name
+}
+"""Of messages that name no epoch, which are the same for each."""
 
 
 def _offset(entry: Entry | int) -> int:
