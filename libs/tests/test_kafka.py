@@ -228,20 +228,23 @@ def test_topics_are_made_once_with_what_the_settings_say(kafka_server: Broker) -
 
 
 def test_how_long_a_topic_is_kept_follows_its_setting_and_the_rest_of_it_stays(kafka_server: Broker) -> None:
-    async def described(admin: AIOKafkaAdminClient) -> dict[str, str]:
-        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, FEATURES_TOPIC)])
-        return {entry[0]: entry[1] for entry in answer.resources[0][4]}
+    async def until(admin: AIOKafkaAdminClient, retention_ms: int) -> None:
+        """Wait until the broker says what its controller was told."""
+        found: dict[str, str] = {}
+        async with asyncio.timeout(20):
+            while (found.get("retention.ms"), found.get("segment.ms")) != (str(retention_ms), "3600000"):
+                (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, FEATURES_TOPIC)])
+                found = {entry[0]: entry[1] for entry in answer.resources[0][4]}
 
     async def main() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka_server.url)
         await admin.start()
-        before = await described(admin)
-        own = {"retention.ms": before["retention.ms"], "segment.ms": "3600000"}
+        own = {"retention.ms": "1000000", "segment.ms": "3600000"}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, FEATURES_TOPIC, own)])
+        await until(admin, 1_000_000)
         for hours in (5, 168):
             assert await make_topics(KafkaConfig(servers=kafka_server.url, features_retention_h=hours)) == []
-            found = await described(admin)
-            assert (found["retention.ms"], found["segment.ms"]) == (str(hours * 3_600_000), "3600000")
+            await until(admin, hours * 3_600_000)
         await admin.close()
 
     asyncio.run(main())
