@@ -54,8 +54,8 @@ pins: setup ## write requirements/ from the pyproject.toml files (UPGRADE=1 move
 release-image: ## keep the contracts of this release, for later ones to be compared with
 	CI=true tools/buf build proto --exclude-source-info --output $(IMAGE)
 
-demo: setup ## run the whole system on this machine, live (SOURCE= SECONDS= LAYOUT= RECORDING= HISTORY= NEWS= SPEED=)
-	$(BIN)/huracan demo $(foreach option,source seconds layout recording history news speed,$(call given,$(option))) --out out/demo
+demo: setup ## run the whole system on this machine, live (SOURCE= SECONDS= LAYOUT= RECORDING= HISTORY= NEWS= SPEED= TICKLOG=)
+	$(BIN)/huracan demo $(foreach option,source seconds layout recording history news speed ticklog,$(call given,$(option))) --out out/demo
 
 chaos: setup ## strike the whole system with seeded faults, on virtual time and on real servers (SEED= repeats one)
 	@tools/kafka fetch

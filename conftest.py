@@ -123,7 +123,8 @@ def kafka_server(server_directory: Path) -> Iterator[RunningKafka]:
     secured = SecuredListeners(
         sasl_port=free_port(),
         tls_port=free_port(),
-        users={"flow": secrets.token_urlsafe(16)},
+        users={user: secrets.token_urlsafe(16) for user in ("flow", "executor")},
+        ruled=frozenset({"executor"}),
         keystore=directory / "broker.p12",
         keystore_password=secrets.token_urlsafe(16),
     )

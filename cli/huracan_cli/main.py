@@ -38,6 +38,7 @@ from huracan_cli.options import (
     SourceOption,
     SpeedOption,
     StateOption,
+    TickLogOption,
     console,
     examples,
     interactive,
@@ -52,6 +53,7 @@ from huracan_cli.sources import Market, Opening, Source
 from huracan_cli.state import default_directory
 from huracan_cli.summary import Summary
 from huracan_cli.system import Layout, Plan, System
+from huracan_cli.ticklogs import TickLogKind
 from huracan_cli.up import down, up
 from huracan_cli.watch import render
 
@@ -151,6 +153,7 @@ def demo_command(
     seed: SeedOption = 7,
     nats_url: NatsOption = None,
     postgres_url: PostgresOption = None,
+    ticklog: TickLogOption = TickLogKind.JETSTREAM,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole system on one machine, live: on a recording, or on three venues side by side, and say which."""
@@ -164,6 +167,7 @@ def demo_command(
         layout=layout,
         nats_url=nats_url,
         postgres_url=postgres_url,
+        ticklog=ticklog,
     )
     outcome = run(
         plan,
@@ -243,6 +247,7 @@ def up_command(
     wipe: Annotated[bool, typer.Option(help="Begin with empty servers instead of those of the last time.")] = False,
     nats_url: NatsOption = None,
     postgres_url: PostgresOption = None,
+    ticklog: TickLogOption = TickLogKind.JETSTREAM,
     as_json: JsonOption = False,
 ) -> None:
     """Bring the whole system up and keep it up, with a live table; Ctrl-C or `huracan down` ends it."""
@@ -253,6 +258,7 @@ def up_command(
         layout=layout,
         nats_url=nats_url,
         postgres_url=postgres_url,
+        ticklog=ticklog,
     )
     on_the_loop(up(plan, state or default_directory(), partial(_tell_up, as_json=as_json), wipe=wipe))
     if recording is not None and not as_json:

@@ -99,6 +99,13 @@ class TickLog(Protocol):
     async def append(self, topic: str, key: str, message: Message, *, record_id: bytes) -> int:
         """Append once under the id and return the offset; raise Recoverable when no acknowledgement came."""
 
+    async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> Sequence[int]:
+        """Append messages in order, each once under its id, and return their offsets.
+
+        Raises Recoverable when no acknowledgement came of all: the first of them may then be there, none without those
+        before it, and all may be appended again.
+        """
+
     async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
         """Return the records from an offset on that are there now, oldest first, at most `limit`."""
 

@@ -42,6 +42,8 @@ class SecuredListeners:
     tls_port: int
     users: Mapping[str, str]
     """Password by user, over PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512."""
+    ruled: frozenset[str] = frozenset()
+    """Users who may do only what they have the right to; all others, and who comes without a password, anything."""
     keystore: Path
     """PKCS #12 file with the server's key and certificate."""
     keystore_password: str = field(repr=False)
@@ -109,7 +111,7 @@ class KafkaServer:
         shutil.rmtree(unfinished, ignore_errors=True)
         write_secret(properties, self._properties(unfinished))
         cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-        command = [*machine, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        command = [*machine, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
         for user, password in self.secured.users.items() if self.secured else ():
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
                 command += ["--add-scram", f"{mechanism}=[name={_plain(user)},password={_plain(password)}]"]
@@ -174,6 +176,10 @@ def _secured(secured: SecuredListeners) -> dict[str, str]:
         "ssl.keystore.location": str(secured.keystore.resolve()),
         "ssl.keystore.password": secured.keystore_password,
     }
+    if secured.ruled:
+        free = ["ANONYMOUS", *sorted(secured.users.keys() - secured.ruled)]
+        settings["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+        settings["super.users"] = ";".join(f"User:{user}" for user in free)
     for listener in ("sasl_plaintext", "sasl_ssl"):
         start = f"listener.name.{listener}"
         settings[f"{start}.plain.sasl.jaas.config"] = f"{module}.plain.PlainLoginModule required {users};"

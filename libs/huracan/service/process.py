@@ -109,14 +109,19 @@ class HostedService:
             self.name,
             alive=lambda: not self._connection.gone.is_set(),
             ready=lambda: (
-                self.service is not None
-                and self.service.ready.is_set()
-                and self._connection.connected
-                and not self._draining
+                self.service is not None and self.service.ready.is_set() and not self._away() and not self._draining
             ),
             counts=lambda: dict(self.service.report()) if self.service else {},
             bus_counts=lambda: dict(self._bus_counts()),
+            away=self._away,
         )
+
+    def _away(self) -> list[str]:
+        """Return the servers that do not answer, each with its address."""
+        away = [] if self._connection.connected else [f"NATS at {self._settings.nats.url}"]
+        if self._kafka is not None and not self._kafka.there:
+            away.append(f"Kafka at {self._settings.kafka.servers}")
+        return away
 
     async def stop(self) -> None:
         """Drain, and return when it is over."""

@@ -183,6 +183,11 @@ class Instrument:
         """Return whether there is anything for the log, or for whoever watches."""
         return bool(self.batches or self.anomalies or self.gaps or self.reliability)
 
+    @property
+    def filling(self) -> bool:
+        """Return whether rows wait for their batch to be full."""
+        return len(self._rows) > 0
+
     def observe_from(self, ns: int) -> None:
         """Bars that open at or after this receive time are whole."""
         for bars in self.bars:
