@@ -61,7 +61,7 @@ def _in_postgres(url: str, scenario: Callable[[PostgresStore], Awaitable[None]])
 async def _rows(url: str, table: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(url)
     try:
-        return await connection.fetch(f"select * from tick_log.{table}")
+        return await connection.fetch(f"select * from {table}")
     finally:
         await connection.close()
 
@@ -100,7 +100,7 @@ def test_what_is_kept_comes_back_from_the_rows_as_it_was_logged(topic: str, post
     async def scenario(store: PostgresStore) -> None:
         await store.save_records(topic, KEY, records[:5])
         await store.save_records(topic, KEY, records[3:])
-        rows = await _rows(postgres_url, LOGGED[topic].name)
+        rows = await _rows(postgres_url, LOGGED[topic].sql)
         assert len(rows) == ROWS[topic]
         columns = {name: [row[name] for row in rows] for name in LOGGED[topic].types}
         assert LOGGED[topic].records(columns) == records
@@ -118,7 +118,7 @@ def test_two_writers_of_one_key_keep_each_record_once(postgres_url: str) -> None
             counts = await asyncio.gather(*(each.save_records(TICKS_TOPIC, KEY, batch) for each in (store, other)))
             assert min(counts) == 0
         await other.close()
-        kept = [row["log_offset"] for row in await _rows(postgres_url, "ticks") if row["row"] == 0]
+        kept = [row["log_offset"] for row in await _rows(postgres_url, "market_data.ticks") if row["row"] == 0]
         assert kept == list(range(40))
 
     _in_postgres(postgres_url, scenario)
@@ -131,7 +131,7 @@ def test_a_value_that_does_not_fit_keeps_nothing_and_moves_no_mark(postgres_url:
         with pytest.raises(PoisonMessage, match=r"feature_rows cannot hold huracan\.features\.v1 .* 1 to 2"):
             await store.save_records(FEATURES_TOPIC, KEY, records)
         assert await store.mark(FEATURES_TOPIC, KEY) == -1
-        assert await _rows(postgres_url, "feature_rows") == []
+        assert await _rows(postgres_url, "tick_log.feature_rows") == []
 
     _in_postgres(postgres_url, scenario)
 

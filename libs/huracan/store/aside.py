@@ -34,6 +34,7 @@ _TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
     "numeric": pa.string(),
     "bytea": pa.binary(),
+    "real[]": pa.list_(pa.float32()),
 }
 """What columns are in files: exact decimals are text, as in those of a run."""
 

@@ -25,6 +25,8 @@ OFFSET, SCHEMA, HEADER = "log_offset", "schema", "header"
 other columns do not hold."""
 ROW = "row"
 """Of ticks: place in the batch from 0, null where a record could not be unpacked; then the header is all of it."""
+TICK_TIME = "recv_ns"
+"""Of ticks: when the row was received; of a record that could not be unpacked, the time of the record."""
 VALUES = "feature_values"
 
 _TICKS = {
@@ -46,8 +48,10 @@ class LoggedTopic:
     """How the records of one topic are kept as rows."""
 
     topic: str
-    name: str
-    """Of its table in SQL and its folder on disk."""
+    sql: str
+    """Its table, with the schema."""
+    by_day: str
+    """Column with the time by which a row has its day."""
     types: Mapping[str, str]
     """Type in SQL by column, in their order."""
     columns: Callable[[Sequence[Record]], dict[str, Values]]
@@ -56,6 +60,11 @@ class LoggedTopic:
     """Return the records of such columns again."""
     time_ns: Callable[[Message], int]
     """Return the market time at which a record belongs; 0 where it does not say."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of its table without the schema, and of its folder on disk."""
+        return self.sql.partition(".")[2]
 
 
 def _tick_columns(records: Sequence[Record]) -> dict[str, Values]:
@@ -84,6 +93,10 @@ def _tick_columns(records: Sequence[Record]) -> dict[str, Values]:
             for batch, length in rows
         ]
         columns[name] = _nulled(np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64), packed)
+    if packed.any():
+        # Each row has a time, by which it finds its day.
+        times = each([_tick_time(record.message) for record in records])
+        columns[TICK_TIME] = np.where(packed, times, columns[TICK_TIME])
     schemas, headers = np.full(len(packed), None, dtype=object), np.full(len(packed), None, dtype=object)
     for place, record, (_, length) in zip(first, records, rows, strict=True):
         schemas[place] = codec.schema_of(record.message)
@@ -201,7 +214,8 @@ _END = {SCHEMA: "text", HEADER: "bytea"}
 
 TICKS = LoggedTopic(
     subjects.TICKS_TOPIC,
-    "ticks",
+    "market_data.ticks",
+    TICK_TIME,
     {
         **_BEGIN,
         ROW: "bigint",
@@ -216,7 +230,8 @@ TICKS = LoggedTopic(
 )
 FEATURES = LoggedTopic(
     subjects.FEATURES_TOPIC,
-    "feature_rows",
+    "tick_log.feature_rows",
+    "close_ns",
     {
         **_BEGIN,
         "venue": "text",
@@ -233,7 +248,8 @@ FEATURES = LoggedTopic(
 )
 JOURNAL = LoggedTopic(
     subjects.JOURNAL_TOPIC,
-    "journal",
+    "tick_log.journal",
+    "at_ns",
     {**_BEGIN, "key": "text", "epoch": "bigint", "at_ns": "bigint", "kind": "text", **_END},
     _journal_columns,
     _journal,

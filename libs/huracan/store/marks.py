@@ -1,5 +1,6 @@
 """How far the log is kept: records and the mark of their topic and key, in one transaction (law 8)."""
 
+
 # ruff: noqa: S608 - every name in a statement comes from `huracan.store.logged`
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record]
 
-SCHEMA = "tick_log"
+MARKS = "tick_log.marks"
 NOTHING = -1
 """The mark of a topic and key of which nothing is kept."""
-_MARK = f"select last_offset from {SCHEMA}.marks where topic = $1 and key = $2"
-_BEGIN = f"insert into {SCHEMA}.marks (topic, key, last_offset) values ($1, $2, $3) on conflict do nothing"
-_MOVE = f"update {SCHEMA}.marks set last_offset = $3 where topic = $1 and key = $2"
+_MARK = f"select last_offset from {MARKS} where topic = $1 and key = $2"
+_BEGIN = f"insert into {MARKS} (topic, key, last_offset) values ($1, $2, $3) on conflict do nothing"
+_MOVE = f"update {MARKS} set last_offset = $3 where topic = $1 and key = $2"
 
 
 def after(records: Sequence[Record], mark: int) -> list[Record]:
@@ -49,12 +50,13 @@ async def keep_records(connection: Connection, topic: str, key: str, records: Se
     if not new:
         return 0
     logged = LOGGED[topic]
+    schema, _, name = logged.sql.partition(".")
     try:
         await connection.copy_records_to_table(
-            logged.name, schema_name=SCHEMA, records=rows(logged.columns(new)), columns=list(logged.types)
+            name, schema_name=schema, records=rows(logged.columns(new)), columns=list(logged.types)
         )
     except (ValueError, ArithmeticError, asyncpg.DataError) as error:
         place = f"{topic} {key} {new[0].offset} to {new[-1].offset}"
-        raise PoisonMessage("unsaveable", f"{SCHEMA}.{logged.name} cannot hold {place}: {error}") from None
+        raise PoisonMessage("unsaveable", f"{logged.sql} cannot hold {place}: {error}") from None
     await connection.execute(_MOVE, topic, key, new[-1].offset)
     return len(new)
