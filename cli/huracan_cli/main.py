@@ -24,7 +24,7 @@ from huracan.clock import NANOSECONDS, SystemClock
 from huracan.errors import BadInput, HuracanError
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
-from huracan_cli import dlq, look, sources
+from huracan_cli import archive, dlq, look, sources
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.journal import replay_journals
 from huracan_cli.options import (
@@ -58,6 +58,7 @@ from huracan_cli.watch import render
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 app.add_typer(look.app)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(archive.app, name="archive")
 
 RECORDING_SPEED = 10.0
 """Market seconds in a second of a demo on a recording."""

@@ -428,3 +428,35 @@ def test_a_day_that_cannot_be_written_is_not_dropped(postgres_url: str, tmp_path
         assert [path.name for path in await archive_days(postgres_url, tmp_path)] == ["fills_20260130.parquet"]
 
     _run(postgres_url, scenario)
+
+
+def test_killed_before_the_drop_a_day_is_archived_once(postgres_url: str, tmp_path: Path) -> None:
+    async def scenario(store: PostgresStore, admin: Connection) -> None:
+        await store.save([_messages(number, AT_NS - 30 * DAY_NS)[5] for number in (1, 2)])
+        await store.maintain(AT_NS, ahead_days=0)
+        await store.maintain(AT_NS, ahead_days=0, keep_days=7)
+        await admin.execute("create table partitions.copied (like partitions.fills_20260130)")
+        await admin.execute("insert into partitions.copied select * from partitions.fills_20260130")
+        await admin.execute("create schema elsewhere; alter table partitions.copied set schema elsewhere")
+        (file,) = [path for path in await archive_days(postgres_url, tmp_path) if path.name.startswith("fills")]
+        await admin.execute("alter table elsewhere.copied set schema partitions")
+        await admin.execute("alter table partitions.copied rename to fills_20260130")
+        assert await archive_days(postgres_url, tmp_path) == [file]
+        assert read_messages(file, Fill) == [_messages(number, AT_NS - 30 * DAY_NS)[5] for number in (1, 2)]
+
+    _run(postgres_url, scenario)
+
+
+def test_a_day_that_was_made_again_for_what_came_late_replaces_no_file(postgres_url: str, tmp_path: Path) -> None:
+    early, late = (_messages(number, AT_NS - 30 * DAY_NS)[5] for number in (1, 2))
+
+    async def scenario(store: PostgresStore, admin: Connection) -> None:
+        for message in (early, late):
+            await store.save([message])
+            await store.maintain(AT_NS, ahead_days=0)
+            await store.maintain(AT_NS, ahead_days=0, keep_days=7)
+            await archive_days(postgres_url, tmp_path)
+        assert read_messages(tmp_path / "fills_20260130.parquet", Fill) == [early]
+        assert read_messages(tmp_path / "fills_20260130.2.parquet", Fill) == [late]
+
+    _run(postgres_url, scenario)
