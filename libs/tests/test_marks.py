@@ -124,6 +124,40 @@ def test_two_writers_of_one_key_keep_each_record_once(postgres_url: str) -> None
     _in_postgres(postgres_url, scenario)
 
 
+def test_a_record_that_is_skipped_is_restored_once_in_its_place(
+    run: Callable[[Callable[[Store], Awaitable[None]]], None],
+) -> None:
+    async def scenario(store: Store) -> None:
+        records = _records(TICKS_TOPIC)
+        await store.save_records(TICKS_TOPIC, KEY, records[:2])
+        for _ in range(2):
+            await store.skip(TICKS_TOPIC, KEY, records[2].offset, schema="later", raw=b"raw")
+        assert await store.mark(TICKS_TOPIC, KEY) == records[2].offset
+        assert await store.save_records(TICKS_TOPIC, KEY, records[:5]) == 2
+        assert await store.restore(TICKS_TOPIC, KEY, records[1]) == 0
+        assert await store.restore(TICKS_TOPIC, "another", records[2]) == 0
+        restored = await asyncio.gather(*(store.restore(TICKS_TOPIC, KEY, records[2]) for _ in range(3)))
+        assert sorted(restored) == [0, 0, 1]
+        assert await store.mark(TICKS_TOPIC, KEY) == records[4].offset
+
+    run(scenario)
+
+
+def test_what_is_skipped_stays_with_its_bytes_until_it_fits(postgres_url: str) -> None:
+    async def scenario(store: PostgresStore) -> None:
+        await store.skip(FEATURES_TOPIC, KEY, 1, schema="later", raw=b"raw")
+        with pytest.raises(PoisonMessage, match="feature_rows cannot hold"):
+            await store.restore(FEATURES_TOPIC, KEY, Record(1, FeatureRow(epoch=2**63)))
+        assert [tuple(row) for row in await _rows(postgres_url, "tick_log.skipped")] == [
+            (FEATURES_TOPIC, KEY, 1, "later", b"raw")
+        ]
+        assert await store.restore(FEATURES_TOPIC, KEY, Record(1, features(1))) == 1
+        assert await _rows(postgres_url, "tick_log.skipped") == []
+        assert len(await _rows(postgres_url, "tick_log.feature_rows")) == 1
+
+    _in_postgres(postgres_url, scenario)
+
+
 def test_a_value_that_does_not_fit_keeps_nothing_and_moves_no_mark(postgres_url: str) -> None:
     records = [Record(1, features(1)), Record(2, FeatureRow(epoch=2**63))]
 

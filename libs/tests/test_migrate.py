@@ -16,7 +16,7 @@ from huracan.errors import BadInput, Fatal, Recoverable
 from huracan.store import migrate as module
 from huracan.store.derived import ALERTS, POSITIONS, Alert, Position
 from huracan.store.logged import LOGGED
-from huracan.store.marks import MARKS
+from huracan.store.marks import MARKS, SKIPPED
 from huracan.store.migrate import migrate, migrations_directory, read_migrations
 from huracan.store.postgres import primary_key
 from huracan.store.tables import BIGINT, DOUBLE, LINEAGE_SCHEMA, LINEAGE_TABLE, MESSAGE, TABLES, TEXT, Lineage
@@ -313,7 +313,7 @@ def test_the_columns_of_the_schema_are_those_of_the_code(postgres_url: str) -> N
     for logged in LOGGED.values():
         types = [(name, kind.replace("real[]", "ARRAY")) for name, kind in logged.types.items()]
         assert [column[:2] for column in schema.pop(logged.sql)] == types
-    del schema[MARKS]
+    del schema[MARKS], schema[SKIPPED]
     lineage = f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE}"
     assert schema == code | {lineage: _of(Lineage), POSITIONS: _of(Position), ALERTS: _of(Alert)}
 
@@ -333,6 +333,7 @@ def test_the_primary_keys_of_the_schema_are_those_of_the_code(postgres_url: str)
         (POSITIONS, ["account", "venue", "symbol"]),
         (ALERTS, ["alert_id"]),
         (MARKS, ["topic", "key"]),
+        (SKIPPED, ["topic", "key", "log_offset"]),
     ]
     assert {name: set(key) for name, key in rows} == {name: set(key) for name, key in [*code, *derived]}  # type: ignore[call-overload]
 

@@ -85,6 +85,17 @@ begin
 end
 $$;
 
+create table tick_log.skipped (
+    topic text not null,
+    key text not null,
+    log_offset bigint not null,
+    schema text not null,
+    raw bytea not null,
+    primary key (topic, key, log_offset)
+);
+comment on table tick_log.skipped is
+    'Records that marks went past though they could not be kept, until `huracan dlq replay` brings them again.';
+
 -- Ticks come in the order of their time: an index of ranges of it costs next to nothing, and is enough without a symbol.
 create index ticks_by_symbol on market_data.ticks (symbol, recv_ns);
 create index ticks_by_time on market_data.ticks using brin (recv_ns);
@@ -95,8 +106,11 @@ alter table market_data.ticks enable row level security, force row level securit
 alter table tick_log.feature_rows enable row level security, force row level security;
 alter table tick_log.journal enable row level security, force row level security;
 alter table tick_log.marks enable row level security, force row level security;
+alter table tick_log.skipped enable row level security, force row level security;
 revoke all on schema tick_log from public;
-grant select, insert, update, delete on market_data.ticks, tick_log.feature_rows, tick_log.journal to service_role;
+grant select, insert, update, delete on
+    market_data.ticks, tick_log.feature_rows, tick_log.journal, tick_log.skipped
+to service_role;
 grant select on market_data.ticks to authenticated;
 create policy signed_in on market_data.ticks for select to authenticated
 using ((select auth.uid()) is not null);

@@ -20,7 +20,7 @@ from huracan.clock import NANOSECONDS
 from huracan.errors import BadInput, PoisonMessage, Recoverable
 from huracan.ports import Record
 from huracan.store.files import sync_directory
-from huracan.store.logged import LOGGED, LoggedTopic, Values
+from huracan.store.logged import HEADER, LOGGED, OFFSET, SCHEMA, LoggedTopic, Values
 
 NOTHING = -1
 """The mark of a topic and key of which nothing is archived."""
@@ -74,15 +74,33 @@ class Archive:
             await asyncio.to_thread(self._write, logged, key, day, list(of_day))
         return len(new)
 
+    async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:
+        """Archive a record that cannot be read as its bytes, with the day of the one before it.
+
+        A release that can read it, reads it there. Raises Recoverable when the file cannot be written.
+        """
+        if offset > await self.mark(topic, key):
+            logged = LOGGED[topic]
+            day = await asyncio.to_thread(self._newest_day, topic, key)
+            await asyncio.to_thread(self._put, logged, key, day, (offset, offset), _unread(logged, offset, schema, raw))
+
+    def _newest_day(self, topic: str, key: str) -> date:
+        paths = sorted(_files(self._directory, topic, key), key=span)
+        return date.fromisoformat(paths[-1].parts[-3]) if paths else day_of(0)
+
     def _write(self, logged: LoggedTopic, key: str, day: date, records: Sequence[Record]) -> None:
         first, last = records[0].offset, records[-1].offset
-        path = self._directory / logged.name / day.isoformat() / key_folder(key) / f"{first:020d}-{last:020d}{PARQUET}"
-        unfinished = path.with_suffix(_UNFINISHED)
         try:
             table = _table(logged, logged.columns(records))
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             place = f"{logged.topic} {key} {first} to {last}"
             raise PoisonMessage("unsaveable", f"the archive cannot hold {place}: {error}") from None
+        self._put(logged, key, day, (first, last), table)
+
+    def _put(self, logged: LoggedTopic, key: str, day: date, offsets: tuple[int, int], table: pa.Table) -> None:
+        first, last = offsets
+        path = self._directory / logged.name / day.isoformat() / key_folder(key) / f"{first:020d}-{last:020d}{PARQUET}"
+        unfinished = path.with_suffix(_UNFINISHED)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
@@ -177,13 +195,20 @@ def _table(logged: LoggedTopic, columns: dict[str, Values]) -> pa.Table:
     return pa.table({name: pa.array(values, _TYPES[logged.types[name]]) for name, values in columns.items()})
 
 
+def _unread(logged: LoggedTopic, offset: int, schema: str, raw: bytes) -> pa.Table:
+    known: dict[str, Values] = {OFFSET: [offset], SCHEMA: [schema], HEADER: [raw]}
+    return _table(logged, {name: known.get(name, [None]) for name in logged.types})
+
+
 def _read(logged: LoggedTopic, path: Path) -> list[Record]:
     try:
         table = pq.read_table(path, columns=list(logged.types))
         return logged.records({name: _values(table[name], kind) for name, kind in logged.types.items()})
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, DecodeError, PoisonMessage) as error:
+    except PoisonMessage as poison:
+        raise BadInput(f"{path} has a record that this release cannot read: {poison}; it is kept whole there") from None
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, DecodeError) as error:
         first_line = str(error).partition("\n")[0]
         raise BadInput(f"{path} was not written by Huracan, or is damaged: {first_line}") from None
 
