@@ -96,7 +96,10 @@ def translated() -> Iterator[None]:
     try:
         yield
     except _REFUSED as error:
-        raise BadInput(f"database URL was refused: {said(error)}; correct its user, password or database") from None
+        raise BadInput(
+            f"database URL was refused: {said(error)}; correct user, password or database in store.url of the settings"
+            " (HURACAN_STORE__URL), or in --postgres-url"
+        ) from None
     except (ValueError, OverflowError):
         # The parser quotes what it could not read, and that may be part of the password.
         raise BadInput(
