@@ -181,7 +181,7 @@ odd = st.one_of(
 @given(messages=st.lists(odd, max_size=4), topic=st.sampled_from(list(LOGGED)))
 def test_any_record_comes_back_from_its_columns_to_the_byte(messages: list[Message], topic: str) -> None:
     logged, records = LOGGED[topic], [Record(number, message) for number, message in enumerate(messages)]
-    columns = {name: list(values) for name, values in logged.columns(records).items()}
+    columns = {name: list(values) for name, values in logged.columns(KEY, records).items()}
     assert list(columns) == list(logged.types)
     again = logged.records(columns)
     assert [(each.offset, schema_of(each.message), encode(each.message)) for each in again] == [

@@ -91,7 +91,7 @@ class Archive:
     def _write(self, logged: LoggedTopic, key: str, day: date, records: Sequence[Record]) -> None:
         first, last = records[0].offset, records[-1].offset
         try:
-            table = _table(logged, logged.columns(records))
+            table = _table(logged, logged.columns(key, records))
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             place = f"{logged.topic} {key} {first} to {last}"
             raise PoisonMessage("unsaveable", f"the archive cannot hold {place}: {error}") from None

@@ -54,8 +54,8 @@ class LoggedTopic:
     """Column with the time by which a row has its day."""
     types: Mapping[str, str]
     """Type in SQL by column, in their order."""
-    columns: Callable[[Sequence[Record]], dict[str, Values]]
-    """Return the rows of records, oldest first, as columns."""
+    columns: Callable[[str, Sequence[Record]], dict[str, Values]]
+    """Return the rows of the records of a key, oldest first, as columns."""
     records: Callable[[Mapping[str, list[Any]]], list[Record]]
     """Return the records of such columns again."""
     time_ns: Callable[[Message], int]
@@ -67,7 +67,7 @@ class LoggedTopic:
         return self.sql.partition(".")[2]
 
 
-def _tick_columns(records: Sequence[Record]) -> dict[str, Values]:
+def _tick_columns(_key: str, records: Sequence[Record]) -> dict[str, Values]:
     rows = [_tick_rows(record) for record in records]
     lengths = [max(length, 1) for _, length in rows]
     first = np.cumsum([0, *lengths])[:-1] if rows else np.array([], dtype=np.int64)
@@ -149,7 +149,7 @@ def _tick_time(message: Message) -> int:
     return message.watermark_ns
 
 
-def _feature_columns(records: Sequence[Record]) -> dict[str, Values]:
+def _feature_columns(_key: str, records: Sequence[Record]) -> dict[str, Values]:
     rows = [record.message if isinstance(record.message, FeatureRow) else FeatureRow() for record in records]
     unpacked = [isinstance(record.message, FeatureRow) and not len(row.values) % 4 for record, row in _both(records)]
     return {
@@ -189,11 +189,12 @@ def _features(columns: Mapping[str, list[Any]]) -> list[Record]:
     return records
 
 
-def _journal_columns(records: Sequence[Record]) -> dict[str, Values]:
+def _journal_columns(key: str, records: Sequence[Record]) -> dict[str, Values]:
     entries = [record.message if isinstance(record.message, JournalEntry) else JournalEntry() for record in records]
     return {
         OFFSET: [record.offset for record in records],
-        "key": [entry.key for entry in entries],
+        # Of the log: an account keeps entries of its shards as well.
+        "key": [key] * len(entries),
         "epoch": [entry.epoch for entry in entries],
         "at_ns": [entry.at_ns for entry in entries],
         "kind": [entry.WhichOneof("entry") or "" for entry in entries],

@@ -81,7 +81,7 @@ async def _copy(connection: Connection, topic: str, key: str, records: Sequence[
     schema, _, name = logged.sql.partition(".")
     try:
         await connection.copy_records_to_table(
-            name, schema_name=schema, records=rows(logged.columns(records)), columns=list(logged.types)
+            name, schema_name=schema, records=rows(logged.columns(key, records)), columns=list(logged.types)
         )
     except (ValueError, ArithmeticError, asyncpg.DataError) as error:
         place = f"{topic} {key} {records[0].offset} to {records[-1].offset}"
