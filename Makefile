@@ -65,9 +65,9 @@ bench-gateway: setup ## measure the gateway, whole and part by part (RECORDING=,
 	$(BIN)/python bench/gateway.py "$(RECORDING)"
 	$(BIN)/python bench/gateway_anomalies.py
 
-bench-persist: setup ## measure the log on Kafka (Java 17), and ways into and out of PostgreSQL
+bench-persist: setup ## measure the log on Kafka (Java 17), and ways into and out of PostgreSQL (ROWS= that are read)
 	$(BIN)/python bench/persist.py
-	$(BIN)/python bench/persist_sql.py
+	$(BIN)/python bench/persist_sql.py --rows $(or $(ROWS),1000000)
 
 clean: ## remove what make made, .venv and built tools excepted
 	rm -rf out build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

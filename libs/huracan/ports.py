@@ -144,6 +144,12 @@ class Store(Protocol):
     async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
         """Keep the records after the mark, move it, all or nothing, and return how many records were new."""
 
+    async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:
+        """Move the mark past a record that cannot be kept, and keep its bytes; nothing if the mark is there already."""
+
+    async def restore(self, topic: str, key: str, record: Record) -> int:
+        """Keep a record that was skipped, once; return how many were: 0 where it was not skipped or is kept."""
+
     async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:
         """Make room for what comes from `now_ns` on, and return what was done, counted.
 

@@ -70,6 +70,15 @@ class _NothingKept:
         """Refuse."""
         raise Fatal(f"{len(records)} records of {topic} {key} were to be saved by a service that keeps nothing")
 
+    async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:
+        """Refuse."""
+        place = f"{topic} {key} {offset}"
+        raise Fatal(f"{place}, {len(raw)} bytes of {schema}, was to be skipped by a service that keeps nothing")
+
+    async def restore(self, topic: str, key: str, record: Record) -> int:
+        """Refuse."""
+        raise Fatal(f"{topic} {key} {record.offset} was to be restored by a service that keeps nothing")
+
     async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:  # noqa: ARG002 - the port's
         """Refuse."""
         raise Fatal(f"at {now_ns} a store was to be maintained by a service whose spec says that it keeps nothing")

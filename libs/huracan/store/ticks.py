@@ -1,6 +1,6 @@
 """Ticks as they are at rest: row by row, for whoever counts them."""
 
-# ruff: noqa: S608 - every name in the statement comes from `huracan.store.logged` and `huracan.store.marks`
+# ruff: noqa: S608 - every name in the statement comes from `huracan.store.logged`
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import NamedTuple
 import asyncpg
 
 from huracan.store.logged import TICKS
-from huracan.store.marks import SCHEMA
 from huracan.store.postgres import APPLICATION, translated
 
 TIMEOUT_S = 60.0
@@ -44,7 +43,7 @@ async def tick_rows(url: str) -> list[TickRow]:
         )
         try:
             found = await connection.fetch(
-                f"select {columns} from {SCHEMA}.{TICKS.name} where ingest_seq is not null order by log_offset, row"
+                f"select {columns} from {TICKS.sql} where ingest_seq is not null order by log_offset, row"
             )
         finally:
             await connection.close()
