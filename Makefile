@@ -66,19 +66,20 @@ pins: setup ## write requirements/ from the pyproject.toml files (UPGRADE=1 move
 release-image: ## keep the contracts of this release, for later ones to be compared with
 	CI=true tools/buf build proto --exclude-source-info --output $(IMAGE)
 
-demo: setup ## run the whole system on this machine, live (SOURCE= SECONDS= LAYOUT= RECORDING= HISTORY= NEWS= SPEED=)
-	$(BIN)/huracan demo $(foreach option,source seconds layout recording history news speed,$(call given,$(option))) --out out/demo
+demo: setup ## run the whole system on this machine, live (SOURCE= SECONDS= LAYOUT= RECORDING= HISTORY= NEWS= SPEED= TICKLOG=)
+	$(BIN)/huracan demo $(foreach option,source seconds layout recording history news speed ticklog,$(call given,$(option))) --out out/demo
 
-chaos: setup ## strike the whole system with seeded faults on virtual time (SEED= repeats one)
+chaos: setup ## strike the whole system with seeded faults, on virtual time and on real servers (SEED= repeats one)
+	@tools/kafka fetch
 	$(BIN)/python -m huracan_cli.chaos $(if $(SEED),--seed $(SEED)) --out out/chaos
 
 bench-gateway: setup ## measure the gateway, whole and part by part (RECORDING=, a Binance USD-M one)
 	$(BIN)/python bench/gateway.py "$(RECORDING)"
 	$(BIN)/python bench/gateway_anomalies.py
 
-bench-persist: setup ## measure the log on Kafka (Java 17), and ways into and out of PostgreSQL
+bench-persist: setup ## measure the log on Kafka (Java 17), and ways into and out of PostgreSQL (ROWS= that are read)
 	$(BIN)/python bench/persist.py
-	$(BIN)/python bench/persist_sql.py
+	$(BIN)/python bench/persist_sql.py --rows $(or $(ROWS),1000000)
 
 clean: ## remove what make made, .venv and built tools excepted
 	rm -rf out build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -123,7 +123,8 @@ def kafka_server(server_directory: Path) -> Iterator[RunningKafka]:
     secured = SecuredListeners(
         sasl_port=free_port(),
         tls_port=free_port(),
-        users={"flow": secrets.token_urlsafe(16)},
+        users={user: secrets.token_urlsafe(16) for user in ("flow", "executor")},
+        ruled=frozenset({"executor"}),
         keystore=directory / "broker.p12",
         keystore_password=secrets.token_urlsafe(16),
     )
@@ -164,10 +165,23 @@ def postgres_server(server_directory: Path) -> Iterator[RunningServer]:
 @pytest.fixture
 def postgres_url(postgres_server: RunningServer) -> Iterator[str]:
     """Give the URL of a new, empty database, dropped afterwards."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def second_url(postgres_server: RunningServer) -> Iterator[str]:
+    """Give the URL of a second one."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def _database(server: RunningServer) -> Iterator[str]:
     name = f"test_{secrets.token_hex(8)}"
-    asyncio.run(_execute(postgres_server.url, f"create database {name}"))
-    yield f"{postgres_server.url.rpartition('/')[0]}/{name}"
-    asyncio.run(_execute(postgres_server.url, f"drop database {name} with (force)"))
+    asyncio.run(_execute(server.url, f"create database {name}"))
+    yield f"{server.url.rpartition('/')[0]}/{name}"
+    asyncio.run(_execute(server.url, f"drop database {name} with (force)"))
 
 
 async def _execute(url: str, statement: str) -> None:

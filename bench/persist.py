@@ -3,7 +3,7 @@
 Two ways to keep the same ticks: one record a tick (a protobuf `MarketData` of some 50 bytes, many in one call), and one
 record a `TickBatch` of 256. Each is appended by this process until the broker has acknowledged every record, and read,
 decoded and counted by another process while it is; the rate is over the time until the last is counted. Beside them,
-the same without us: the library's own `send`, and its batches of bytes that nobody numbers. All in one run.
+the same without us: the library's own `send`, and librdkafka where confluent-kafka is installed. All in one run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -19,9 +20,10 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -114,12 +116,43 @@ async def _count(servers: str, key: str, first: int, ticks: int, ready: Callable
     return counted
 
 
-def reader(servers: str, key: str, first: int, ticks: int, told: Connection) -> None:
+async def _count_with_librdkafka(servers: str, key: str, first: int, ticks: int, ready: Callable[[], None]) -> int:
+    """Do the same with confluent-kafka."""
+    kafka, counted, name = librdkafka(), 0, key.encode()
+    consumer = kafka.Consumer({"bootstrap.servers": servers, "group.id": "bench", "enable.auto.commit": False})
+    consumer.assign([kafka.TopicPartition(subjects.TICKS_TOPIC, subjects.partition(key), first)])
+    ready()
+    while counted < ticks:
+        for record in consumer.consume(FETCHED, 0.01):
+            if record.error() is None and record.key() == name:
+                counted += _ticks_of(codec.decode(record.headers()[0][1].decode(), record.value()))
+    consumer.close()
+    return counted
+
+
+def librdkafka() -> Any:
+    """Return confluent-kafka, which is no dependency of ours; raise ModuleNotFoundError where it is not installed."""
+    return importlib.import_module("confluent_kafka")
+
+
+Count = Callable[[str, str, int, int, Callable[[], None]], Awaitable[int]]
+
+
+def reader(count: Count, servers: str, key: str, first: int, ticks: int, told: Connection) -> None:
     """Count in a process of its own; tell when ready, then what was counted and the processor time it took."""
     began_s = time.process_time()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        counted = runner.run(_count(servers, key, first, ticks, lambda: told.send("ready")))
+        counted = runner.run(_counted(count, servers, key, first, ticks, told))
     told.send((counted, time.process_time() - began_s))
+
+
+async def _counted(count: Count, servers: str, key: str, first: int, ticks: int, told: Connection) -> int:
+    return await count(servers, key, first, ticks, lambda: told.send("ready"))
+
+
+@lru_cache(maxsize=4)
+def _ids(count: int) -> list[bytes]:
+    return [derived_id(number) for number in range(count)]
 
 
 async def _in_calls(log: KafkaLog, key: str, records: Sequence[tuple[Message, bytes]]) -> None:
@@ -143,7 +176,7 @@ async def logged(config: KafkaConfig, key: str, messages: Sequence[Message]) -> 
     log = KafkaLog(config, name="bench")
     await log.open()
     await log.append(subjects.TICKS_TOPIC, key + "-warm", messages[0], record_id=b"warm")
-    records = [(message, derived_id(number)) for number, message in enumerate(messages)]
+    records = list(zip(messages, _ids(len(messages)), strict=True))
     gc.freeze()  # a gateway has no such heap of messages to look through
     began_s = time.perf_counter()
     await _in_calls(log, key, records)
@@ -176,16 +209,53 @@ async def sent(config: KafkaConfig, key: str, messages: Sequence[Message]) -> fl
         return time.perf_counter() - began_s
 
 
+async def sent_by_librdkafka(config: KafkaConfig, key: str, messages: Sequence[Message]) -> float:
+    """Send messages with confluent-kafka: idempotent, with our headers and an answer for each, no look-back."""
+    producer = librdkafka().Producer(
+        {
+            "bootstrap.servers": config.servers,
+            "enable.idempotence": True,
+            "compression.type": config.compression,
+            "batch.num.messages": AT_ONCE,
+            "linger.ms": 5,
+        }
+    )
+    acknowledged, schema = 0, codec.schema_of(messages[0]).encode()
+    partition, name, ids = subjects.partition(key), key.encode(), _ids(len(messages))
+
+    def told(error: object, _: object) -> None:
+        nonlocal acknowledged
+        acknowledged += error is None
+
+    began_s = time.perf_counter()
+    for number, message in enumerate(messages):
+        headers = [("Huracan-Schema", schema), ("Huracan-Epoch", b"0"), ("Huracan-Record-Id", ids[number])]
+        producer.produce(
+            subjects.TICKS_TOPIC, codec.encode(message), name, partition, headers=headers, on_delivery=told
+        )
+        if number % AT_ONCE == 0:
+            producer.poll(0)
+            while len(producer) > CALLS * AT_ONCE:
+                producer.poll(0.01)
+    producer.flush()
+    if acknowledged != len(messages):
+        raise SystemExit(f"librdkafka had {acknowledged} of {len(messages)} records acknowledged")
+    return time.perf_counter() - began_s
+
+
 Write = Callable[[KafkaConfig, str, Sequence[Message]], Awaitable[float]]
 
 
-def measured(name: str, config: KafkaConfig, messages: Sequence[Message], write: Write) -> Measured:
+def measured(
+    name: str, config: KafkaConfig, messages: Sequence[Message], write: Write, count: Count = _count
+) -> Measured:
     """Write while another process reads, and return how long both took."""
+    _ids(len(messages))
     key, ticks = f"bench.{name.replace(' ', '_').replace('-', '_')}", sum(map(_ticks_of, messages))
     here, there = multiprocessing.Pipe()
     first = asyncio.run(_end(config.servers, key))
     counting = multiprocessing.get_context("spawn").Process(
-        target=reader, args=(config.servers, key, first, ticks, there), daemon=True
+        target=reader, args=(count, config.servers, key, first, ticks, there), daemon=True
     )
     counting.start()
     assert here.recv() == "ready"
@@ -211,6 +281,16 @@ async def _end(servers: str, key: str) -> int:
         return offsets[place]
 
 
+def _librdkafka_rows(config: KafkaConfig, messages: Sequence[Message]) -> list[Measured]:
+    try:
+        librdkafka()
+    except ModuleNotFoundError:
+        print("confluent-kafka is not here, and not measured: .venv/bin/uv pip install confluent-kafka")  # noqa: T201
+        return []
+    name = "record a tick, librdkafka"
+    return [measured(name, config, messages, sent_by_librdkafka, _count_with_librdkafka)]
+
+
 def main() -> None:
     """Measure, print a table and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -228,6 +308,7 @@ def main() -> None:
             asyncio.run(make_topics(plain))
             measured("warm up", plain, singles[: given.ticks // 4], logged)
             found = [measured("record a tick, library send", plain, singles[: given.ticks // 4], sent)]
+            found += _librdkafka_rows(plain, singles)
             for kind, messages in (("tick", singles), ("batch", batches)):
                 for compression, share in SHARES.items():
                     config = KafkaConfig(servers=server.address, compression=compression, ack_timeout_ms=ACK_MS)

@@ -2,8 +2,9 @@
 
 Writing: decisions one INSERT at a time (the baseline of every ratio), by executemany, through the store, by COPY with a
 high-water mark in the same transaction, by psql's \\copy and by COPY of the server from a file; into the tables as they
-are, with days, indexes and policies, and COPY into a bare table as well. Reading: what `huracan query` asks, of N rows
-in a table with a primary key alone, with days, with indexes, and with both; and then as a desk, with policies.
+are, with days, indexes and policies, and COPY into a bare table as well. Ticks: out of log records, by executemany,
+and as the store writes them. Reading: what `huracan query` asks, of N rows in a table with a primary key alone, with
+days, with indexes, and with both; and then as a desk, with policies.
 Medians of rounds in which the ways come in a shuffled order.
 """
 
@@ -24,18 +25,21 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from huracan.clock import DAY_NS, MINUTE_NS, STEP_NS
+from huracan.clock import DAY_NS, MILLISECOND_NS, MINUTE_NS, STEP_NS
 from huracan.contracts import codec
 from huracan.contracts.context import ContextRef
 from huracan.contracts.decision import Decision, Direction, Vote
-from huracan.contracts.market import InstrumentId
+from huracan.contracts.market import InstrumentDefinition, InstrumentId, TickColumns, tick_batch
 from huracan.embedded import binaries
 from huracan.embedded.ports import free_port
 from huracan.embedded.postgres import PostgresServer
 from huracan.embedded.supervisor import running
 from huracan.ids import derived_id
+from huracan.ports import Record
 from huracan.rng import SeededRng
 from huracan.store import query
+from huracan.store.logged import TICKS
+from huracan.store.logged import rows as tuples
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
 from huracan.store.tables import MESSAGE, TABLE_OF
@@ -205,6 +209,59 @@ async def written(url: str, folder: Path) -> list[Row]:
     return _told({name: statistics.median(each) for name, each in rates.items()}, "rows/s", faster=True)
 
 
+# Ticks.
+
+TICK_BATCHES = 256
+TICK_ROWS = 250
+TICKS_AT_ONCE = 64
+"""Batches of one transaction, as the persister takes them."""
+_TICK_PLACES = ", ".join(f"${number}" for number in range(1, len(TICKS.types) + 1))
+INSERT_TICK = f"insert into {TICKS.sql} ({', '.join(TICKS.types)}) values ({_TICK_PLACES})"  # noqa: S608 - our names
+
+
+def tick_records() -> list[Record]:
+    """Return batches of ticks as the log has them."""
+    instrument = InstrumentDefinition(id=InstrumentId(venue="sim", symbol="sym-001", definition_version=1))
+    batches = []
+    for number in range(TICK_BATCHES):
+        rows = list(range(number * TICK_ROWS, (number + 1) * TICK_ROWS))
+        times = [FIRST_NS + row * MILLISECOND_NS for row in rows]
+        small = [row % 5 for row in rows]
+        columns = TickColumns(rows, times, times, rows, small, small, [1] * TICK_ROWS, rows, rows)
+        batch = tick_batch(instrument=instrument, epoch=1, batch=number, columns=columns, watermark_ns=times[-1])
+        batches.append(Record(number, batch))
+    return batches
+
+
+async def ticks_written(url: str) -> list[Row]:
+    """Measure ticks from messages of the log into rows: by executemany, and as the store does; return rows a second."""
+    connection, store = await asyncpg.connect(url), PostgresStore(url, 1)
+    records = tick_records()
+    parts = [records[at : at + TICKS_AT_ONCE] for at in range(0, TICK_BATCHES, TICKS_AT_ONCE)]
+
+    async def executemany(_: str) -> None:
+        for part in parts:
+            async with connection.transaction():
+                await connection.executemany(INSERT_TICK, tuples(TICKS.columns("key", part)))
+
+    async def stored(key: str) -> None:
+        for part in parts:
+            await store.save_records(TICKS.topic, key, part)
+
+    ways = {"ticks: executemany": executemany, "ticks: store, COPY with mark": stored}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(ROUNDS):
+        for name in _shuffled(ways):
+            await connection.execute(f"truncate {TICKS.sql}; checkpoint")
+            since_s = time.perf_counter()
+            await ways[name](str(number))
+            rates[name].append(TICK_BATCHES * TICK_ROWS / (time.perf_counter() - since_s))
+    await connection.execute(f"truncate {TICKS.sql}")
+    await store.close()
+    await connection.close()
+    return _told({name: statistics.median(each) for name, each in rates.items()}, "rows/s", faster=True)
+
+
 # Reading.
 
 SCHEMAS = {
@@ -348,6 +405,7 @@ async def measured(url: str, folder: Path, rows: int) -> list[Row]:
     await store.maintain(FIRST_NS)
     await store.close()
     told = await written(url, folder)
+    told += await ticks_written(url)
     connection = await asyncpg.connect(url, statement_cache_size=100)
     await filled(connection, rows)
     told += await read(connection)

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from huracan.embedded import binaries
@@ -21,12 +22,16 @@ from huracan.embedded.files import make_directory
 from huracan.embedded.kafka import HEAP_MB, READY_WITHIN_S, STOP_WITHIN_S, KafkaServer
 from huracan.embedded.supervisor import running
 from huracan.errors import BadInput, Fatal, HuracanError
-from huracan.ticklog.kafka.config import KafkaConfig
+from huracan.service.service import GROUP, spec
+from huracan.ticklog.kafka.acls import grant, rights
+from huracan.ticklog.kafka.config import KafkaConfig, from_environment
 from huracan.ticklog.kafka.topics import TOPICS, make_topics
 
 REPO = Path(__file__).resolve().parent.parent
 APT = ("openjdk-17-jre-headless", "maven")
 LOOK_EVERY_S = 0.1
+KEYS_ALONE = {"orchestrator": {"shard": 0}}
+"""Settings that a service must be given, and that change its keys and none of its topics."""
 
 
 def server() -> KafkaServer:
@@ -130,12 +135,24 @@ def env() -> None:
 
 def topics() -> None:
     """Make the topics on the servers that HURACAN_KAFKA__SERVERS and its like name."""
-    prefix = "HURACAN_KAFKA__"
-    given = {name.removeprefix(prefix).lower(): value for name, value in os.environ.items() if name.startswith(prefix)}
-    config = KafkaConfig.model_validate(given)
+    config = from_environment()
     made = asyncio.run(make_topics(config))
     for topic in TOPICS:
         print(f"{topic}: {'made' if topic in made else 'there'} on {config.servers}")
+
+
+def acls(*, apply: bool) -> None:
+    """Print what each installed service needs of the topics, as kafka-acls takes it; give it to them if told to."""
+    config = from_environment()
+    for service in sorted(entry_points(group=GROUP).names):
+        found = spec(service)
+        granted = rights(found.access(found.config.model_validate(KEYS_ALONE.get(service, {}))))
+        for topic, operation in granted:
+            print(f"--add --allow-principal User:{service} --operation {operation.name} --topic {topic}")
+        if apply:
+            asyncio.run(grant(config, service, granted))
+    if apply:
+        print(f"given on {config.servers}")
 
 
 def fetch() -> None:
@@ -159,12 +176,15 @@ COMMANDS = {"up": up, "status": status, "env": env, "topics": topics, "fetch": f
 def main() -> None:
     """Run the command that is given; exit with 1 and say why when it fails."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=[*COMMANDS, "down"])
+    parser.add_argument("command", choices=[*COMMANDS, "acls", "down"])
+    parser.add_argument("--apply", action="store_true", help="with acls: give the rights to the users of that name")
     parser.add_argument("--wipe", action="store_true", help="with down: remove the data")
     given = parser.parse_args()
     try:
         if given.command == "down":
             down(wipe=given.wipe)
+        elif given.command == "acls":
+            acls(apply=given.apply)
         else:
             COMMANDS[given.command]()
     except (HuracanError, ValueError) as error:

@@ -30,6 +30,7 @@ from huracan.ids import derived_id
 from huracan.ports import Clock, TickLog
 from huracan.service.dead_letters import letter_record_id
 from huracan.ticklog.jetstream import JetStreamLog
+from huracan.ticklog.kafka.log import KafkaLog
 from huracan_cli.options import JsonOption, StateOption, console, examples, on_the_loop
 from huracan_cli.query import text_of_time
 from huracan_cli.state import RunState, default_directory, load
@@ -191,22 +192,31 @@ class Office:
 
 @asynccontextmanager
 async def reached(state: RunState) -> AsyncIterator[Office]:
-    """Give the log and the bus of a running system; raise BadInput when its server does not answer or refuses."""
+    """Give the log and the bus of a running system; raise BadInput when a server does not answer or refuses."""
     connection = Connection(_login(state))
+    kafka = KafkaLog(state.kafka, name="dlq") if state.kafka else None
     try:
-        try:
-            async with asyncio.timeout(REACHED_WITHIN_S):
-                await connection.open()
-        except TimeoutError:
-            raise BadInput(f"{state.nats_url} did not answer within {REACHED_WITHIN_S:g} s: is it up?") from None
+        await _answered(state.nats_url, connection.open())
+        if kafka is not None and state.kafka is not None:
+            await _answered(state.kafka.servers, kafka.open())
         bus = NatsBus(connection, wall=SystemClock())
 
         async def publish(letter: DeadLetter, message_id: bytes) -> None:
             await _publish(connection, letter, message_id)
 
-        yield Office(JetStreamLog(bus), publish)
+        yield Office(kafka or JetStreamLog(bus), publish)
     finally:
+        if kafka is not None:
+            await kafka.close()
         await connection.close()
+
+
+async def _answered(server: str, opening: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(REACHED_WITHIN_S):
+            await opening
+    except TimeoutError:
+        raise BadInput(f"{server} did not answer within {REACHED_WITHIN_S:g} s: is it up?") from None
 
 
 def _login(state: RunState) -> NatsLogin:

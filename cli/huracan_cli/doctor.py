@@ -25,8 +25,10 @@ from huracan.embedded.postgres import SERVER_USER
 from huracan.errors import BadInput
 from huracan.service.service import GROUP
 from huracan.store.migrate import migrations_directory, read_migrations
+from huracan.ticklog.kafka.config import PREFIX
 from huracan_cli.composition import GATEWAY, SERVICES
 from huracan_cli.status import reachable, status
+from huracan_cli.ticklogs import KAFKA, VARIABLE
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_JAVA = 17
@@ -166,13 +168,18 @@ def _shared(directory: Path) -> list[Path]:
     ]
 
 
-_GIVEN = (("HURACAN_NATS_URL", "nats-server", 4222), ("HURACAN_POSTGRES_URL", "postgresql", 5432))
+_GIVEN = (
+    ("HURACAN_NATS_URL", "nats-server", 4222),
+    ("HURACAN_POSTGRES_URL", "postgresql", 5432),
+    (f"{PREFIX}SERVERS", KAFKA, 9092),
+)
 """Servers that somebody else runs, in the place of ours: variable, finding and port."""
 
 
 async def _given_server(variable: str, name: str, default_port: int) -> Finding:
+    url = os.environ[variable] if name != KAFKA else f"kafka://{os.environ[variable].partition(',')[0]}"
     try:
-        there = await reachable(os.environ[variable], default_port)
+        there = await reachable(url, default_port)
     except ValueError:
         return Finding(name=name, ok=False, detail=f"{variable} has no host", remedy=f"correct or unset {variable}")
     return Finding(
@@ -180,6 +187,7 @@ async def _given_server(variable: str, name: str, default_port: int) -> Finding:
         ok=there,
         detail=f"{'answers' if there else 'does not answer'} where {variable} says",
         remedy=f"start that server, or unset {variable} to have one started",
+        needed=name != KAFKA or _wanted(),
     )
 
 
@@ -254,7 +262,21 @@ def _gib(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 30):.1f} GiB"
 
 
-# What only some tests want.
+# What `--ticklog kafka` and some tests want.
+
+
+def _kafka(_: Path) -> Finding:
+    remedy = ""
+    try:
+        binaries.java()
+        detail = f"jars in {binaries.kafka_jars(fetch=False)}"
+    except BadInput as error:
+        detail, remedy = str(error).split("; ", 1)
+    return Finding(name=KAFKA, ok=not remedy, detail=detail, remedy=remedy, needed=_wanted())
+
+
+def _wanted() -> bool:
+    return os.environ.get(VARIABLE) == KAFKA
 
 
 def _java(_: Path) -> Finding:
@@ -263,7 +285,7 @@ def _java(_: Path) -> Finding:
         name="java",
         ok=found is not None and int(found.group()) >= OLDEST_JAVA,
         detail=f"Java {found.group()}" if found else "not found",
-        remedy=f"the tests on Apache Kafka want Java {OLDEST_JAVA}",
+        remedy=f"Apache Kafka wants Java {OLDEST_JAVA}",
         needed=False,
     )
 
@@ -300,6 +322,7 @@ _LOOKS: tuple[Callable[[Path], Finding], ...] = (
     _disk,
     _ports,
     _processor,
+    _kafka,
     _java,
     _go,
 )

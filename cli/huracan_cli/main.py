@@ -24,7 +24,7 @@ from huracan.clock import NANOSECONDS, SystemClock
 from huracan.errors import BadInput, HuracanError
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
-from huracan_cli import dlq, look, sources, training
+from huracan_cli import archive, dlq, look, sources, training
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.journal import replay_journals
 from huracan_cli.options import (
@@ -38,6 +38,7 @@ from huracan_cli.options import (
     SourceOption,
     SpeedOption,
     StateOption,
+    TickLogOption,
     console,
     examples,
     interactive,
@@ -49,15 +50,18 @@ from huracan_cli.replay import Replay, replay
 from huracan_cli.report import write_report
 from huracan_cli.run import run
 from huracan_cli.sources import Market, Opening, Source
-from huracan_cli.state import default_directory
+from huracan_cli.state import default_directory, load
+from huracan_cli.stored import StoredExplanation, explain_stored
 from huracan_cli.summary import Summary
 from huracan_cli.system import Layout, Plan, System
+from huracan_cli.ticklogs import TickLogKind
 from huracan_cli.up import down, up
 from huracan_cli.watch import render
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 app.add_typer(look.app)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(archive.app, name="archive")
 
 RECORDING_SPEED = 10.0
 """Market seconds in a second of a demo on a recording."""
@@ -151,6 +155,7 @@ def demo_command(
     seed: SeedOption = 7,
     nats_url: NatsOption = None,
     postgres_url: PostgresOption = None,
+    ticklog: TickLogOption = TickLogKind.JETSTREAM,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole system on one machine, live: on a recording, or on three venues side by side, and say which."""
@@ -164,6 +169,7 @@ def demo_command(
         layout=layout,
         nats_url=nats_url,
         postgres_url=postgres_url,
+        ticklog=ticklog,
     )
     outcome = run(
         plan,
@@ -243,6 +249,7 @@ def up_command(
     wipe: Annotated[bool, typer.Option(help="Begin with empty servers instead of those of the last time.")] = False,
     nats_url: NatsOption = None,
     postgres_url: PostgresOption = None,
+    ticklog: TickLogOption = TickLogKind.JETSTREAM,
     as_json: JsonOption = False,
 ) -> None:
     """Bring the whole system up and keep it up, with a live table; Ctrl-C or `huracan down` ends it."""
@@ -253,6 +260,7 @@ def up_command(
         layout=layout,
         nats_url=nats_url,
         postgres_url=postgres_url,
+        ticklog=ticklog,
     )
     on_the_loop(up(plan, state or default_directory(), partial(_tell_up, as_json=as_json), wipe=wipe))
     if recording is not None and not as_json:
@@ -412,20 +420,46 @@ def _side_by_side(summary: Summary) -> Table:
     return table
 
 
-@app.command("explain", epilog=examples("explain last --run out/demo", "explain 3fa9c1"))
+@app.command(
+    "explain",
+    epilog=examples(
+        "explain last --run out/demo",
+        "explain 3fa9c1 --live",
+        "explain 3fa9c1 --database postgresql://user:password@host:5432/database",
+    ),
+)
 def explain_command(
     decision_id: Annotated[str, typer.Argument(metavar="ID", help="Decision id, enough of its beginning, or 'last'.")],
-    run: Annotated[Path, typer.Option(help="Directory that a replay or demo wrote.")] = Path("out/replay"),
+    run: Annotated[
+        Path | None, typer.Option(help="Directory that a replay or demo wrote; out/replay unless told otherwise.")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Instead: a database that has the decision, and keeps the journal.")
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Instead: a running system, its database and its log.")] = False,
+    state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a decision rests on, and make it again: exits 1 unless every recomputation gives the same bytes."""
-    explanation = explain(run, decision_id)
+    if run is not None and (database is not None or live):
+        raise BadInput("--run was given with --database or --live: a decision is of one of them")
+    explanation = (
+        on_the_loop(_explained(decision_id, database, (state or default_directory()) if live else None))
+        if database is not None or live
+        else explain(run or Path("out/replay"), decision_id)
+    )
     if as_json:
         typer.echo(explanation.model_dump_json())
     else:
         console.print(_tree(explanation))
     if not explanation.same_bytes or any(vote.proof == "DIFFERENT" for vote in explanation.votes):
         raise typer.Exit(1)
+
+
+async def _explained(decision_id: str, database: str | None, directory: Path | None) -> StoredExplanation:
+    state = load(directory) if directory is not None else None
+    url = database or (state.postgres_url.get_secret_value() if state is not None else "")
+    return await explain_stored(decision_id, url, state)
 
 
 def _tree(told: Explanation) -> Tree:
@@ -445,6 +479,9 @@ def _tree(told: Explanation) -> Tree:
         tree.add("regime: " + ", ".join(f"{name} {share:.3f}" for name, share in told.regime.items()))
     tree.add(f"contexts: {', '.join(told.contexts) or 'none'}")
     tree.add(f"frames {told.ingest_seq[0]} to {told.ingest_seq[1]} of gateway epoch {told.gateway_epoch}")
+    if isinstance(told, StoredExplanation):
+        offsets = f" at offsets {told.tick_offsets[0]} to {told.tick_offsets[1]}" if told.tick_offsets else ""
+        tree.add(f"their ticks: {told.tick_source}{offsets}")
     orders = tree.add("orders" if told.orders else "no order")
     for order in told.orders:
         orders.add(escape(order))

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from huracan.service.loop import new_event_loop
 from huracan_cli.sources import Market
+from huracan_cli.ticklogs import VARIABLE, TickLogKind
 
 T = TypeVar("T")
 
@@ -38,6 +39,13 @@ NatsOption = Annotated[
 ]
 PostgresOption = Annotated[
     str | None, typer.Option(envvar="HURACAN_POSTGRES_URL", help="PostgreSQL to use; else one is started.")
+]
+TickLogOption = Annotated[
+    TickLogKind,
+    typer.Option(
+        envvar=VARIABLE,
+        help="Where the log is kept: with the bus, or on Kafka: that of HURACAN_KAFKA__SERVERS, else one is started.",
+    ),
 ]
 StateOption = Annotated[
     Path | None, typer.Option(help="State directory of `huracan up`; HURACAN_STATE, else the user's own.")

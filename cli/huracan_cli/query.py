@@ -48,6 +48,7 @@ _SHOWN: dict[str, tuple[str, ...]] = {
     "uptime_logs": ("at_ns", "service", "running"),
     "positions": ("as_of_ns", _INSTRUMENT, "account", "quantity"),
     "pnl": ("day_ns", "account", "first_equity", "last_equity", "pnl", "fees"),
+    "ticks": ("recv_ns", _INSTRUMENT, "kind", "side", "price", "size", "ingest_seq", "venue_seq", "event_ns"),
     "alerts": ("at_ns", "severity", "kind", "about", "detail", "source"),
     "lineage": (
         *("decision_id", "position", "kind", "opinion_id", "weight"),

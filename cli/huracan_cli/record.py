@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from huracan.clock import SystemClock
 from huracan.contracts.context import ContextRef
 from huracan.contracts.features import FeatureWindow
-from huracan.contracts.market import InstrumentDefinition, instrument_key
+from huracan.contracts.market import SIMULATED_VENUE, InstrumentDefinition, instrument_key
 from huracan.contracts.ops import FeedState, feed_state_name
 from huracan.embedded.supervisor import Supervisor
 from huracan.errors import BadInput, HuracanError, Recoverable
@@ -30,7 +30,6 @@ from huracan_gateway import venues
 from huracan_gateway.anomaly import DivergenceDetector
 from huracan_gateway.channel import Channel
 from huracan_gateway.config import FeedConfig, GatewayConfig
-from huracan_gateway.identity import SIMULATED_VENUE
 from huracan_gateway.live.feed import LiveFeed, define
 from huracan_gateway.live.http import VenueHttp
 from huracan_gateway.recording import Line

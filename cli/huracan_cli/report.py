@@ -21,7 +21,7 @@ from huracan.contracts.context import REGIME, Context
 from huracan.contracts.decision import Decision, Direction
 from huracan.contracts.execution import AccountState, Fill, Side
 from huracan.contracts.journal import WindowOpened
-from huracan.contracts.market import Anomaly, InstrumentDefinition, instrument_key
+from huracan.contracts.market import SIMULATED_VENUE, Anomaly, InstrumentDefinition, instrument_key
 from huracan.contracts.opinion import Opinion, reason_name
 from huracan.contracts.ops import FeedChanged, FeedState
 from huracan.errors import BadInput
@@ -29,7 +29,6 @@ from huracan.store.parquet import read_journal, read_table
 from huracan_cli.page import card, page, section
 from huracan_cli.results import LATENCIES
 from huracan_cli.summary import Summary
-from huracan_gateway.identity import SIMULATED_VENUE
 
 if TYPE_CHECKING:
     from huracan_cli.charts import Fills, Numbers, Series, Span, Stack

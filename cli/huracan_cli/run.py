@@ -105,7 +105,7 @@ async def _collect(system: System, out: Path | None) -> Outcome:
             latency_us=system.watch.percentiles(),
             restarts=system.restarts,
             rows_persisted=await system.store.count(),
-            ledger=await ledger(kept.journals, system.log, system.store),
+            ledger=await ledger(kept.journals, system.published, system.store),
         )
     )
     if out is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from huracan.clock import MINUTE_NS, SystemClock
 from huracan.config import Config
-from huracan.contracts.market import InstrumentDefinition, instrument_key
+from huracan.contracts.market import SIMULATED_VENUE, InstrumentDefinition, instrument_key
 from huracan.embedded.supervisor import Supervisor
 from huracan.errors import BadInput, HuracanError, Recoverable
 from huracan.rng import SeededRng
@@ -22,7 +22,6 @@ from huracan_gateway import venues
 from huracan_gateway.anomaly import AnomalyConfig
 from huracan_gateway.config import FeedConfig
 from huracan_gateway.feed import recorded
-from huracan_gateway.identity import SIMULATED_VENUE
 from huracan_gateway.live.feed import define
 from huracan_gateway.live.history import fetch_bars, write_bars
 from huracan_gateway.live.http import VenueHttp
@@ -87,6 +86,8 @@ class Source:
         lockstep = self.time is not None and not self.time.speed
         deadlines = None if lockstep else live_deadlines(self.time.speed if self.time else 1.0)
         gateway = gateway_config(self.inputs, lockstep=lockstep, recording=self.recording, feeds=self.feeds)
+        if self.time is not None and not lockstep:
+            gateway = gateway.model_copy(update={"flush_after_ms": ceil(gateway.flush_after_ms * self.time.speed)})
         if self.simulated and self.feeds:
             gateway = gateway.model_copy(update={"quality": SOON_WARM})
         return {GATEWAY: gateway, **configs(self.inputs, deadlines=deadlines)}

@@ -15,6 +15,7 @@ from pydantic import SecretStr, ValidationError
 from huracan.config import Config
 from huracan.embedded.files import write_secret
 from huracan.errors import BadInput
+from huracan.ticklog.kafka.config import KafkaConfig
 
 FILE = "run.json"
 LOCK = "lock"
@@ -35,6 +36,8 @@ class RunState(Config):
     nats_user: str | None
     """The one user of a server that is not ours; None: a user each, whose passwords follow."""
     passwords: dict[str, SecretStr]
+    kafka: KafkaConfig | None = None
+    """Where the log is kept; None: with the bus."""
     postgres_url: SecretStr
     http_ports: dict[str, int]
     """Of /healthz, /readyz and /metrics by process."""
@@ -43,6 +46,7 @@ class RunState(Config):
         """Write it into the state directory."""
         revealed = self.model_dump(mode="json")
         revealed["passwords"] = {name: secret.get_secret_value() for name, secret in self.passwords.items()}
+        revealed["kafka"] = self.kafka.revealed() if self.kafka else None
         revealed["postgres_url"] = self.postgres_url.get_secret_value()
         write_secret(directory / FILE, json.dumps(revealed, indent=2))
 

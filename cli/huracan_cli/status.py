@@ -43,7 +43,7 @@ COUNTED: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """What is told of each service's counters: the service and the events that add up to it."""
 
-_READINESS = TypeAdapter(dict[str, bool])
+_READINESS = TypeAdapter(dict[str, bool | str])
 
 
 class ProcessStatus(Config):
@@ -56,8 +56,8 @@ class ProcessStatus(Config):
     answers: bool
     """Whether it answered in time."""
     ready: bool
-    services: dict[str, bool]
-    """Whether each service in it is ready; empty when it did not answer."""
+    services: dict[str, bool | str]
+    """Whether each service in it is ready, or which server it misses; empty when it did not answer."""
     counts: dict[str, int]
     """Windows, decisions, orders and fills since its last start, as far as its services make them."""
     restarts: int | None
@@ -80,6 +80,8 @@ class Status(Config):
     instrument: str = ""
     layout: str = ""
     nats_url: str = ""
+    ticklog: str = ""
+    """Where the log is kept: the servers of the bus or of Kafka."""
     processes: tuple[ProcessStatus, ...] = ()
     rows: dict[str, int] | None = None
     """Rows of each table; None when the database did not answer."""
@@ -116,6 +118,7 @@ async def status(directory: Path) -> Status:
         instrument=state.instrument,
         layout=state.layout,
         nats_url=state.nats_url,
+        ticklog=f"Kafka at {state.kafka.servers}" if state.kafka else f"JetStream at {state.nats_url}",
         processes=processes,
         rows=rows,
         database=database,
@@ -133,7 +136,7 @@ def _closed(path: Path) -> bool:
     return False
 
 
-_Answer = tuple[dict[str, bool] | None, dict[str, int]]
+_Answer = tuple[dict[str, bool | str] | None, dict[str, int]]
 
 
 def _process(name: str, port: int, answer: _Answer, pid: int | None, restarts: Counter[str] | None) -> ProcessStatus:
@@ -144,7 +147,7 @@ def _process(name: str, port: int, answer: _Answer, pid: int | None, restarts: C
         port=port,
         pid=pid,
         answers=services is not None,
-        ready=bool(hosted) and all(hosted.values()),
+        ready=bool(hosted) and all(state is True for state in hosted.values()),
         services=hosted,
         counts=counts,
         restarts=None if restarts is None else max(restarts[service] for service in hosted or (name,)),
@@ -278,7 +281,7 @@ def render(told: Status) -> RenderableType:
             (f", pid {told.pid}", "dim"),
         )
     )
-    parts += [_processes(told), _database(told)]
+    parts += [_processes(told), Text(f"log: {told.ticklog}"), _database(told)]
     return Group(*parts)
 
 
@@ -309,7 +312,9 @@ def _state(process: ProcessStatus) -> Text:
         return Text(f"does not answer on port {process.port}", style="bold red")
     if process.ready:
         return Text("ready", style="green")
-    late = [name for name, ready in process.services.items() if not ready]
+    late = [
+        name if state is False else f"{name} ({state})" for name, state in process.services.items() if state is not True
+    ]
     return Text(f"not ready: {', '.join(late) or 'no service'}", style="yellow")
 
 

@@ -12,14 +12,13 @@ from pydantic import BaseModel, ConfigDict
 from huracan.bus import subjects
 from huracan.contracts.decision import Decision, decisions_digest, direction_name
 from huracan.contracts.execution import AccountState, Order, OrderState, RiskState
-from huracan.contracts.market import InstrumentDefinition, instrument_key
+from huracan.contracts.market import SIMULATED_VENUE, InstrumentDefinition, instrument_key
 from huracan.contracts.opinion import Opinion, reason_name
 from huracan.service.service import LAST
 from huracan_cli.composition import EXPERTS
 from huracan_cli.results import Stored
 from huracan_executor.config import ExecutorConfig
 from huracan_executor.money import base_quantity, exact, mid_of, plain, value
-from huracan_gateway.identity import SIMULATED_VENUE
 
 
 class InstrumentSummary(BaseModel):

@@ -44,9 +44,13 @@ from huracan.store.memory import MemoryStore
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
 from huracan.ticklog.jetstream import JetStreamLog
+from huracan.ticklog.kafka.config import KafkaConfig
+from huracan.ticklog.kafka.log import KafkaLog
+from huracan.ticklog.kafka.topics import make_topics
 from huracan_cli.answers import answers
 from huracan_cli.composition import EXPERTS, GATEWAY, SERVICES
 from huracan_cli.sources import Opening, Source
+from huracan_cli.ticklogs import VARIABLE, TickLogKind, broker
 from huracan_cli.watch import Watch
 from huracan_executor.config import ExecutorConfig
 from huracan_orchestrator.config import GateConfig
@@ -103,6 +107,7 @@ class Plan:
     nats_url: str | None = None
     """A server that is there already, with its user and password; None: one of our own."""
     postgres_url: str | None = None
+    ticklog: TickLogKind = TickLogKind.JETSTREAM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +119,8 @@ class Reached:
     """The one user of a server that is not ours; None: a user each."""
     passwords: Mapping[str, SecretStr]
     """By user."""
+    kafka: KafkaConfig | None
+    """Where the log is kept; None: with the bus."""
     postgres_url: SecretStr
     http_ports: Mapping[str, int]
     """By process."""
@@ -141,6 +148,8 @@ class System:
         self._gateway_ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._nats: NatsLogin | None = None
+        self._kafka: KafkaConfig | None = None
+        self._kafka_log: KafkaLog | None = None
         self._postgres_url = ""
         self._ports_of: dict[str, int] = {}
         self._services: dict[str, Program] = {}
@@ -168,15 +177,24 @@ class System:
         await make_streams(self.connection)
         self._clock = MarketClock(time.start_ns, speed=time.speed, leads=False) if time else None
         self.bus = NatsBus(self.connection, wall=self._wall, clock=self._clock, since_ns=self._began_ns)
-        self.log = JetStreamLog(self.bus)
+        self.published = JetStreamLog(self.bus)
+        self.log = await self._open_log()
         if (fresh or time is not None) and await self.log.keys(subjects.JOURNAL_TOPIC):
+            holder = self._kafka.servers if self._kafka else self._nats.url
             raise BadInput(
-                f"{self._nats.url} holds the journal of another run, and this one needs an empty one: begin with "
-                "--wipe, or name another server"
+                f"{holder} holds the journal of another run, and this one needs an empty one: begin with --wipe, or "
+                "name another server"
             )
         self._tasks = [asyncio.create_task(self._follow_messages()), asyncio.create_task(self._follow_reports())]
         await self.bus.prepared()
         await self._start_services()
+
+    async def _open_log(self) -> JetStreamLog | KafkaLog:
+        if self._kafka is None:
+            return self.published
+        await make_topics(self._kafka)
+        self._kafka_log = KafkaLog(self._kafka, name=OPERATOR)
+        return self._kafka_log
 
     async def _start_servers(self) -> None:
         plan, programs = self.plan, []
@@ -192,6 +210,10 @@ class System:
             self._nats = NatsLogin(url=bus.url, name=OPERATOR, password=SecretStr(self._passwords[OPERATOR]))
         else:
             self._nats = login_of(plan.nats_url, OPERATOR)
+        if plan.ticklog is TickLogKind.KAFKA:
+            kafka = broker(self.directory)
+            programs += [kafka.program] if kafka.program else []
+            self._kafka = kafka.config
         await asyncio.gather(*(self._supervisor.start(program) for program in programs))
 
     def _users(self) -> list[NatsUser]:
@@ -224,6 +246,7 @@ class System:
             name=process,
             command=(sys.executable, "-m", "huracan.service", "--config", str(path.resolve())),
             directory=self.directory,
+            environment={VARIABLE: self.plan.ticklog},  # of a process the environment outdoes the file
             ready=lambda: answers(port, "/readyz"),
             ready_within_s=SERVICE_READY_WITHIN_S,
             stop_within_s=SERVICE_STOP_WITHIN_S,
@@ -240,6 +263,8 @@ class System:
         return {
             "services": {name: self._configs[name].model_dump(mode="json") for name in services},
             "nats": {"url": self._nats.url, "user": user, "passwords": passwords},
+            "ticklog": self.plan.ticklog,
+            **({"kafka": self._kafka.revealed()} if self._kafka else {}),
             "store": {"url": self._postgres_url if any(spec(name).keeps for name in services) else None},
             "clock": {
                 "start_ns": time.start_ns,
@@ -328,6 +353,7 @@ class System:
             nats_url=self._nats.url,
             nats_user=user,
             passwords=shared or {name: SecretStr(password) for name, password in self._passwords.items()},
+            kafka=self._kafka,
             postgres_url=SecretStr(self._postgres_url),
             http_ports=dict(self._ports_of),
         )
@@ -368,7 +394,7 @@ class System:
 
     async def reported(self) -> None:
         """Return once all that the services said of themselves is here: read from the stream, which misses nothing."""
-        for _, message in await self.log.published("ops.v1.*.report"):
+        for _, message in await self.published.published("ops.v1.*.report"):
             if isinstance(message, ServiceReport):
                 self._take(message)
 
@@ -385,6 +411,8 @@ class System:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if hasattr(self, "store"):
             await self.store.close()
+        if self._kafka_log is not None:
+            await self._kafka_log.close()
         if hasattr(self, "connection"):
             await self.connection.close()
         await self._supervisor.stop_all()

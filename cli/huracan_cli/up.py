@@ -14,6 +14,7 @@ from huracan.embedded.files import make_directory
 from huracan.errors import BadInput
 from huracan_cli import state
 from huracan_cli.system import Plan, System
+from huracan_cli.ticklogs import begin
 
 SERVERS = ("nats", "postgres")
 """Directories of the servers' data within the state directory: nothing else is ever wiped."""
@@ -29,6 +30,7 @@ async def up(plan: Plan, directory: Path, beside: Callable[[System], Awaitable[N
     with state.held(directory):
         try:
             _clear(directory, everything=wipe)
+            begin(directory, plan.ticklog, wipe=wipe)
             await _up(System(plan, directory), beside)
         finally:
             state.remove(directory)
@@ -86,6 +88,7 @@ def _state(system: System) -> state.RunState:
         nats_url=reached.nats_url,
         nats_user=reached.nats_user,
         passwords=dict(reached.passwords),
+        kafka=reached.kafka,
         postgres_url=reached.postgres_url,
         http_ports=dict(reached.http_ports),
     )

@@ -20,10 +20,9 @@ from huracan.contracts.context import REGIME, Context, RegimeState
 from huracan.contracts.decision import Decision, direction_name
 from huracan.contracts.execution import AccountState, Fill, Order, RiskState
 from huracan.contracts.features import FeatureWindow
-from huracan.contracts.market import InstrumentDefinition, InstrumentId, instrument_key
+from huracan.contracts.market import SIMULATED_VENUE, InstrumentDefinition, InstrumentId, instrument_key
 from huracan.contracts.opinion import Opinion, reason_name
 from huracan_cli.colours import COLOURS, tilt_colour
-from huracan_gateway.identity import SIMULATED_VENUE
 
 GATEWAY, ORCHESTRATOR, EXECUTOR = "gateway", "orchestrator", "executor"
 """Hops named for the service whose work they time; an expert's hop has the expert's name."""

@@ -124,6 +124,11 @@ class WatchedLog:
         self._used.append.add((topic, key))
         return await self._log.append(topic, key, message, record_id=record_id)
 
+    async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> Sequence[int]:
+        """Note and append."""
+        self._used.append.add((topic, key))
+        return await self._log.append_all(topic, key, records)
+
     async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
         """Note and read."""
         self._used.read.add(topic)

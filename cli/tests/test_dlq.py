@@ -26,6 +26,7 @@ from huracan.bus.nats.users import EVERYTHING
 from huracan.clock import SystemClock
 from huracan.contracts import codec
 from huracan.contracts.execution import ExecutionReport, Fill
+from huracan.contracts.journal import DeadlineFired, JournalEntry, journal_entry
 from huracan.contracts.market import InstrumentDefinition, InstrumentId, TickBatch
 from huracan.contracts.ops import DeadLetter, dead_letter
 from huracan.embedded.nats import NatsServer, NatsUser
@@ -52,6 +53,7 @@ from huracan_cli.dlq import (
 from huracan_cli.main import app
 from huracan_cli.state import RunState
 from huracan_cli.system import OPERATOR
+from huracan_persister.config import PersisterConfig
 from huracan_persister.service import NAME, Persister
 
 BTC = InstrumentId(venue="sim", symbol="btc")
@@ -129,7 +131,8 @@ async def _site(state: RunState) -> AsyncIterator[Site]:
     await make_streams(connection)
     bus = NatsBus(connection, wall=SystemClock())
     log, store = JetStreamLog(bus), MemoryStore()
-    persister = Persister(Ports(bus=bus, log=log, clock=SystemClock(), store=store, rng=SeededRng(1)))
+    ports = Ports(bus=bus, log=log, clock=SystemClock(), store=store, rng=SeededRng(1))
+    persister = Persister(ports, PersisterConfig(linger_ms=0, tables=("journal",), tables_every_s=0.05))
     serving = asyncio.create_task(persister.run())
     try:
         await persister.ready.wait()
@@ -167,6 +170,29 @@ def test_a_poison_message_comes_back_after_a_fix_and_once(state: RunState, monke
         (done,) = await replay_letters(state, refused.id)
         assert done.outcome == "done"
         assert site.persister.counts == {"poison.unknown_schema": 1, "fills": 1}
+
+    _run(state, scenario)
+
+
+def test_an_unreadable_record_of_the_log_comes_back_to_its_place_after_a_fix_and_once(
+    state: RunState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [journal_entry("shard.01", DeadlineFired(step=step), epoch=1, at_ns=1) for step in range(3)]
+    place = (subjects.JOURNAL_TOPIC, "shard.01")
+
+    async def scenario(site: Site) -> None:
+        for entry, schema in zip(
+            entries, (codec.schema_of(entries[0]), LATER, codec.schema_of(entries[0])), strict=True
+        ):
+            await site.connection.request(subjects.log(*place), codec.encode(entry), {SCHEMA: schema})
+        await site.counted("log.records", 2)
+        assert await site.listed() == [("unknown_schema", 1, False)]
+        assert [each.outcome for each in await replay_letters(state, None)] == ["refused"]
+        monkeypatch.setitem(codec.SCHEMAS, LATER, JournalEntry)
+        assert [each.outcome for each in await replay_letters(state, None)] == ["replayed"]
+        await site.counted("log.restored", 1)
+        assert [record.message for record in site.store.records[place]] == entries
+        assert await replay_letters(state, None) == []
 
     _run(state, scenario)
 

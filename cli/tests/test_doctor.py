@@ -17,14 +17,14 @@ from huracan_cli.state import FILE, RunState
 
 NAMES = [
     *("python", "nats-server", "postgresql", "pgvector", "uvloop", "services", "migrations"),
-    *("state directory", "disk", "ports", "machine", "java", "go", "system"),
+    *("state directory", "disk", "ports", "machine", "kafka", "java", "go", "system"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def _servers_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for programs, whatever servers the environment of the tests names."""
-    for variable in ("HURACAN_NATS_URL", "HURACAN_POSTGRES_URL"):
+    for variable in ("HURACAN_NATS_URL", "HURACAN_POSTGRES_URL", "HURACAN_KAFKA__SERVERS", "HURACAN_TICKLOG"):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -96,6 +96,30 @@ def test_what_only_tests_want_is_never_missed(server_directory: Path, bare: Path
     assert (findings["go"].ok, findings["go"].detail) == (True, "Go 1.26")
     _program(bare / "java", "openjdk 17.0.15 2025-04-15")
     assert _diagnosed(server_directory)["java"].ok
+
+
+def test_kafka_is_missed_only_where_it_is_wanted(
+    server_directory: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("HURACAN_KAFKA_JARS", raising=False)
+    assert "java was not found" in _diagnosed(server_directory)["kafka"].detail
+    _program(bare / "java", "openjdk 17.0.15 2025-04-15")
+    found = _diagnosed(server_directory)["kafka"]
+    assert (found.ok, found.needed, found.remedy) == (False, False, "run tools/kafka fetch")
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setenv("HURACAN_TICKLOG", "kafka")
+    assert not healthy([_diagnosed(server_directory)["kafka"]])
+    monkeypatch.setenv("HURACAN_KAFKA__SERVERS", f"127.0.0.1:{free_port()},127.0.0.1:1")
+    found = _diagnosed(server_directory)["kafka"]
+    assert (found.ok, found.needed) == (False, True)
+    assert "does not answer where HURACAN_KAFKA__SERVERS says" in found.detail
+    monkeypatch.delenv("HURACAN_KAFKA__SERVERS")
+    jars = tmp_path / "libs"
+    jars.mkdir()
+    (jars / "kafka_2.13-4.3.1.jar").touch()
+    monkeypatch.setenv("HURACAN_KAFKA_JARS", str(jars))
+    assert _diagnosed(server_directory)["kafka"].ok
 
 
 def test_a_directory_that_the_servers_cannot_reach_is_refused(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_every_table_gives_its_columns_but_for_the_message(filled: str) -> None:
             assert rows, table.name
             assert list(rows[0]) == [column.name for column in table.fields]
             json.dumps(rows)
-        assert {"lineage", "positions", "pnl", "alerts", *(table.name for table in TABLES)} == set(TABLE_NAMES)
+        assert {"lineage", "positions", "pnl", "alerts", "ticks", *(table.name for table in TABLES)} == set(TABLE_NAMES)
 
     asyncio.run(scenario())
 
@@ -227,7 +227,7 @@ def test_anomalies_reliability_and_feeds_are_found_by_instrument_and_time(filled
 @pytest.mark.parametrize(
     ("table", "arguments", "message"),
     [
-        ("ticks", {}, "table was 'ticks': choose one of decisions, opinions"),
+        ("things", {}, "table was 'things': choose one of decisions, opinions"),
         ("accounts", {"instrument": "sim.btc-usdt-perp"}, "accounts are not kept by instrument: leave it out"),
         ("contexts", {"instrument": "sim.btc-usdt-perp"}, "contexts are not kept by instrument"),
         ("decisions", {"instrument": ""}, "instrument was ''"),

@@ -26,6 +26,16 @@ class PoisonMessage(HuracanError):
         self.detail = detail
 
 
+class PoisonRecord(PoisonMessage):
+    """A record of the log that cannot be read, with its place and its bytes."""
+
+    def __init__(self, reason: str, detail: str, *, offset: int, schema: str, raw: bytes) -> None:
+        super().__init__(reason, detail)
+        self.offset = offset
+        self.schema = schema
+        self.raw = raw
+
+
 class SequenceGap(HuracanError):
     """An order book update does not follow the one before; the book is dropped until the next snapshot."""
 

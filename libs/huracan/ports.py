@@ -99,6 +99,13 @@ class TickLog(Protocol):
     async def append(self, topic: str, key: str, message: Message, *, record_id: bytes) -> int:
         """Append once under the id and return the offset; raise Recoverable when no acknowledgement came."""
 
+    async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> Sequence[int]:
+        """Append messages in order, each once under its id, and return their offsets.
+
+        Raises Recoverable when no acknowledgement came of all: the first of them may then be there, none without those
+        before it, and all may be appended again.
+        """
+
     async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
         """Return the records from an offset on that are there now, oldest first, at most `limit`."""
 
@@ -136,6 +143,12 @@ class Store(Protocol):
 
     async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
         """Keep the records after the mark, move it, all or nothing, and return how many records were new."""
+
+    async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:
+        """Move the mark past a record that cannot be kept, and keep its bytes; nothing if the mark is there already."""
+
+    async def restore(self, topic: str, key: str, record: Record) -> int:
+        """Keep a record that was skipped, once; return how many were: 0 where it was not skipped or is kept."""
 
     async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:
         """Make room for what comes from `now_ns` on, and return what was done, counted.

@@ -57,9 +57,9 @@ OWN = {
 """What belongs to somebody, and the column that says to whom."""
 SHARED = ("moe_analysis.expert_responses", "moe_analysis.contexts", "market_data.underlying_ohlc")
 """What desks see alike, once they are somebody."""
-HIDDEN = ("usage_stats.orchestrator_stats", "system_health.alerts", "system_health.uptime_logs")
+HIDDEN = ("tick_log.journal", "usage_stats.orchestrator_stats", "system_health.alerts", "system_health.uptime_logs")
 """What no desk sees."""
-SCHEMAS = "'market_data', 'moe_analysis', 'trading', 'usage_stats', 'system_health', 'desks', 'partitions'"
+SCHEMAS = "'market_data', 'moe_analysis', 'trading', 'usage_stats', 'system_health', 'desks', 'partitions', 'tick_log'"
 
 
 def _packaged(install: str) -> Path | None:
@@ -535,7 +535,7 @@ def test_days_that_are_made_later_are_closed_as_well(server: Server) -> None:
             AT_NS + 19 * DAY_NS,
         )
 
-    assert len(server.run(scenario, user=None, role="")) == 7
+    assert len(server.run(scenario, user=None, role="")) == 10
 
 
 def test_views_ask_as_whoever_reads_them_and_no_function_of_desks_is_another_users(server: Server) -> None:

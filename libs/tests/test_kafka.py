@@ -16,6 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from pydantic import SecretStr, ValidationError
 
 from huracan.bus import subjects
+from huracan.bus.access import Access
 from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC
 from huracan.contracts import codec
 from huracan.contracts.features import FeatureRow
@@ -25,6 +26,7 @@ from huracan.embedded.ports import free_port
 from huracan.errors import BadInput, Fatal, Recoverable
 from huracan.ids import shard_of
 from huracan.ticklog.kafka import topics, writer
+from huracan.ticklog.kafka.acls import Operation, Right, grant, rights
 from huracan.ticklog.kafka.client import judged
 from huracan.ticklog.kafka.config import KafkaConfig
 from huracan.ticklog.kafka.log import KafkaLog
@@ -153,7 +155,8 @@ def test_a_user_with_the_right_password_comes_in(kafka_server: Broker, sasl: Any
 
 def _secured(broker: Broker, *, tls: bool = True, **more: Any) -> KafkaConfig:
     secured = broker.secured
-    ((user, password),) = secured.users.items()
+    user = more.pop("user", "flow")
+    password = secured.users[user]
     given = {
         "servers": f"127.0.0.1:{secured.tls_port if tls else secured.sasl_port}",
         "sasl": "SCRAM-SHA-256",
@@ -224,6 +227,29 @@ def test_topics_are_made_once_with_what_the_settings_say(kafka_server: Broker) -
     asyncio.run(main())
 
 
+def test_how_long_a_topic_is_kept_follows_its_setting_and_the_rest_of_it_stays(kafka_server: Broker) -> None:
+    async def until(admin: AIOKafkaAdminClient, retention_ms: int) -> None:
+        """Wait until the broker says what its controller was told."""
+        found: dict[str, str] = {}
+        async with asyncio.timeout(20):
+            while (found.get("retention.ms"), found.get("segment.ms")) != (str(retention_ms), "3600000"):
+                (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, FEATURES_TOPIC)])
+                found = {entry[0]: entry[1] for entry in answer.resources[0][4]}
+
+    async def main() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka_server.url)
+        await admin.start()
+        own = {"retention.ms": "1000000", "segment.ms": "3600000"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, FEATURES_TOPIC, own)])
+        await until(admin, 1_000_000)
+        for hours in (5, 168):
+            assert await make_topics(KafkaConfig(servers=kafka_server.url, features_retention_h=hours)) == []
+            await until(admin, hours * 3_600_000)
+        await admin.close()
+
+    asyncio.run(main())
+
+
 def test_a_topic_that_is_divided_in_another_way_is_refused_by_name(
     kafka_server: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +284,58 @@ def test_a_topic_that_is_none_of_ours_is_refused_by_name(kafka_server: Broker) -
                 await doing
 
     _run(KafkaConfig(servers=kafka_server.url), scenario)
+
+
+# Rights.
+
+
+def test_a_service_may_do_with_a_topic_what_its_access_names_and_is_told_where_it_may_not(kafka_server: Broker) -> None:
+    config = _secured(kafka_server, user="executor", tls=False)
+    access = Access(append=((JOURNAL_TOPIC, "account.paper"),), read=(TICKS_TOPIC,), follow=(TICKS_TOPIC,))
+
+    async def main() -> None:
+        operator = KafkaLog(KafkaConfig(servers=kafka_server.url), name="operator")
+        stranger = KafkaLog(config, name="stranger")
+        with pytest.raises(Fatal, match=r"give kafka\.user the right to"):
+            await stranger.open()
+        await stranger.close()
+        await grant(KafkaConfig(servers=kafka_server.url), "executor", rights(access))
+        executor = KafkaLog(config, name="executor")
+        try:
+            async with asyncio.timeout(60):
+                await executor.open()
+                key = f"sim.{secrets.token_hex(6)}"
+                offset = await operator.append(TICKS_TOPIC, key, Bar(trades=1), record_id=b"1")
+                await executor.wait(TICKS_TOPIC, key, offset)
+                assert len(await executor.read(TICKS_TOPIC, key, offset)) == 1
+                await executor.append(JOURNAL_TOPIC, key, Bar(trades=2), record_id=b"2")
+                told = rf"appending to {TICKS_TOPIC}\[\d+\]: the broker does not allow it; give kafka.user the right to"
+                with pytest.raises(Fatal, match=told):
+                    await executor.append(TICKS_TOPIC, key, Bar(trades=3), record_id=b"3")
+                with pytest.raises(Fatal, match=rf"{FEATURES_TOPIC}\[\d+\].*: the broker does not allow it"):
+                    await executor.append(FEATURES_TOPIC, key, Bar(trades=3), record_id=b"3")
+                await operator.append(FEATURES_TOPIC, key, Bar(trades=3), record_id=b"3")
+                with pytest.raises(Fatal, match=rf"{FEATURES_TOPIC}\[\d+\].*: the broker does not allow it"):
+                    await executor.read(FEATURES_TOPIC, key, 0)
+                await executor.append(JOURNAL_TOPIC, key, Bar(trades=4), record_id=b"4")
+                assert len(await operator.read(TICKS_TOPIC, key, 0)) == 1
+        finally:
+            await executor.close()
+            await operator.close()
+
+    asyncio.run(main())
+
+
+def test_rights_are_the_least_that_an_access_needs() -> None:
+    found = rights(
+        Access(append=((JOURNAL_TOPIC, "a"), (JOURNAL_TOPIC, "b")), read=(TICKS_TOPIC,), keys=(TICKS_TOPIC,))
+    )
+    assert {right.topic for right in found if right.operation is Operation.DESCRIBE} == set(TOPICS)
+    assert [right for right in found if right.operation is not Operation.DESCRIBE] == [
+        Right(TICKS_TOPIC, Operation.READ),
+        Right(JOURNAL_TOPIC, Operation.READ),
+        Right(JOURNAL_TOPIC, Operation.WRITE),
+    ]
 
 
 # Records.
@@ -402,3 +480,10 @@ def test_a_port_that_is_taken_is_refused_by_name(kafka_server: Broker, tmp_path:
     taken = int(kafka_server.url.rpartition(":")[2])
     with pytest.raises(BadInput, match=f"controller_port was {taken}"):
         KafkaServer(directory=tmp_path, port=free_port(), controller_port=taken).prepare()
+
+
+def test_clients_of_a_broker_are_told_to_come_through_what_stands_in_front_of_it(tmp_path: Path) -> None:
+    server = KafkaServer(directory=tmp_path, port=1_111, controller_port=2_222, advertised_port=3_333)
+    told = dict(line.split("=", 1) for line in server._properties(tmp_path / "data").splitlines())
+    assert told["advertised.listeners"] == "PLAINTEXT://127.0.0.1:3333"
+    assert told["listeners"].startswith("PLAINTEXT://127.0.0.1:1111,")

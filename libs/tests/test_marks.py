@@ -61,7 +61,7 @@ def _in_postgres(url: str, scenario: Callable[[PostgresStore], Awaitable[None]])
 async def _rows(url: str, table: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(url)
     try:
-        return await connection.fetch(f"select * from tick_log.{table}")
+        return await connection.fetch(f"select * from {table}")
     finally:
         await connection.close()
 
@@ -100,7 +100,7 @@ def test_what_is_kept_comes_back_from_the_rows_as_it_was_logged(topic: str, post
     async def scenario(store: PostgresStore) -> None:
         await store.save_records(topic, KEY, records[:5])
         await store.save_records(topic, KEY, records[3:])
-        rows = await _rows(postgres_url, LOGGED[topic].name)
+        rows = await _rows(postgres_url, LOGGED[topic].sql)
         assert len(rows) == ROWS[topic]
         columns = {name: [row[name] for row in rows] for name in LOGGED[topic].types}
         assert LOGGED[topic].records(columns) == records
@@ -118,8 +118,42 @@ def test_two_writers_of_one_key_keep_each_record_once(postgres_url: str) -> None
             counts = await asyncio.gather(*(each.save_records(TICKS_TOPIC, KEY, batch) for each in (store, other)))
             assert min(counts) == 0
         await other.close()
-        kept = [row["log_offset"] for row in await _rows(postgres_url, "ticks") if row["row"] == 0]
+        kept = [row["log_offset"] for row in await _rows(postgres_url, "market_data.ticks") if row["row"] == 0]
         assert kept == list(range(40))
+
+    _in_postgres(postgres_url, scenario)
+
+
+def test_a_record_that_is_skipped_is_restored_once_in_its_place(
+    run: Callable[[Callable[[Store], Awaitable[None]]], None],
+) -> None:
+    async def scenario(store: Store) -> None:
+        records = _records(TICKS_TOPIC)
+        await store.save_records(TICKS_TOPIC, KEY, records[:2])
+        for _ in range(2):
+            await store.skip(TICKS_TOPIC, KEY, records[2].offset, schema="later", raw=b"raw")
+        assert await store.mark(TICKS_TOPIC, KEY) == records[2].offset
+        assert await store.save_records(TICKS_TOPIC, KEY, records[:5]) == 2
+        assert await store.restore(TICKS_TOPIC, KEY, records[1]) == 0
+        assert await store.restore(TICKS_TOPIC, "another", records[2]) == 0
+        restored = await asyncio.gather(*(store.restore(TICKS_TOPIC, KEY, records[2]) for _ in range(3)))
+        assert sorted(restored) == [0, 0, 1]
+        assert await store.mark(TICKS_TOPIC, KEY) == records[4].offset
+
+    run(scenario)
+
+
+def test_what_is_skipped_stays_with_its_bytes_until_it_fits(postgres_url: str) -> None:
+    async def scenario(store: PostgresStore) -> None:
+        await store.skip(FEATURES_TOPIC, KEY, 1, schema="later", raw=b"raw")
+        with pytest.raises(PoisonMessage, match="feature_rows cannot hold"):
+            await store.restore(FEATURES_TOPIC, KEY, Record(1, FeatureRow(epoch=2**63)))
+        assert [tuple(row) for row in await _rows(postgres_url, "tick_log.skipped")] == [
+            (FEATURES_TOPIC, KEY, 1, "later", b"raw")
+        ]
+        assert await store.restore(FEATURES_TOPIC, KEY, Record(1, features(1))) == 1
+        assert await _rows(postgres_url, "tick_log.skipped") == []
+        assert len(await _rows(postgres_url, "tick_log.feature_rows")) == 1
 
     _in_postgres(postgres_url, scenario)
 
@@ -131,7 +165,7 @@ def test_a_value_that_does_not_fit_keeps_nothing_and_moves_no_mark(postgres_url:
         with pytest.raises(PoisonMessage, match=r"feature_rows cannot hold huracan\.features\.v1 .* 1 to 2"):
             await store.save_records(FEATURES_TOPIC, KEY, records)
         assert await store.mark(FEATURES_TOPIC, KEY) == -1
-        assert await _rows(postgres_url, "feature_rows") == []
+        assert await _rows(postgres_url, "tick_log.feature_rows") == []
 
     _in_postgres(postgres_url, scenario)
 
@@ -147,7 +181,7 @@ odd = st.one_of(
 @given(messages=st.lists(odd, max_size=4), topic=st.sampled_from(list(LOGGED)))
 def test_any_record_comes_back_from_its_columns_to_the_byte(messages: list[Message], topic: str) -> None:
     logged, records = LOGGED[topic], [Record(number, message) for number, message in enumerate(messages)]
-    columns = {name: list(values) for name, values in logged.columns(records).items()}
+    columns = {name: list(values) for name, values in logged.columns(KEY, records).items()}
     assert list(columns) == list(logged.types)
     again = logged.records(columns)
     assert [(each.offset, schema_of(each.message), encode(each.message)) for each in again] == [

@@ -15,6 +15,8 @@ import pytest
 from huracan.errors import BadInput, Fatal, Recoverable
 from huracan.store import migrate as module
 from huracan.store.derived import ALERTS, POSITIONS, Alert, Position
+from huracan.store.logged import LOGGED
+from huracan.store.marks import MARKS, SKIPPED
 from huracan.store.migrate import migrate, migrations_directory, read_migrations
 from huracan.store.postgres import primary_key
 from huracan.store.tables import BIGINT, DOUBLE, LINEAGE_SCHEMA, LINEAGE_TABLE, MESSAGE, TABLES, TEXT, Lineage
@@ -273,10 +275,12 @@ def test_without_a_checkout_the_directory_must_be_named(monkeypatch: pytest.Monk
         migrations_directory()
 
 
-KEPT_BY_DAY = {f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE}": "close_ns"} | {
-    table.sql: table.by_day for table in TABLES if table.by_day
-}
-SCHEMAS = "('market_data', 'moe_analysis', 'trading', 'usage_stats', 'system_health')"
+KEPT_BY_DAY = (
+    {f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE}": "close_ns"}
+    | {table.sql: table.by_day for table in TABLES if table.by_day}
+    | {logged.sql: logged.by_day for logged in LOGGED.values()}
+)
+SCHEMAS = "('market_data', 'moe_analysis', 'trading', 'usage_stats', 'system_health', 'tick_log')"
 
 
 def _of(derived: type[Alert | Lineage | Position]) -> list[tuple[str, str, str]]:
@@ -306,6 +310,10 @@ def test_the_columns_of_the_schema_are_those_of_the_code(postgres_url: str) -> N
         ]
         for table in TABLES
     }
+    for logged in LOGGED.values():
+        types = [(name, kind.replace("real[]", "ARRAY")) for name, kind in logged.types.items()]
+        assert [column[:2] for column in schema.pop(logged.sql)] == types
+    del schema[MARKS], schema[SKIPPED]
     lineage = f"{LINEAGE_SCHEMA}.{LINEAGE_TABLE}"
     assert schema == code | {lineage: _of(Lineage), POSITIONS: _of(Position), ALERTS: _of(Alert)}
 
@@ -324,6 +332,8 @@ def test_the_primary_keys_of_the_schema_are_those_of_the_code(postgres_url: str)
         ("moe_analysis.lineage", ["close_ns", "decision_id", "position"]),
         (POSITIONS, ["account", "venue", "symbol"]),
         (ALERTS, ["alert_id"]),
+        (MARKS, ["topic", "key"]),
+        (SKIPPED, ["topic", "key", "log_offset"]),
     ]
     assert {name: set(key) for name, key in rows} == {name: set(key) for name, key in [*code, *derived]}  # type: ignore[call-overload]
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,10 @@ BTC = InstrumentId(venue="sim", symbol="btc-usdt-perp", definition_version=1)
 DAY_NS = 86_400_000_000_000
 AT_NS = 1_772_375_400_000_000_000
 """2026-03-01 14:30:00 UTC."""
-BY_DAY = 7
+BY_DAY = 10
 """Tables that are kept by day."""
+SAVED = 8
+"""Rows in them of what `_messages` has: a decision brings two of lineage."""
 BEFORE_DAYS = ("20261121000000_kept_messages.sql", "20261121120000_data_quality.sql")
 """The migrations of the schema before."""
 
@@ -143,7 +145,7 @@ def test_rows_that_came_before_their_day_was_made_are_moved_to_it(postgres_url: 
         await store.save([*_messages(1, AT_NS), *_messages(2, AT_NS - 100 * DAY_NS)])
         assert await _placed(admin, "trading.fills") == [("fills_default", 2)]
         done = await store.maintain(AT_NS, ahead_days=0)
-        assert done == {"partitions.made": 2 * BY_DAY, "partitions.detached": 0, "last.in_default": 0}
+        assert done == {"partitions.made": BY_DAY + 7, "partitions.detached": 0, "last.in_default": 0}
         assert await _placed(admin, "trading.fills") == [("fills_20251121", 1), ("fills_20260301", 1)]
         assert await _alerts(admin) == []
         assert await store.save([*_messages(1, AT_NS), *_messages(2, AT_NS - 100 * DAY_NS)]) == 0
@@ -172,14 +174,14 @@ def test_days_that_are_old_are_detached_whole_and_what_comes_late_stays_in_defau
         await store.save([*_messages(1, AT_NS - 3 * DAY_NS), *_messages(2, AT_NS - 2 * DAY_NS), *_messages(3, AT_NS)])
         await store.maintain(AT_NS, ahead_days=0)
         done = await store.maintain(AT_NS, ahead_days=0, keep_days=2)
-        assert done["partitions.detached"] == BY_DAY
+        assert done["partitions.detached"] == 7
         assert [row.decision_id for row in await store.load(Decision)] == [_id(2), _id(3)]
         assert await admin.fetchval("select fill_id from partitions.fills_20260226") == _id(1).hex()
         await store.save(_messages(4, AT_NS - 3 * DAY_NS))
         done = await store.maintain(AT_NS, ahead_days=0, keep_days=2)
-        assert done == {"partitions.made": 0, "partitions.detached": 0, "last.in_default": BY_DAY + 1}
+        assert done == {"partitions.made": 0, "partitions.detached": 0, "last.in_default": SAVED}
         done = await store.maintain(AT_NS, ahead_days=0)
-        assert done == {"partitions.made": 0, "partitions.detached": 0, "last.in_default": BY_DAY + 1}
+        assert done == {"partitions.made": 0, "partitions.detached": 0, "last.in_default": SAVED}
 
     _run(postgres_url, scenario)
 
@@ -284,22 +286,7 @@ def test_what_is_far_out_or_fails_raises_an_alert_once(postgres_url: str) -> Non
 # From the schema before.
 
 
-@pytest.fixture
-def second_url(postgres_server: RunningServer) -> Iterator[str]:
-    """Give a second empty database of the server."""
-    name = f"test_{secrets.token_hex(8)}"
-
-    async def execute(statement: str) -> None:
-        owner = await asyncpg.connect(postgres_server.url)
-        await owner.execute(statement)
-        await owner.close()
-
-    asyncio.run(execute(f"create database {name}"))
-    yield f"{postgres_server.url.rpartition('/')[0]}/{name}"
-    asyncio.run(execute(f"drop database {name} with (force)"))
-
-
-def _dump(url: str) -> list[str]:
+def dump(url: str) -> list[str]:
     """Return the schema and all rows as SQL, but for the key that a dump makes up each time."""
     command = [str(binaries.postgres_bin() / "pg_dump"), "--inserts", "--rows-per-insert=1", url]
     dumped = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -350,7 +337,7 @@ def test_from_the_schema_before_with_rows_it_ends_as_from_an_empty_database(
         await before.close()
 
     asyncio.run(main())
-    fresh, moved = _dump(postgres_url), _dump(second_url)
+    fresh, moved = dump(postgres_url), dump(second_url)
     assert len(fresh) > 1_000
     assert sorted(fresh) == sorted(moved)
 
@@ -439,5 +426,37 @@ def test_a_day_that_cannot_be_written_is_not_dropped(postgres_url: str, tmp_path
             await archive_days(postgres_url, tmp_path)
         (tmp_path / "fills_20260130.new").rmdir()
         assert [path.name for path in await archive_days(postgres_url, tmp_path)] == ["fills_20260130.parquet"]
+
+    _run(postgres_url, scenario)
+
+
+def test_killed_before_the_drop_a_day_is_archived_once(postgres_url: str, tmp_path: Path) -> None:
+    async def scenario(store: PostgresStore, admin: Connection) -> None:
+        await store.save([_messages(number, AT_NS - 30 * DAY_NS)[5] for number in (1, 2)])
+        await store.maintain(AT_NS, ahead_days=0)
+        await store.maintain(AT_NS, ahead_days=0, keep_days=7)
+        await admin.execute("create table partitions.copied (like partitions.fills_20260130)")
+        await admin.execute("insert into partitions.copied select * from partitions.fills_20260130")
+        await admin.execute("create schema elsewhere; alter table partitions.copied set schema elsewhere")
+        (file,) = [path for path in await archive_days(postgres_url, tmp_path) if path.name.startswith("fills")]
+        await admin.execute("alter table elsewhere.copied set schema partitions")
+        await admin.execute("alter table partitions.copied rename to fills_20260130")
+        assert await archive_days(postgres_url, tmp_path) == [file]
+        assert read_messages(file, Fill) == [_messages(number, AT_NS - 30 * DAY_NS)[5] for number in (1, 2)]
+
+    _run(postgres_url, scenario)
+
+
+def test_a_day_that_was_made_again_for_what_came_late_replaces_no_file(postgres_url: str, tmp_path: Path) -> None:
+    early, late = (_messages(number, AT_NS - 30 * DAY_NS)[5] for number in (1, 2))
+
+    async def scenario(store: PostgresStore, admin: Connection) -> None:
+        for message in (early, late):
+            await store.save([message])
+            await store.maintain(AT_NS, ahead_days=0)
+            await store.maintain(AT_NS, ahead_days=0, keep_days=7)
+            await archive_days(postgres_url, tmp_path)
+        assert read_messages(tmp_path / "fills_20260130.parquet", Fill) == [early]
+        assert read_messages(tmp_path / "fills_20260130.2.parquet", Fill) == [late]
 
     _run(postgres_url, scenario)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,10 +30,13 @@ from huracan.clock import SystemClock
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import InstrumentId
 from huracan.contracts.ops import ServiceChanged, ServiceReport
+from huracan.embedded.kafka import KafkaServer
 from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import Program, running
 from huracan.service.service import combined
+from huracan.ticklog.kafka.config import KafkaConfig
+from huracan.ticklog.kafka.topics import make_topics
 
 WITHIN_S = 60.0
 """Bound of every wait: a first start compiles and imports."""
@@ -196,17 +199,44 @@ def test_a_process_waits_for_its_server_and_outlives_its_absence(tmp_path: Path)
     program, url = _own_server(tmp_path)
     with _hosting(tmp_path, url) as hosting:
         hosting.until("/healthz", 200)
+        away = f"NATS at {_login(url)[0]} is away"
         assert hosting.status("/readyz") == 503
+        assert json.loads(hosting.get("/readyz")[1]) == {"flow": away}
         with running(program):
             _make_streams(url)
             hosting.until("/readyz", 200)
             assert json.loads(hosting.get("/readyz")[1]) == {"flow": True}
         hosting.until("/readyz", 503)
+        assert json.loads(hosting.get("/readyz")[1]) == {"flow": away}
         assert hosting.status("/healthz") == 200
         with running(program):
             hosting.until("/readyz", 200)
             assert hosting.stopped() == 0
         assert PASSWORD not in hosting.log.read_text()
+
+
+def test_a_process_is_not_ready_while_the_kafka_of_its_log_is_away_and_says_so(
+    nats_server: Server, kafka_server: Server, tmp_path: Path
+) -> None:
+    del kafka_server  # where that cannot be had, ours cannot
+    broker = KafkaServer(
+        directory=tmp_path / "kafka", port=free_port(), controller_port=free_port(), heap_mb=256, quick_start=True
+    )
+    kafka = {"servers": broker.address}
+    away = {"flow": f"Kafka at {broker.address} is away"}
+    _make_streams(nats_server.url)
+    with ExitStack() as hosted:
+        with running(broker.prepare()) as pid:
+            asyncio.run(make_topics(KafkaConfig.model_validate(kafka)))
+            hosting = hosted.enter_context(_hosting(tmp_path, nats_server.url, ticklog="kafka", kafka=kafka))
+            hosting.until("/readyz", 200)
+            os.kill(pid, signal.SIGKILL)
+            hosting.until("/readyz", 503)
+        assert json.loads(hosting.get("/readyz")[1]) == away
+        assert hosting.status("/healthz") == 200
+        with running(broker.prepare()):
+            hosting.until("/readyz", 200)
+            assert hosting.stopped() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

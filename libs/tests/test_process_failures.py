@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
 from huracan.errors import BadInput, Fatal
+from huracan.ports import Record, Store
 from huracan.service import __main__ as program
 from huracan.service.process import Process, failures
 from huracan.service.settings import ProcessSettings
@@ -198,9 +199,20 @@ def test_a_port_that_is_taken_is_refused_before_any_service_runs(
     asyncio.run(main())
 
 
-def test_a_service_that_keeps_nothing_is_refused_the_store(nats_server: Server, install: Install, name: str) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.save([INSTRUMENT]),
+        lambda store: store.skip("topic", "key", 1, schema="schema", raw=b""),
+        lambda store: store.restore("topic", "key", Record(1, INSTRUMENT)),
+    ],
+    ids=["save", "skip", "restore"],
+)
+def test_a_service_that_keeps_nothing_is_refused_the_store(
+    nats_server: Server, install: Install, name: str, ask: Callable[[Store], Awaitable[object]]
+) -> None:
     async def save(service: Doing) -> None:
-        await service.ports.store.save([INSTRUMENT])
+        await ask(service.ports.store)
 
     services = install({name: lambda one, ports: Doing(one, ports, save)})
 

@@ -6,25 +6,14 @@ import asyncio
 import contextlib
 import secrets
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import urlsplit
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from google.protobuf.message import Message
-from pydantic import SecretStr
 
 from huracan.bus import subjects
 from huracan.bus.nats import reader
-from huracan.bus.nats.bus import NatsBus
-from huracan.bus.nats.connection import Connection, NatsLogin
-from huracan.bus.nats.streams import make_streams
 from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC, dead_letters
-from huracan.clock import SystemClock
 from huracan.contracts.market import Bar
 from huracan.embedded.kafka import KafkaServer
 from huracan.embedded.nats import NatsServer, NatsUser
@@ -37,119 +26,11 @@ from huracan.rng import SeededRng
 from huracan.ticklog import jetstream
 from huracan.ticklog.jetstream import JetStreamLog
 from huracan.ticklog.kafka.config import KafkaConfig
-from huracan.ticklog.kafka.log import KafkaLog
 from huracan.ticklog.kafka.topics import make_topics
-from huracan.ticklog.memory import MemoryLog
+
+from .log_kinds import InMemory, Kind, Log, OnJetStream, OnKafka, RunningServer
 
 SCHEMA = "huracan.market.v1.Bar"
-
-
-class RunningServer(Protocol):
-    """A server that runs."""
-
-    @property
-    def url(self) -> str: ...
-
-
-class Log(Protocol):
-    """A log that also tells its keys."""
-
-    async def append(self, topic: str, key: str, message: Message, *, record_id: bytes) -> int: ...
-
-    async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]: ...
-
-    async def last(self, topic: str, key: str) -> Record | None: ...
-
-    async def wait(self, topic: str, key: str, offset: int) -> None: ...
-
-    async def keys(self, topic: str) -> list[str]: ...
-
-
-class Kind(Protocol):
-    """One kind of log: what any number of nodes share."""
-
-    def node(self, name: str) -> AbstractAsyncContextManager[Log]:
-        """Give the log as a new node sees it."""
-
-    async def plant(self, topic: str, key: str, schema: str, data: bytes) -> None:
-        """Put bytes under a key as somebody would who knows nothing of us."""
-
-
-@dataclass
-class InMemory:
-    """The log in memory."""
-
-    log: MemoryLog = field(default_factory=MemoryLog)
-
-    @asynccontextmanager
-    async def node(self, name: str) -> AsyncIterator[Log]:
-        yield self.log.node(name)
-
-    async def plant(self, topic: str, key: str, schema: str, data: bytes) -> None:
-        self.log.put(topic, key, schema, data, secrets.token_bytes(16))
-
-
-@dataclass
-class OnJetStream:
-    """The log on a NATS server; its URL has user and password."""
-
-    url: str
-
-    @asynccontextmanager
-    async def _connection(self, name: str) -> AsyncIterator[Connection]:
-        parts = urlsplit(self.url)
-        assert parts.username
-        assert parts.password
-        connection = Connection(
-            NatsLogin(
-                url=f"nats://{parts.hostname}:{parts.port}",
-                name=f"{name}-{secrets.token_hex(4)}",
-                user=parts.username,
-                password=SecretStr(parts.password),
-            )
-        )
-        try:
-            await connection.open()
-            yield connection
-        finally:
-            await connection.close()
-
-    @asynccontextmanager
-    async def node(self, name: str) -> AsyncIterator[Log]:
-        async with self._connection(name) as connection:
-            await make_streams(connection)
-            yield JetStreamLog(NatsBus(connection, wall=SystemClock()))
-
-    async def plant(self, topic: str, key: str, schema: str, data: bytes) -> None:
-        headers = {"Huracan-Schema": schema, "Nats-Msg-Id": secrets.token_hex(16)}
-        async with self._connection("stranger") as connection:
-            await connection.request(subjects.log(topic, key), data, headers)
-
-
-@dataclass
-class OnKafka:
-    """The log on a Kafka broker."""
-
-    servers: str
-
-    @asynccontextmanager
-    async def node(self, name: str) -> AsyncIterator[Log]:
-        log = KafkaLog(KafkaConfig(servers=self.servers, ack_timeout_ms=1_000), name=name)
-        try:
-            await log.open()
-            yield log
-        finally:
-            await log.close()
-
-    async def plant(self, topic: str, key: str, schema: str, data: bytes) -> None:
-        async with AIOKafkaProducer(bootstrap_servers=self.servers) as producer:
-            await producer.send_and_wait(
-                topic,
-                data,
-                key.encode(),
-                partition=subjects.partition(key),
-                headers=[("Huracan-Schema", schema.encode())],
-            )
 
 
 Scenario = Callable[[Log, Log, str], Awaitable[None]]
@@ -207,6 +88,22 @@ def test_a_record_that_is_appended_twice_at_once_is_there_once(run: Callable[[Sc
         numbers = [1, 2, 1, 3, 1]
         offsets = await asyncio.gather(*(_append(writer, key, number) for number in numbers))
         assert await _records(other, key) == sorted(set(zip(offsets, numbers, strict=True)))
+
+    run(scenario)
+
+
+def test_many_are_appended_in_order_each_once_whatever_was_there_of_them(run: Callable[[Scenario], None]) -> None:
+    async def scenario(writer: Log, other: Log, key: str) -> None:
+        bars = [(Bar(trades=number), number.to_bytes(4, "big")) for number in range(300)]
+        known = [await _append(writer, key, number) for number in (0, 1)]
+        offsets = await writer.append_all(TICKS_TOPIC, key, bars[:200])
+        assert list(offsets[:2]) == known
+        again = await writer.append_all(TICKS_TOPIC, key, bars[100:])
+        assert again[:100] == offsets[100:]
+        whole = [*offsets, *again[100:]]
+        assert whole == sorted(set(whole))
+        assert await _records(other, key) == list(zip(whole, range(300), strict=True))
+        assert list(await writer.append_all(TICKS_TOPIC, key, [])) == []
 
     run(scenario)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from google.protobuf.message import Message
 
 from huracan.bus.memory import MemoryBus
 from huracan.bus.transport import PERFECT, Transport
@@ -104,12 +105,36 @@ def test_the_writer_appends_in_order_and_once_although_requests_and_answers_are_
         running = asyncio.create_task(queue.run())
         for number in range(20):
             await queue.put(TOPIC, KEY, Bar(trades=number), record_id=bytes([number]))
-        await queue.drained()
+            if number % 2:
+                await queue.drained()
         assert await _numbers(log) == [(number, number) for number in range(20)]
         running.cancel()
 
     _run(scenario, Losing(LOG, "writer", {1, 2, 5, 9, 10, 11}))
     _run(scenario, Losing("writer", LOG, {1, 2, 5, 9, 10, 11}))
+
+
+def test_the_writer_appends_what_waits_together_each_key_in_order() -> None:
+    calls: list[list[int]] = []
+
+    class Watched(NodeLog):
+        async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
+            calls.append([message.trades for message, _ in records if isinstance(message, Bar)])
+            return await super().append_all(topic, key, records)
+
+    async def main(clock: VirtualClock) -> None:
+        queue = _writer(Watched(MemoryLog(), "writer"), clock)
+        for number in range(2 * writer.AT_ONCE):
+            await queue.put(TOPIC, f"{KEY}.{number % 2}", Bar(trades=number), record_id=number.to_bytes(2, "big"))
+        running = asyncio.create_task(queue.run())
+        await queue.drained()
+        running.cancel()
+        assert [len(call) for call in calls] == [writer.AT_ONCE // 2] * 4
+        for parity in (0, 1):
+            numbers = [number for call in calls if call[0] % 2 == parity for number in call]
+            assert numbers == list(range(parity, 2 * writer.AT_ONCE, 2))
+
+    run_virtual(main, start_ns=START_NS)
 
 
 def test_a_full_queue_blocks_the_writer_until_the_log_takes_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -389,3 +389,29 @@ def test_a_process_without_a_source_says_so(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "venue.json").write_text("{}")
     assert main(["--config", str(tmp_path / "venue.json")]) == UNUSABLE
     assert "exchange: was not given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_venue_that_repeats_trades_sends_the_newest_first_and_then_goes_on(venue: str) -> None:
+    told: list[int] = []
+
+    async def test(client: Client, market: StubMarket) -> None:
+        first = await client.open(venue, TRADES[venue])
+        while len(told) < 6:
+            told.extend(_trade_ids((await next_frame(first, is_trade))["data"]))
+        second, again = await client.open(venue, TRADES[venue]), list[int]()
+        while len(again) < 6:
+            again.extend(_trade_ids((await next_frame(second, is_trade))["data"]))
+        assert again[:3] == list(range(again[0], again[0] + 3))
+        assert again[0] < told[-1] <= again[5], "what was told before comes first"
+
+    with_server(test, repeats=3)
+
+
+def _trade_ids(data: object) -> list[int]:
+    """Return the numbers of trades in any venue's form."""
+    numbers = []
+    for trade in [data] if isinstance(data, dict) else data if isinstance(data, list) else []:
+        text = trade.get("tradeId") or str(trade.get("i", "-0")).rpartition("-")[2]
+        numbers.append(int(trade["t"]) if "t" in trade else int(text, 10 if "tradeId" in trade else 16))
+    return numbers

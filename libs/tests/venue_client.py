@@ -140,12 +140,13 @@ def with_server(
     recordings: Sequence[Recording] = (),
     speed: float = SPEED,
     patience: float = 1.0,
+    repeats: int = 0,
 ) -> None:
     source = market or StubMarket()
 
     async def main() -> None:
         shown = None if recordings else source
-        server = VenueServer(market=shown, recordings=recordings, speed=speed, patience=patience)
+        server = VenueServer(market=shown, recordings=recordings, speed=speed, patience=patience, repeats=repeats)
         async with server, aiohttp.ClientSession() as http, asyncio.timeout(WITHIN_S):
             await test(Client(server, http), source)
 

@@ -17,6 +17,10 @@ MICRO = "micro"
 BAR_1M = "bar_1m"
 BAR_15M = "bar_15m"
 
+_UNKEPT = "ops.v1.persister.record"
+UNKEPT = f"{_UNKEPT}.>"
+"""Records of the log that come again after a fix, for the persister."""
+
 _SAFE = re.compile(r"[a-z0-9_-]")
 _ESCAPED = re.compile(r"=([0-9a-f]+)=")
 _SHARD_KEY = re.compile(r"shard\.(\d+)")
@@ -163,6 +167,22 @@ def dead_letters(topic: str) -> str:
 def log(topic: str, key: str) -> str:
     """Return the subject under which a stream keeps the records of a topic and key."""
     return f"{_log_prefix(topic)}.{'.'.join(token(part) for part in key.split('.'))}"
+
+
+def unkept(topic: str, key: str, offset: int) -> str:
+    """Return the subject on which a record of the log comes again that could not be kept."""
+    return f"{_UNKEPT}.{offset}.{log(topic, key)}"
+
+
+def unkept_place(subject: str) -> tuple[str, str, int]:
+    """Return topic, key and offset of such a subject; raise BadInput for any other."""
+    offset, _, place = subject.removeprefix(f"{_UNKEPT}.").partition(".")
+    topic = next(
+        (name for name in (TICKS_TOPIC, FEATURES_TOPIC, JOURNAL_TOPIC) if place.startswith(f"{_log_prefix(name)}.")), ""
+    )
+    if not topic or not offset.isdecimal():
+        raise BadInput(f"subject was {subject!r}: give {_UNKEPT}.<offset>.<subject of the record in the log>")
+    return topic, log_key(topic, place), int(offset)
 
 
 def log_pattern(topic: str) -> str:

@@ -61,6 +61,8 @@ __all__ = [
     "tick_columns",
 ]
 
+SIMULATED_VENUE = "sim"
+"""Venue of every instrument that a simulated market makes."""
 FLAG_FIRST = 1
 """First row of a frame."""
 FLAG_UNSYNCED = 2

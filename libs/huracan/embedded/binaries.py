@@ -68,11 +68,11 @@ def java() -> Path:
     return Path(found)
 
 
-def kafka_jars() -> Path:
+def kafka_jars(*, fetch: bool = True) -> Path:
     """Return the directory of Apache Kafka's jars, fetched once through Maven into the user's cache.
 
     `HURACAN_KAFKA_JARS` names another directory, as of a Kafka that is installed. Raises BadInput when they are not
-    there and cannot be fetched.
+    there and cannot be, or are not to be, fetched.
     """
     if given := os.environ.get("HURACAN_KAFKA_JARS"):
         if not list(Path(given).glob("kafka_2.13-*.jar")):
@@ -81,6 +81,8 @@ def kafka_jars() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huracan"
     jars = cache / f"kafka-{KAFKA_VERSION}"
     if not jars.is_dir():
+        if not fetch:
+            raise BadInput(f"Apache Kafka {KAFKA_VERSION} was not found in {jars}; run tools/kafka fetch")
         _fetch_kafka(cache, jars)
     return jars
 

@@ -42,6 +42,8 @@ class SecuredListeners:
     tls_port: int
     users: Mapping[str, str]
     """Password by user, over PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512."""
+    ruled: frozenset[str] = frozenset()
+    """Users who may do only what they have the right to; all others, and who comes without a password, anything."""
     keystore: Path
     """PKCS #12 file with the server's key and certificate."""
     keystore_password: str = field(repr=False)
@@ -58,6 +60,8 @@ class KafkaServer:
     quick_start: bool = False
     """Whether Java compiles lightly: up in half the time, and slower under load."""
     secured: SecuredListeners | None = None
+    advertised_port: int | None = None
+    """Port that clients are told to come to, where something stands in between; None: `port`."""
 
     @property
     def address(self) -> str:
@@ -107,7 +111,7 @@ class KafkaServer:
         shutil.rmtree(unfinished, ignore_errors=True)
         write_secret(properties, self._properties(unfinished))
         cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-        command = [*machine, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        command = [*machine, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
         for user, password in self.secured.users.items() if self.secured else ():
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
                 command += ["--add-scram", f"{mechanism}=[name={_plain(user)},password={_plain(password)}]"]
@@ -121,13 +125,14 @@ class KafkaServer:
         names = {"PLAINTEXT": self.port}
         if self.secured is not None:
             names |= {"SASL_PLAINTEXT": self.secured.sasl_port, "SASL_SSL": self.secured.tls_port}
-        advertised = ",".join(f"{name}://127.0.0.1:{port}" for name, port in names.items())
+        listening = _listeners(names)
+        advertised = _listeners({**names, "PLAINTEXT": self.advertised_port or self.port})
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"{advertised},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "listeners": f"{listening},CONTROLLER://127.0.0.1:{self.controller_port}",
             "advertised.listeners": advertised,
             "inter.broker.listener.name": "PLAINTEXT",
             "listener.security.protocol.map": ",".join(f"{name}:{name}" for name in names) + ",CONTROLLER:PLAINTEXT",
@@ -158,6 +163,10 @@ class KafkaServer:
             writer.close()
 
 
+def _listeners(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+
+
 def _secured(secured: SecuredListeners) -> dict[str, str]:
     users = " ".join(f'user_{_plain(user)}="{_plain(password)}"' for user, password in secured.users.items())
     module = "org.apache.kafka.common.security"
@@ -167,6 +176,10 @@ def _secured(secured: SecuredListeners) -> dict[str, str]:
         "ssl.keystore.location": str(secured.keystore.resolve()),
         "ssl.keystore.password": secured.keystore_password,
     }
+    if secured.ruled:
+        free = ["ANONYMOUS", *sorted(secured.users.keys() - secured.ruled)]
+        settings["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+        settings["super.users"] = ";".join(f"User:{user}" for user in free)
     for listener in ("sasl_plaintext", "sasl_ssl"):
         start = f"listener.name.{listener}"
         settings[f"{start}.plain.sasl.jaas.config"] = f"{module}.plain.PlainLoginModule required {users};"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -23,6 +23,14 @@ class Watched:
     ready: Callable[[], bool]
     counts: Callable[[], dict[str, int]]
     bus_counts: Callable[[], dict[str, int]]
+    away: Callable[[], list[str]] = list
+    """Names of the servers that it needs and that do not answer: it is not ready then."""
+
+    @property
+    def readiness(self) -> bool | str:
+        """Return whether it is ready, and where a server is the reason that it is not, which."""
+        away = self.away()
+        return f"{', '.join(away)} is away" if away else self.ready()
 
 
 class _Collector:
@@ -36,7 +44,7 @@ class _Collector:
         ready = GaugeMetricFamily("huracan_service_ready", "Whether the service listens.", labels=["service"])
         bus = CounterMetricFamily("huracan_bus_events", "What happened to messages.", labels=["service", "event"])
         for service in self._services():
-            ready.add_metric([service.name], float(service.ready()))
+            ready.add_metric([service.name], float(service.readiness is True))
             for event, count in service.bus_counts().items():
                 bus.add_metric([service.name, event], count)
             yield from _counts(service)
@@ -86,12 +94,12 @@ class Endpoint:
         return _state({service.name: service.alive() for service in self._services()})
 
     async def _readiness(self, _: web.Request) -> web.Response:
-        return _state({service.name: service.ready() for service in self._services()})
+        return _state({service.name: service.readiness for service in self._services()})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _state(services: dict[str, bool]) -> web.Response:
-    good = bool(services) and all(services.values())
-    return web.json_response(services, status=200 if good else 503)
+def _state(services: Mapping[str, bool | str]) -> web.Response:
+    good = bool(services) and all(state is True for state in services.values())
+    return web.json_response(dict(services), status=200 if good else 503)

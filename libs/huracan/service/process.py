@@ -70,6 +70,15 @@ class _NothingKept:
         """Refuse."""
         raise Fatal(f"{len(records)} records of {topic} {key} were to be saved by a service that keeps nothing")
 
+    async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:
+        """Refuse."""
+        place = f"{topic} {key} {offset}"
+        raise Fatal(f"{place}, {len(raw)} bytes of {schema}, was to be skipped by a service that keeps nothing")
+
+    async def restore(self, topic: str, key: str, record: Record) -> int:
+        """Refuse."""
+        raise Fatal(f"{topic} {key} {record.offset} was to be restored by a service that keeps nothing")
+
     async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:  # noqa: ARG002 - the port's
         """Refuse."""
         raise Fatal(f"at {now_ns} a store was to be maintained by a service whose spec says that it keeps nothing")
@@ -109,14 +118,19 @@ class HostedService:
             self.name,
             alive=lambda: not self._connection.gone.is_set(),
             ready=lambda: (
-                self.service is not None
-                and self.service.ready.is_set()
-                and self._connection.connected
-                and not self._draining
+                self.service is not None and self.service.ready.is_set() and not self._away() and not self._draining
             ),
             counts=lambda: dict(self.service.report()) if self.service else {},
             bus_counts=lambda: dict(self._bus_counts()),
+            away=self._away,
         )
+
+    def _away(self) -> list[str]:
+        """Return the servers that do not answer, each with its address."""
+        away = [] if self._connection.connected else [f"NATS at {self._settings.nats.url}"]
+        if self._kafka is not None and not self._kafka.there:
+            away.append(f"Kafka at {self._settings.kafka.servers}")
+        return away
 
     async def stop(self) -> None:
         """Drain, and return when it is over."""

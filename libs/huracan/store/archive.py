@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from itertools import groupby
 from pathlib import Path
@@ -20,12 +20,14 @@ from huracan.clock import NANOSECONDS
 from huracan.errors import BadInput, PoisonMessage, Recoverable
 from huracan.ports import Record
 from huracan.store.files import sync_directory
-from huracan.store.logged import LOGGED, LoggedTopic, Values
+from huracan.store.logged import HEADER, LOGGED, OFFSET, SCHEMA, LoggedTopic, Values
 
 NOTHING = -1
 """The mark of a topic and key of which nothing is archived."""
-_PARQUET, _UNFINISHED = ".parquet", ".tmp"
+PARQUET, _UNFINISHED = ".parquet", ".tmp"
 _DAY_S = 86_400
+_LOOKS = 5
+"""Times that a reader lists a key whose files are being merged."""
 _TYPES = {
     "bigint": pa.int64(),
     "text": pa.string(),
@@ -57,7 +59,7 @@ class Archive:
         ours = f"*/{key_folder(key)}/*"
         for path in (self._directory / LOGGED[topic].name).glob(f"{ours}{_UNFINISHED}"):
             path.unlink()
-        return max((_span(path)[1] for path in _files(self._directory, topic, key)), default=NOTHING)
+        return max((span(path)[1] for path in _files(self._directory, topic, key)), default=NOTHING)
 
     async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
         """Archive the records after the mark, a file for each day, and return how many there were.
@@ -68,19 +70,37 @@ class Archive:
         mark = await self.mark(topic, key)
         new = [record for record in records if record.offset > mark]
         logged = LOGGED[topic]
-        for day, of_day in groupby(new, key=lambda record: _day(logged.time_ns(record.message))):
+        for day, of_day in groupby(new, key=lambda record: day_of(logged.time_ns(record.message))):
             await asyncio.to_thread(self._write, logged, key, day, list(of_day))
         return len(new)
 
+    async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:
+        """Archive a record that cannot be read as its bytes, with the day of the one before it.
+
+        A release that can read it, reads it there. Raises Recoverable when the file cannot be written.
+        """
+        if offset > await self.mark(topic, key):
+            logged = LOGGED[topic]
+            day = await asyncio.to_thread(self._newest_day, topic, key)
+            await asyncio.to_thread(self._put, logged, key, day, (offset, offset), _unread(logged, offset, schema, raw))
+
+    def _newest_day(self, topic: str, key: str) -> date:
+        paths = sorted(_files(self._directory, topic, key), key=span)
+        return date.fromisoformat(paths[-1].parts[-3]) if paths else day_of(0)
+
     def _write(self, logged: LoggedTopic, key: str, day: date, records: Sequence[Record]) -> None:
         first, last = records[0].offset, records[-1].offset
-        path = self._directory / logged.name / day.isoformat() / key_folder(key) / f"{first:020d}-{last:020d}{_PARQUET}"
-        unfinished = path.with_suffix(_UNFINISHED)
         try:
-            table = _table(logged, logged.columns(records))
+            table = _table(logged, logged.columns(key, records))
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             place = f"{logged.topic} {key} {first} to {last}"
             raise PoisonMessage("unsaveable", f"the archive cannot hold {place}: {error}") from None
+        self._put(logged, key, day, (first, last), table)
+
+    def _put(self, logged: LoggedTopic, key: str, day: date, offsets: tuple[int, int], table: pa.Table) -> None:
+        first, last = offsets
+        path = self._directory / logged.name / day.isoformat() / key_folder(key) / f"{first:020d}-{last:020d}{PARQUET}"
+        unfinished = path.with_suffix(_UNFINISHED)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
@@ -100,8 +120,42 @@ def read_archived(directory: Path, topic: str, key: str, *, day: date | None = N
 
     Raises BadInput, naming it, for a file that is damaged or not ours.
     """
-    paths = sorted(_files(directory, topic, key, day), key=_span)
-    return [record for path in paths for record in _read(LOGGED[topic], path)]
+    # Files may be merged meanwhile: what is not there any more is in one that is.
+    for _ in range(_LOOKS):
+        paths = sorted(_standing(_files(directory, topic, key, day)), key=span)
+        try:
+            return [record for path in paths for record in _read(LOGGED[topic], path)]
+        except FileNotFoundError:
+            continue
+    raise Recoverable(f"archive {directory} is changing all the time: try again")
+
+
+def standing(paths: Iterable[Path]) -> list[Path]:
+    """Return the files of a folder that no other of them holds, in the order of their offsets.
+
+    What is merged holds its parts until these are removed. Raises BadInput where two files overlap otherwise.
+    """
+    chosen: list[Path] = []
+    for path in sorted(paths, key=lambda path: (span(path)[0], -span(path)[1])):
+        if chosen and span(path)[0] <= span(chosen[-1])[1]:
+            if span(path)[1] > span(chosen[-1])[1]:
+                raise BadInput(
+                    f"{path} overlaps {chosen[-1].name}: two writers had this key; move one of them elsewhere"
+                )
+            continue
+        chosen.append(path)
+    return chosen
+
+
+def day_folders(directory: Path, before: date) -> list[Path]:
+    """Return the folders of all topics, days before one, and keys, oldest day first for each topic."""
+    return [
+        folder
+        for logged in LOGGED.values()
+        for day in sorted(directory.joinpath(logged.name).glob("*-*-*"))
+        if day.name < before.isoformat()
+        for folder in sorted(day.iterdir())
+    ]
 
 
 def key_folder(key: str) -> str:
@@ -109,12 +163,22 @@ def key_folder(key: str) -> str:
     return ".".join(subjects.token(part) for part in key.split("."))
 
 
+def _standing(paths: Iterable[Path]) -> Iterator[Path]:
+    """Give the files that stand, folder by folder: spans of two days may lie within each other."""
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    for files in folders.values():
+        yield from standing(files)
+
+
 def _files(directory: Path, topic: str, key: str, day: date | None = None) -> Iterator[Path]:
     days = day.isoformat() if day else "*"
-    return (directory / LOGGED[topic].name).glob(f"{days}/{key_folder(key)}/*{_PARQUET}")
+    return (directory / LOGGED[topic].name).glob(f"{days}/{key_folder(key)}/*{PARQUET}")
 
 
-def _span(path: Path) -> tuple[int, int]:
+def span(path: Path) -> tuple[int, int]:
+    """Return the first and last offset that a file has by its name; raise BadInput when it is named otherwise."""
     first, _, last = path.stem.partition("-")
     try:
         return int(first), int(last)
@@ -122,7 +186,8 @@ def _span(path: Path) -> tuple[int, int]:
         raise BadInput(f"{path} is no file of the archive: move it elsewhere") from None
 
 
-def _day(time_ns: int) -> date:
+def day_of(time_ns: int) -> date:
+    """Return the day, UTC, of nanoseconds since the Unix epoch."""
     return datetime.fromtimestamp(time_ns // NANOSECONDS // _DAY_S * _DAY_S, UTC).date()
 
 
@@ -130,11 +195,20 @@ def _table(logged: LoggedTopic, columns: dict[str, Values]) -> pa.Table:
     return pa.table({name: pa.array(values, _TYPES[logged.types[name]]) for name, values in columns.items()})
 
 
+def _unread(logged: LoggedTopic, offset: int, schema: str, raw: bytes) -> pa.Table:
+    known: dict[str, Values] = {OFFSET: [offset], SCHEMA: [schema], HEADER: [raw]}
+    return _table(logged, {name: known.get(name, [None]) for name in logged.types})
+
+
 def _read(logged: LoggedTopic, path: Path) -> list[Record]:
     try:
         table = pq.read_table(path, columns=list(logged.types))
         return logged.records({name: _values(table[name], kind) for name, kind in logged.types.items()})
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, DecodeError, PoisonMessage) as error:
+    except FileNotFoundError:
+        raise
+    except PoisonMessage as poison:
+        raise BadInput(f"{path} has a record that this release cannot read: {poison}; it is kept whole there") from None
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, DecodeError) as error:
         first_line = str(error).partition("\n")[0]
         raise BadInput(f"{path} was not written by Huracan, or is damaged: {first_line}") from None
 

@@ -25,6 +25,8 @@ OFFSET, SCHEMA, HEADER = "log_offset", "schema", "header"
 other columns do not hold."""
 ROW = "row"
 """Of ticks: place in the batch from 0, null where a record could not be unpacked; then the header is all of it."""
+TICK_TIME = "recv_ns"
+"""Of ticks: when the row was received; of a record that could not be unpacked, the time of the record."""
 VALUES = "feature_values"
 
 _TICKS = {
@@ -46,19 +48,26 @@ class LoggedTopic:
     """How the records of one topic are kept as rows."""
 
     topic: str
-    name: str
-    """Of its table in SQL and its folder on disk."""
+    sql: str
+    """Its table, with the schema."""
+    by_day: str
+    """Column with the time by which a row has its day."""
     types: Mapping[str, str]
     """Type in SQL by column, in their order."""
-    columns: Callable[[Sequence[Record]], dict[str, Values]]
-    """Return the rows of records, oldest first, as columns."""
+    columns: Callable[[str, Sequence[Record]], dict[str, Values]]
+    """Return the rows of the records of a key, oldest first, as columns."""
     records: Callable[[Mapping[str, list[Any]]], list[Record]]
     """Return the records of such columns again."""
     time_ns: Callable[[Message], int]
     """Return the market time at which a record belongs; 0 where it does not say."""
 
+    @property
+    def name(self) -> str:
+        """Return the name of its table without the schema, and of its folder on disk."""
+        return self.sql.partition(".")[2]
 
-def _tick_columns(records: Sequence[Record]) -> dict[str, Values]:
+
+def _tick_columns(_key: str, records: Sequence[Record]) -> dict[str, Values]:
     rows = [_tick_rows(record) for record in records]
     lengths = [max(length, 1) for _, length in rows]
     first = np.cumsum([0, *lengths])[:-1] if rows else np.array([], dtype=np.int64)
@@ -84,6 +93,10 @@ def _tick_columns(records: Sequence[Record]) -> dict[str, Values]:
             for batch, length in rows
         ]
         columns[name] = _nulled(np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64), packed)
+    if packed.any():
+        # Each row has a time, by which it finds its day.
+        times = each([_tick_time(record.message) for record in records])
+        columns[TICK_TIME] = np.where(packed, times, columns[TICK_TIME])
     schemas, headers = np.full(len(packed), None, dtype=object), np.full(len(packed), None, dtype=object)
     for place, record, (_, length) in zip(first, records, rows, strict=True):
         schemas[place] = codec.schema_of(record.message)
@@ -136,7 +149,7 @@ def _tick_time(message: Message) -> int:
     return message.watermark_ns
 
 
-def _feature_columns(records: Sequence[Record]) -> dict[str, Values]:
+def _feature_columns(_key: str, records: Sequence[Record]) -> dict[str, Values]:
     rows = [record.message if isinstance(record.message, FeatureRow) else FeatureRow() for record in records]
     unpacked = [isinstance(record.message, FeatureRow) and not len(row.values) % 4 for record, row in _both(records)]
     return {
@@ -176,11 +189,12 @@ def _features(columns: Mapping[str, list[Any]]) -> list[Record]:
     return records
 
 
-def _journal_columns(records: Sequence[Record]) -> dict[str, Values]:
+def _journal_columns(key: str, records: Sequence[Record]) -> dict[str, Values]:
     entries = [record.message if isinstance(record.message, JournalEntry) else JournalEntry() for record in records]
     return {
         OFFSET: [record.offset for record in records],
-        "key": [entry.key for entry in entries],
+        # Of the log: an account keeps entries of its shards as well.
+        "key": [key] * len(entries),
         "epoch": [entry.epoch for entry in entries],
         "at_ns": [entry.at_ns for entry in entries],
         "kind": [entry.WhichOneof("entry") or "" for entry in entries],
@@ -201,7 +215,8 @@ _END = {SCHEMA: "text", HEADER: "bytea"}
 
 TICKS = LoggedTopic(
     subjects.TICKS_TOPIC,
-    "ticks",
+    "market_data.ticks",
+    TICK_TIME,
     {
         **_BEGIN,
         ROW: "bigint",
@@ -216,7 +231,8 @@ TICKS = LoggedTopic(
 )
 FEATURES = LoggedTopic(
     subjects.FEATURES_TOPIC,
-    "feature_rows",
+    "tick_log.feature_rows",
+    "close_ns",
     {
         **_BEGIN,
         "venue": "text",
@@ -233,7 +249,8 @@ FEATURES = LoggedTopic(
 )
 JOURNAL = LoggedTopic(
     subjects.JOURNAL_TOPIC,
-    "journal",
+    "tick_log.journal",
+    "at_ns",
     {**_BEGIN, "key": "text", "epoch": "bigint", "at_ns": "bigint", "kind": "text", **_END},
     _journal_columns,
     _journal,

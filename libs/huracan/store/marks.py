@@ -1,5 +1,6 @@
 """How far the log is kept: records and the mark of their topic and key, in one transaction (law 8)."""
 
+
 # ruff: noqa: S608 - every name in a statement comes from `huracan.store.logged`
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record]
 
-SCHEMA = "tick_log"
+MARKS, SKIPPED = "tick_log.marks", "tick_log.skipped"
 NOTHING = -1
 """The mark of a topic and key of which nothing is kept."""
-_MARK = f"select last_offset from {SCHEMA}.marks where topic = $1 and key = $2"
-_BEGIN = f"insert into {SCHEMA}.marks (topic, key, last_offset) values ($1, $2, $3) on conflict do nothing"
-_MOVE = f"update {SCHEMA}.marks set last_offset = $3 where topic = $1 and key = $2"
+_MARK = f"select last_offset from {MARKS} where topic = $1 and key = $2"
+_SKIP = f"insert into {SKIPPED} (topic, key, log_offset, schema, raw) values ($1, $2, $3, $4, $5)"
+_RESTORE = f"delete from {SKIPPED} where topic = $1 and key = $2 and log_offset = $3 returning log_offset"
+_BEGIN = f"insert into {MARKS} (topic, key, last_offset) values ($1, $2, $3) on conflict do nothing"
+_MOVE = f"update {MARKS} set last_offset = $3 where topic = $1 and key = $2"
 
 
 def after(records: Sequence[Record], mark: int) -> list[Record]:
@@ -43,18 +46,43 @@ async def keep_records(connection: Connection, topic: str, key: str, records: Se
     Call it within a transaction. The mark is locked, so two writers of one key take turns and the later one finds
     nothing left. Raises PoisonMessage when a value does not fit its column.
     """
-    await connection.execute(_BEGIN, topic, key, NOTHING)
-    mark = int(await connection.fetchval(f"{_MARK} for update", topic, key))
-    new = after(records, mark)
-    if not new:
+    new = after(records, await _locked_mark(connection, topic, key))
+    if new:
+        await _copy(connection, topic, key, new)
+        await connection.execute(_MOVE, topic, key, new[-1].offset)
+    return len(new)
+
+
+async def skip_record(connection: Connection, topic: str, key: str, offset: int, schema: str, raw: bytes) -> None:
+    """Move the mark past a record and keep its bytes alone; nothing if the mark is there. Within a transaction."""
+    if offset > await _locked_mark(connection, topic, key):
+        await connection.execute(_SKIP, topic, key, offset, schema, raw)
+        await connection.execute(_MOVE, topic, key, offset)
+
+
+async def restore_record(connection: Connection, topic: str, key: str, record: Record) -> int:
+    """Keep a record that was skipped; return how many were: 0 where it was not, or is kept by now.
+
+    Call it within a transaction. Raises PoisonMessage when a value does not fit its column.
+    """
+    if await connection.fetchval(_RESTORE, topic, key, record.offset) is None:
         return 0
+    await _copy(connection, topic, key, [record])
+    return 1
+
+
+async def _locked_mark(connection: Connection, topic: str, key: str) -> int:
+    await connection.execute(_BEGIN, topic, key, NOTHING)
+    return int(await connection.fetchval(f"{_MARK} for update", topic, key))
+
+
+async def _copy(connection: Connection, topic: str, key: str, records: Sequence[Record]) -> None:
     logged = LOGGED[topic]
+    schema, _, name = logged.sql.partition(".")
     try:
         await connection.copy_records_to_table(
-            logged.name, schema_name=SCHEMA, records=rows(logged.columns(new)), columns=list(logged.types)
+            name, schema_name=schema, records=rows(logged.columns(key, records)), columns=list(logged.types)
         )
     except (ValueError, ArithmeticError, asyncpg.DataError) as error:
-        place = f"{topic} {key} {new[0].offset} to {new[-1].offset}"
-        raise PoisonMessage("unsaveable", f"{SCHEMA}.{logged.name} cannot hold {place}: {error}") from None
-    await connection.execute(_MOVE, topic, key, new[-1].offset)
-    return len(new)
+        place = f"{topic} {key} {records[0].offset} to {records[-1].offset}"
+        raise PoisonMessage("unsaveable", f"{logged.sql} cannot hold {place}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -22,6 +23,9 @@ class MemoryStore:
         self._rows: dict[type[Message], dict[tuple[object, ...], tuple[int, bytes]]] = {kind: {} for kind in TABLE_OF}
         self.records: dict[tuple[str, str], list[Record]] = {}
         """What was kept of the log, by topic and key."""
+        self.skipped: dict[tuple[str, str, int], tuple[str, bytes]] = {}
+        """Schema and bytes of what could not be kept, by topic, key and offset."""
+        self._marks: dict[tuple[str, str], int] = {}
 
     async def save(self, messages: Sequence[Message]) -> int:
         """Keep the messages and return how many were new; raise KeyError for a kind that has no table."""
@@ -42,14 +46,29 @@ class MemoryStore:
 
     async def mark(self, topic: str, key: str) -> int:
         """Return the offset of the newest record kept of a topic and key, -1 when there is none."""
-        records = self.records.get((topic, key))
-        return records[-1].offset if records else NOTHING
+        return self._marks.get((topic, key), NOTHING)
 
     async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
         """Keep the records after the mark and return how many there were."""
         new = after(records, await self.mark(topic, key))
         self.records.setdefault((topic, key), []).extend(new)
+        if new:
+            self._marks[topic, key] = new[-1].offset
         return len(new)
+
+    async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:
+        """Move the mark past a record that cannot be kept, and keep its bytes; nothing if the mark is there already."""
+        if offset > await self.mark(topic, key):
+            self._marks[topic, key] = offset
+            self.skipped[topic, key, offset] = (schema, raw)
+
+    async def restore(self, topic: str, key: str, record: Record) -> int:
+        """Keep a record that was skipped, once; return how many were: 0 where it was not skipped or is kept."""
+        if (topic, key, record.offset) not in self.skipped:
+            return 0
+        del self.skipped[topic, key, record.offset]
+        insort(self.records.setdefault((topic, key), []), record, key=lambda each: each.offset)
+        return 1
 
     async def maintain(self, now_ns: int, *, keep_days: int | None = None) -> dict[str, int]:  # noqa: ARG002 - the port's
         """Do nothing: memory has room for every day."""

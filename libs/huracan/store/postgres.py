@@ -23,7 +23,7 @@ from huracan.errors import BadInput, Fatal, PoisonMessage, Recoverable
 from huracan.ports import Record
 from huracan.store import partitions
 from huracan.store.derived import ALERTS, POSITIONS, Alert, Position, alerts, positions
-from huracan.store.marks import keep_records, read_mark
+from huracan.store.marks import keep_records, read_mark, restore_record, skip_record
 from huracan.store.schema import check_version
 from huracan.store.tables import (
     LINEAGE_SCHEMA,
@@ -96,7 +96,10 @@ def translated() -> Iterator[None]:
     try:
         yield
     except _REFUSED as error:
-        raise BadInput(f"database URL was refused: {said(error)}; correct its user, password or database") from None
+        raise BadInput(
+            f"database URL was refused: {said(error)}; correct user, password or database in store.url of the settings"
+            " (HURACAN_STORE__URL), or in --postgres-url"
+        ) from None
     except (ValueError, OverflowError):
         # The parser quotes what it could not read, and that may be part of the password.
         raise BadInput(
@@ -182,6 +185,19 @@ class PostgresStore:
         """Keep the records after the mark and move it, in one transaction, and return how many there were."""
         async with self._connection() as connection, connection.transaction():
             return await keep_records(connection, topic, key, records)
+
+    async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:
+        """Move the mark past a record that cannot be kept, and keep its bytes; nothing if the mark is there already."""
+        async with self._connection() as connection, connection.transaction():
+            await skip_record(connection, topic, key, offset, schema, raw)
+
+    async def restore(self, topic: str, key: str, record: Record) -> int:
+        """Keep a record that was skipped, once, and return how many were: 0 where it was not skipped or is kept.
+
+        Raises PoisonMessage when a value does not fit its column; then it stays skipped.
+        """
+        async with self._connection() as connection, connection.transaction():
+            return await restore_record(connection, topic, key, record)
 
     async def count(self) -> dict[str, int]:
         """Return the rows of each table by its name."""

@@ -16,6 +16,7 @@ import asyncpg
 
 from huracan.errors import BadInput
 from huracan.store.derived import ALERTS, POSITIONS, Alert, Position
+from huracan.store.logged import HEADER, OFFSET, ROW, SCHEMA, TICKS
 from huracan.store.postgres import APPLICATION, translated
 from huracan.store.tables import LINEAGE_SCHEMA, LINEAGE_TABLE, TABLES, Lineage
 
@@ -107,6 +108,12 @@ LISTINGS: dict[str, Listing] = {
         columns=("account", "day_ns", "first_equity", "last_equity", "pnl", "fees"),
         newest=("day_ns", "account"),
         by_instrument=False,
+    ),
+    TICKS.name: Listing(
+        # Records without rows are no ticks.
+        source=f"(select * from {TICKS.sql} where {ROW} is not null) as ticks",
+        columns=tuple(name for name in TICKS.types if name not in (SCHEMA, HEADER)),
+        newest=(TICKS.by_day, "venue", "symbol", OFFSET, ROW),
     ),
     "alerts": Listing(source=ALERTS, columns=Alert._fields, newest=("at_ns", "alert_id"), by_instrument=False),
 }

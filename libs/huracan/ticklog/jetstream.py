@@ -42,6 +42,13 @@ class JetStreamLog:
         message_id = derived_id(subject, record_id)  # the stream knows ids over all its subjects, a key has its own
         return self._know(topic, key, await self._bus.store(subject, message, message_id=message_id))
 
+    async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
+        """Append in order, each once under its id; raise Recoverable when no acknowledgement came of one.
+
+        Each waits for the one before it: a server that refuses one may take the next, and order would be lost.
+        """
+        return [await self.append(topic, key, message, record_id=record_id) for message, record_id in records]
+
     async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
         """Return the records from an offset on that are there now, oldest first, at most `limit`.
 

@@ -74,6 +74,15 @@ class NodeLog:
             self._log.transport, self._name, LOG, lambda: self._log.put(topic, key, schema, data, record_id)
         )
 
+    async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
+        """Append in order, each once under its id; raise Recoverable when no acknowledgement came of all."""
+        encoded = [(codec.schema_of(message), codec.encode(message), record_id) for message, record_id in records]
+
+        def put() -> list[int]:
+            return [self._log.put(topic, key, *record) for record in encoded]
+
+        return await request(self._log.transport, self._name, LOG, put)
+
     async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
         """Return the records from an offset on that are there now, at most `limit`."""
         records = self._log.sequence(topic, key).records

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from huracan.contracts import codec
-from huracan.errors import PoisonMessage
+from huracan.errors import PoisonMessage, PoisonRecord
 from huracan.ports import Record
 
 
 def record_of(place: str, offset: int, schema: str, data: bytes) -> Record:
-    """Return a record of a place in the log; raise PoisonMessage that names place and offset when it cannot be read."""
+    """Return a record of a place in the log; raise PoisonRecord that names place and offset when it cannot be read."""
     try:
         return Record(offset, codec.decode(schema, data))
     except PoisonMessage as error:
-        raise PoisonMessage(error.reason, f"{place} at offset {offset}: {error.detail}") from None
+        detail = f"{place} at offset {offset}: {error.detail}"
+        raise PoisonRecord(error.reason, detail, offset=offset, schema=schema, raw=data) from None

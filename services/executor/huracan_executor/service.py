@@ -15,7 +15,7 @@ from huracan.contracts.decision import Decision, Direction
 from huracan.contracts.execution import ExecutionReport, Order, OrderReason, OrderState, RiskState
 from huracan.contracts.execution import order as first_revision
 from huracan.contracts.journal import EpochStarted, JournalEntry, Payload, RiskStateChanged
-from huracan.contracts.market import InstrumentDefinition, InstrumentId, TickBatch, instrument_key
+from huracan.contracts.market import SIMULATED_VENUE, InstrumentDefinition, InstrumentId, TickBatch, instrument_key
 from huracan.errors import Fatal, PoisonMessage, Recoverable
 from huracan.ids import order_id
 from huracan.ports import Delivery, Ports
@@ -301,9 +301,12 @@ class Executor(Service):
         if feed.book is None or feed.book.definition.id == batch.instrument.id:
             return
         if self.account.exposure(feed.key).worst:
+            way_out = "flatten it first"
+            if batch.instrument.id.venue == SIMULATED_VENUE:
+                way_out += ", or begin the simulated market anew (`huracan up --wipe`)"
             raise Fatal(
                 f"{feed.key}: definition version was {feed.book.definition.id.definition_version}, now "
-                f"{batch.instrument.id.definition_version}, with a position open: flatten it first"
+                f"{batch.instrument.id.definition_version}, with a position open: {way_out}"
             )
 
     async def _hear(self, feed: Feed) -> None:

@@ -77,6 +77,9 @@ class Tap:
         assert isinstance(message, JournalEntry | DeadLetter)
         return await self._through(what, lambda: self.log.append(topic, key, message, record_id=record_id))
 
+    async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
+        return [await self.append(topic, key, message, record_id=record_id) for message, record_id in records]
+
     async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
         return await self.log.read(topic, key, offset, limit=limit)
 

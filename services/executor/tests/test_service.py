@@ -194,5 +194,5 @@ def test_a_definition_that_changes_under_a_position_stops_the_executor() -> None
         await desk.ticks([], step_close(FIRST_STEP + 2), of=perpetual("BTC", definition_version=2))
         await desk.settle(step_close(FIRST_STEP + 3))
 
-    with pytest.raises(Fatal, match="flatten it first"):
+    with pytest.raises(Fatal, match=r"flatten it first, or begin the simulated market anew \(`huracan up --wipe`\)"):
         run_desk(scenario)

@@ -86,6 +86,8 @@ class Channel:
         self._last_recv_ns = -1
         self._closing = asyncio.Lock()
         self._handing_on = asyncio.Lock()
+        self._filling = asyncio.Event()
+        """Set while rows wait that were not there when they were last looked at."""
         self._warm_windows: list[tuple[str, FeatureWindow]] = []
         self._waiting: asyncio.Task[object] | None = None
         self._stopped = False
@@ -150,6 +152,8 @@ class Channel:
                 await self._refuse(line, rejected)
             if self.instrument.gave:
                 await self._hand_on()
+            if self.instrument.filling:
+                self._filling.set()
         self.instrument.check.finish()
         self.instrument.flush(self._last_recv_ns + 1)
         await self._hand_on()
@@ -272,6 +276,7 @@ class Channel:
             self.definition = told
             self._decoder = self.feed.adapter.decoder(told)
             self.instrument = self._made()
+            self.instrument.know_trades(instrument.known_trades)
             self.instrument.observe_from(recv_ns)
         await self.changed(
             FeedState.FEED_STATE_REDEFINED,
@@ -369,6 +374,18 @@ class Channel:
             await self.close_through(close_ns)
             await self._watch(close_ns)
 
+    async def flush_on_the_clock(self) -> None:
+        """Log rows at most `flush_after_ms` after the first of them, until cancelled."""
+        clock = self._outlet.clock
+        while True:
+            await self._filling.wait()
+            await clock.sleep_until(clock.now_ns() + self._config.flush_after_ms * MILLISECOND_NS)
+            async with self._closing:
+                self._filling.clear()
+                if self.instrument.filling:
+                    self.instrument.flush(self.instrument.last_frame_ns)
+                    await self._hand_on()
+
     def _is_behind(self, close_ns: int) -> bool:
         """Return whether lines of a step still wait: for a while it is held open for them, in live data too."""
         oldest_ns = self.feed.oldest_ns
@@ -411,7 +428,7 @@ class Channel:
         self._resyncing = True
 
     async def finished_closing(self) -> None:
-        """Return once no step is in the middle of its close."""
+        """Return once no step is in the middle of its close, and no batch of ticks on its way to the log."""
         async with self._closing:
             return
 

@@ -43,6 +43,9 @@ class GatewayConfig(Config):
     """Headlines older than this at the first frame are counted and left out; the mood halves every few hours."""
     batch_rows: PositiveInt = 256
     """Rows of ticks that are logged at once; fewer cost more per tick, more reach the log later."""
+    flush_after_ms: PositiveInt = 5
+    """Ticks reach the log at most this long after the first of their batch, where steps close on the clock. Below 2
+    nearly every frame is a record of its own; 100 or more leaves it to the step's close, with fewer, larger records."""
     inactive_after_ms: PositiveInt = 5_000
     """An instrument without a frame for this long closes no more steps until the next frame (SEMANTICS: Step)."""
     max_event_age_s: PositiveInt = 60

@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from huracan.contracts.market import InstrumentDefinition, InstrumentId
+from huracan.contracts.market import SIMULATED_VENUE, InstrumentDefinition, InstrumentId
 from huracan.contracts.ops import FeedState
 from huracan_gateway.adapter import Adapter
 from huracan_gateway.config import FeedConfig
-from huracan_gateway.identity import SIMULATED_VENUE
 from huracan_gateway.recording import Head, Line, read_head, read_lines
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from huracan.contracts.market import InstrumentDefinition, InstrumentType, instrument_definition
+from huracan.contracts.market import SIMULATED_VENUE, InstrumentDefinition, InstrumentType, instrument_definition
 
-SIMULATED_VENUE = "sim"
 SIMULATED_ASSETS = ("SIM", "SIMA", "SIMB")
 """Reserved base assets: whatever is sent of them was made by the simulated market, and is labelled so everywhere."""
 _UNMARKED = "binance_usdm"

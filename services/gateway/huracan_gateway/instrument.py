@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -183,6 +183,11 @@ class Instrument:
         """Return whether there is anything for the log, or for whoever watches."""
         return bool(self.batches or self.anomalies or self.gaps or self.reliability)
 
+    @property
+    def filling(self) -> bool:
+        """Return whether rows wait for their batch to be full."""
+        return len(self._rows) > 0
+
     def observe_from(self, ns: int) -> None:
         """Bars that open at or after this receive time are whole."""
         for bars in self.bars:
@@ -285,6 +290,20 @@ class Instrument:
         level = [(trade.price, trade.size)]
         bought, sold = (level, []) if trade.side == BID else ([], level)
         self._rows.add(ingest_seq, trade.event_ns, recv_ns, trade.trade_id, _TRADE, self._flags, bought, sold)
+
+    @property
+    def known_trades(self) -> list[int]:
+        """Return the ids of trades that are known again, oldest first."""
+        if self._trade_ids is TradeIds.NAMES:
+            return list(self._oldest_trades)
+        return [] if self._last_trade_id is None else [self._last_trade_id]
+
+    def know_trades(self, trade_ids: Iterable[int]) -> None:
+        """Know trades, oldest first, that were taken before this instrument was made."""
+        for trade_id in trade_ids:
+            self._last_trade_id = trade_id
+            if self._trade_ids is TradeIds.NAMES:
+                self._remember(trade_id)
 
     def _remember(self, trade_id: int) -> None:
         self._recent_trades.add(trade_id)

@@ -31,6 +31,7 @@ from huracan_gateway.config import GatewayConfig
 from huracan_gateway.feed import Feed, Source
 from huracan_gateway.instrument import Instrument
 from huracan_gateway.live.feed import LiveFeed
+from huracan_gateway.recall import recalled_trades
 
 logger = structlog.get_logger()
 
@@ -173,6 +174,8 @@ class Gateway(Service):
             channel.stop()
         await channel.claim()
         await self._writer.drained()
+        if isinstance(feed, LiveFeed):  # a tape tells nothing twice
+            channel.instrument.know_trades(await recalled_trades(self._ports.log, channel.key))
         self._tell_missing_bars(place, channel)
         async with self._beginning:
             if not self.ready.is_set():
@@ -194,13 +197,14 @@ class Gateway(Service):
     async def _play(self, place: Place, channel: Channel) -> None:
         """Play a channel, and close its steps."""
         async with asyncio.TaskGroup() as tasks:
-            closing = None
+            on_the_clock: list[asyncio.Task[None]] = []
             if not self._config.lockstep_services:
-                closing = tasks.create_task(channel.close_on_the_clock(), name=f"close {channel.key}")
+                for what, work in (("close", channel.close_on_the_clock()), ("flush", channel.flush_on_the_clock())):
+                    on_the_clock.append(tasks.create_task(work, name=f"{what} {channel.key}"))
             await self._play_while_it_can(place, channel)
             await channel.finished_closing()  # so that none is cancelled between a step and what it gives
-            if closing is not None:
-                closing.cancel()
+            for task in on_the_clock:
+                task.cancel()
 
     async def _play_while_it_can(self, place: Place, channel: Channel) -> None:
         """Play a channel: from the beginning, or whenever the one it stands by for is silent.

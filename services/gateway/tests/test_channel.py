@@ -51,6 +51,7 @@ class Told:
         self.clock = clock
         self.epoch = 1
         self.batches: list[TickBatch] = []
+        self.logged_ns: list[int] = []
         self.letters: list[DeadLetter] = []
         self.events: list[Message] = []
         self.log_is_open = asyncio.Event()
@@ -63,6 +64,7 @@ class Told:
         if isinstance(message, TickBatch):
             assert topic == subjects.TICKS_TOPIC
             self.batches.append(message)
+            self.logged_ns.append(self.clock.now_ns())
         elif isinstance(message, DeadLetter):
             self.letters.append(message)
 
@@ -203,6 +205,48 @@ def test_a_step_is_held_open_for_the_lines_that_wait_but_not_for_ever(most_ms: i
         overtaken += sum(recv_ns < watermark_ns for recv_ns in tick_columns(batch).recv_ns)
         watermark_ns = batch.watermark_ns
     assert (overtaken > 0) is late
+
+
+class OnTime(Lines):
+    """A feed whose frames come at given milliseconds."""
+
+    def __init__(self, clock: Clock, *frames: tuple[int, object]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._waiting = [Line(START + at_ms * MS, json.dumps(frame).encode()) for at_ms, frame in frames]
+
+    async def next_line(self) -> Line | None:
+        if not self._waiting:
+            return None
+        line = self._waiting.pop(0)
+        await self._clock.sleep_until(line.recv_ns)
+        return line
+
+
+def test_ticks_reach_the_log_at_256_rows_or_five_milliseconds_after_the_first_of_them() -> None:
+    times_ms = (1, 2, 4, 9, 30, 31, *[50] * 600, 51)
+
+    async def run(clock: VirtualClock) -> Told:
+        told = Told(clock)
+        feed = OnTime(clock, *[(at_ms, quote(number, "99.9", "100.0")) for number, at_ms in enumerate(times_ms, 1)])
+        one = channel(told, feed)
+        flushing = asyncio.create_task(one.flush_on_the_clock())
+        await one.play()
+        flushing.cancel()
+        return told
+
+    told = run_virtual(run, start_ns=START)
+    rows, logged = [list(tick_columns(batch).recv_ns) for batch in told.batches], told.logged_ns
+    assert [len(of_batch) for of_batch in rows] == [6, 2, 4, *[256] * 4, 178]  # a quote has two
+    late_ms = [(at_ns - of_batch[0]) / MS for of_batch, at_ns in zip(rows, logged, strict=True)]
+    assert late_ms == [5, 5, 5, 0, 0, 0, 0, 1]  # the last with the end of the feed
+    watermark_ns = 0
+    for of_batch, batch in zip(rows, told.batches, strict=True):
+        assert min(of_batch) >= watermark_ns
+        watermark_ns = batch.watermark_ns
+    assert [number for of_batch in rows for number in of_batch] == [
+        START + at_ms * MS for at_ms in times_ms for _ in "ba"
+    ]
 
 
 def test_a_book_that_was_lost_is_told_when_it_is_there_again() -> None:

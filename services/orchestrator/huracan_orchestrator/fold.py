@@ -133,7 +133,7 @@ class Fold:
         key = (name, opened.gateway_epoch, opened.step)
         self.pending[key] = Open(opened, self.epoch)
         if at_ns > opened.close_ns + self.config.validity_ms * MILLISECOND_NS:
-            return [self._decide(key, AbstainReason.ABSTAIN_REASON_LATE)]
+            return [*self._overtaken(key), self._decide(key, AbstainReason.ABSTAIN_REASON_LATE)]
         return self._complete(key)
 
     def _hear(self, opinion: Opinion) -> list[Decision]:
@@ -157,20 +157,28 @@ class Fold:
         key = (instrument_key(fired.instrument), fired.gateway_epoch, fired.step)
         if key not in self.pending:
             return []
-        for name in self.silent(key):
-            self.counts[f"silent.{name}"] += 1
-        return [self._decide(key)]
+        return [*self._overtaken(key), self._decide_with_heard(key)]
 
     def _available(self, change: ExpertAvailability) -> list[Decision]:
         (self._unavailable.discard if change.available else self._unavailable.add)(change.expert)
         return [decision for key in list(self.pending) for decision in self._complete(key)]
 
     def _complete(self, key: WindowKey) -> list[Decision]:
-        if self.silent(key):
+        if key not in self.pending or self.silent(key):
             return []
+        return [*self._overtaken(key), self._decide_with_heard(key)]
+
+    def _overtaken(self, key: WindowKey) -> list[Decision]:
+        """Decide what still waits of an instrument before one that is decided: no decision overtakes another."""
+        name, epoch, step = key
+        before = sorted(other for other in self.pending if other[0] == name and other[1:] < (epoch, step))
+        return [self._decide_with_heard(other) for other in before]
+
+    def _decide_with_heard(self, key: WindowKey) -> Decision:
+        """Decide, and count who has no part in it: also those known to be gone, for whom nobody waited."""
         for name in self.config.experts:
             self.counts[f"silent.{name}"] += name not in self.pending[key].opinions
-        return [self._decide(key)]
+        return self._decide(key)
 
     def _decide(self, key: WindowKey, reason: AbstainReason | None = None) -> Decision:
         waiting = self.pending.pop(key)

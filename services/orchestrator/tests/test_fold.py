@@ -249,6 +249,39 @@ def test_an_expert_known_to_be_gone_is_not_waited_for_but_counted() -> None:
     assert fold.counts["silent.sentiment"] == 1
 
 
+def test_at_a_deadline_an_expert_known_to_be_gone_is_counted_beside_the_silent() -> None:
+    fold, [decision] = _fold(_gone("sentiment"), _window(), _opinion("flow"), _deadline())
+    assert [vote.weight for vote in decision.votes] == [0, 1, 0]
+    assert {name: fold.counts[f"silent.{name}"] for name in EXPERTS} == {"regime": 1, "flow": 0, "sentiment": 1}
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [*_all(FIRST + 1)],
+        [_deadline(FIRST + 1)],
+        [_opinion("flow", FIRST + 1), _gone("regime"), _opinion("sentiment", FIRST + 1)],
+    ],
+    ids=["answered", "deadline", "gone"],
+)
+def test_a_window_that_is_decided_has_those_before_it_decided_first(entries: list[Payload]) -> None:
+    fold, made = _fold(_window(), _window(FIRST + 1), _window(instrument=ETH), _opinion("flow"), *entries)
+    assert [decision.step for decision in made] == [FIRST, FIRST + 1]
+    assert [vote.expert for vote in made[0].votes if vote.opinion_id] == ["flow"], "with what was heard of it"
+    assert fold.counts["silent.sentiment"] >= 1
+    assert len(fold.pending) == 1, "other instruments wait on"
+
+
+def test_a_window_that_comes_late_has_those_before_it_decided_first() -> None:
+    late = _window(FIRST + 1)
+    fold, _ = _fold(_window())
+    made = fold.apply(_entry(late, at_ns=late.close_ns + LATE_NS + 1))
+    assert [(decision.step, reason_name(decision.reason)) for decision in made] == [
+        (FIRST, "ALL_ABSTAINED"),
+        (FIRST + 1, "LATE"),
+    ]
+
+
 def test_an_expert_that_goes_completes_what_waits_for_it_alone_in_order_of_the_windows() -> None:
     steps = [FIRST, FIRST + 1, FIRST + 2]
     answers = [opinion for step in steps[:2] for opinion in _all(step)[:2]]
@@ -445,6 +478,7 @@ def test_every_window_gets_one_decision_or_waits_and_every_step_is_accounted_for
     fold, made, opened = _run(journal)
     decided, waiting = [decision.step for decision in made], [step for _, _, step in fold.pending]
     assert sorted(decided + waiting) == opened == sorted(set(opened))
+    assert decided == sorted(decided)
     missed = [step for gap in fold.missed for step in range(gap.first, gap.last + 1)]
     assert len(missed) == fold.counts["windows.missed"]
     assert sorted(missed + opened) == (list(range(FIRST, opened[-1] + 1)) if opened else [])

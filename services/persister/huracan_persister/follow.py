@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import structlog
+from google.protobuf.message import Message
 
+from huracan.bus import subjects
 from huracan.bus.outbox import Backoff
-from huracan.errors import PoisonMessage, Recoverable
+from huracan.contracts import codec
+from huracan.errors import PoisonMessage, PoisonRecord, Recoverable
 from huracan.ports import Ports, Record
+from huracan.service.dead_letters import DeadLetters
 from huracan_persister.share import Share
 
 T = TypeVar("T")
@@ -28,6 +33,38 @@ class Sink(Protocol):
     async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
         """Keep the records after the mark and return how many there were."""
 
+    async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:
+        """Move the mark past a record that cannot be kept, and keep its bytes; nothing if the mark is there already."""
+
+
+class _Unkept(Exception):
+    """The first of some records cannot be kept, or one of them; where there is one, it is the one."""
+
+    def __init__(self, poison: PoisonMessage, offset: int, schema: str, raw: bytes) -> None:
+        super().__init__(str(poison))
+        self.poison = poison
+        self.offset = offset
+        self.schema = schema
+        self.raw = raw
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedDelivery:
+    """A record of the log, as dead letters take what cannot be read."""
+
+    subject: str
+    """On which it comes again."""
+    raw: tuple[str, bytes]
+    epoch: int = 0
+    attempt: int = 1
+
+    def decode(self) -> Message:
+        """Return the message; raise PoisonMessage when it cannot be read."""
+        return codec.decode(*self.raw)
+
+    def ack(self) -> None:
+        """Do nothing: a record of the log stays there."""
+
 
 class Follower:
     """Read each key of some topics from its mark on, again and again. What was read is in nobody's way: on disk or in
@@ -42,6 +79,7 @@ class Follower:
         name: str,
         share: Share,
         counts: Counter[str],
+        dead_letters: DeadLetters,
         batch: int,
         every_s: float,
     ) -> None:
@@ -52,12 +90,12 @@ class Follower:
         self._name = name
         self._share = share
         self._counts = counts
+        self._dead_letters = dead_letters
         self._batch = batch
         self._every_s = every_s
         self._backoff = Backoff(ports.rng, name)
         self._catching_up = asyncio.Lock()
         self._next: dict[tuple[str, str], int] = {}
-        self._stuck: set[tuple[str, str]] = set()
         self._waits = False
 
     async def run(self) -> None:
@@ -67,39 +105,51 @@ class Follower:
             await asyncio.sleep(self._every_s)
 
     async def catch_up(self) -> None:
-        """Return once all that was in the log is kept; a key with a record that cannot be is told once and left."""
+        """Return once all that was in the log is kept, or is a dead letter."""
         async with self._catching_up:
             for topic in self._topics:
                 for key in await self._done(lambda: self._log.keys(topic)):  # noqa: B023 - done before
                     if self._share.has_key(key):
-                        await self._guarded(topic, key)
-
-    async def _guarded(self, topic: str, key: str) -> None:
-        try:
-            await self._follow(topic, key)
-        except PoisonMessage as poison:
-            if (topic, key) not in self._stuck:
-                self._stuck.add((topic, key))
-                self._counts[f"{self._name}.stuck"] += 1
-                logger.error("persister.key_stuck", kept_by=self._name, topic=topic, key=key, error=str(poison))
-        else:
-            self._stuck.discard((topic, key))
+                        await self._follow(topic, key)
 
     async def _follow(self, topic: str, key: str) -> None:
         place = (topic, key)
         if place not in self._next:
             self._next[place] = await self._done(lambda: self._sink.mark(topic, key)) + 1
-        while True:
-            records = await self._log.read(topic, key, self._next[place], limit=self._batch)
-            if not records:
-                return
-            new = await self._done(
-                lambda: self._sink.save_records(topic, key, records)  # noqa: B023 - done before the next turn
-            )
-            self._counts[f"{self._name}.records"] += new
-            self._next[place] = records[-1].offset + 1
-            if len(records) < self._batch:
-                return
+        limit, more = self._batch, True
+        while more:
+            try:
+                more = await self._keep(topic, key, limit)
+            except _Unkept as unkept:
+                # Of several, halves: what lies before the one that cannot be kept is kept before it is passed over.
+                if limit == 1:
+                    await self._pass_over(topic, key, unkept)
+                limit = max(limit // 2, 1) if limit > 1 else self._batch
+
+    async def _keep(self, topic: str, key: str, limit: int) -> bool:
+        """Keep the next records; return whether there may be more. Raises _Unkept when one of them cannot be."""
+        try:
+            records = await self._log.read(topic, key, self._next[topic, key], limit=limit)
+        except PoisonRecord as poison:
+            raise _Unkept(poison, poison.offset, poison.schema, poison.raw) from None
+        if not records:
+            return False
+        first, last = records[0], records[-1]
+        try:
+            new = await self._done(lambda: self._sink.save_records(topic, key, records))
+        except PoisonMessage as poison:
+            schema, raw = codec.schema_of(first.message), codec.encode(first.message)
+            raise _Unkept(poison, first.offset, schema, raw) from None
+        self._counts[f"{self._name}.records"] += new
+        self._next[topic, key] = last.offset + 1
+        return len(records) == limit
+
+    async def _pass_over(self, topic: str, key: str, unkept: _Unkept) -> None:
+        subject = subjects.unkept(topic, key, unkept.offset)
+        await self._dead_letters.bury(LoggedDelivery(subject, (unkept.schema, unkept.raw)), unkept.poison)
+        await self._done(lambda: self._sink.skip(topic, key, unkept.offset, schema=unkept.schema, raw=unkept.raw))
+        self._counts[f"{self._name}.unkept"] += 1
+        self._next[topic, key] = unkept.offset + 1
 
     async def _done(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what an attempt returns, tried again while it cannot be done; say why, once each time."""

@@ -16,8 +16,8 @@ from huracan.clock import MINUTE_NS
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import InstrumentDefinition, instrument_key
 from huracan.contracts.ops import ServiceChanged, StepAcknowledged
-from huracan.errors import PoisonMessage, Recoverable
-from huracan.ports import Delivery, Inbox, Ports
+from huracan.errors import BadInput, PoisonMessage, Recoverable
+from huracan.ports import Delivery, Inbox, Ports, Record
 from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import LAST, Service
@@ -79,6 +79,7 @@ class Persister(Service):
                     name="log",
                     share=self._share,
                     counts=self.counts,
+                    dead_letters=self._dead_letters,
                     batch=RECORDS,
                     every_s=config.tables_every_s,
                 )
@@ -91,6 +92,7 @@ class Persister(Service):
                     name="archive",
                     share=self._share,
                     counts=self.counts,
+                    dead_letters=self._dead_letters,
                     batch=ARCHIVED_RECORDS,
                     every_s=config.archive.every_s,
                 )
@@ -200,6 +202,9 @@ class Persister(Service):
             if isinstance(message, ServiceChanged) and message.service == NAME:
                 delivery.ack()  # whether it runs is told by what it saves
                 continue
+            if subjects.matches(subjects.UNKEPT, delivery.subject):
+                await self._restore(delivery, message)
+                continue
             if isinstance(message, FeatureWindow):
                 definitions.append(message.instrument)
             kept = _kept(message)
@@ -300,6 +305,20 @@ class Persister(Service):
             self._filled.clear()
             self._emptied.set()
             await self._filled.wait()
+
+    async def _restore(self, delivery: Delivery, message: Message) -> None:
+        """Keep a record of the log that could not be kept before; while the database is away, it comes again."""
+        try:
+            topic, key, offset = subjects.unkept_place(delivery.subject)
+            self.counts["log.restored"] += await self._ports.store.restore(topic, key, Record(offset, message))
+        except Recoverable:
+            return
+        except BadInput as error:
+            await self._dead_letters.bury(delivery, PoisonMessage("unexpected_subject", str(error)))
+        except PoisonMessage as poison:
+            await self._dead_letters.bury(delivery, poison)
+        else:
+            delivery.ack()
 
     async def _define(self, definitions: Iterable[InstrumentDefinition]) -> None:
         """Save what instruments are, each version once in a life; one that does not fit is counted.

@@ -19,6 +19,7 @@ _UNSHARDED = (
     subjects.ops("gateway", "feed"),
     subjects.ops("orchestrator", "report"),
     "ops.v1.*.service",
+    subjects.UNKEPT,
 )
 
 

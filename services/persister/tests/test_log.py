@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import pytest
 from google.protobuf.message import Message
 
+from huracan.bus import subjects
 from huracan.bus.subjects import JOURNAL_TOPIC
 from huracan.clock import SystemClock
+from huracan.contracts import codec
 from huracan.contracts.journal import DeadlineFired, JournalEntry, journal_entry
-from huracan.errors import PoisonMessage, Recoverable
+from huracan.contracts.ops import DeadLetter
+from huracan.errors import BadInput, PoisonMessage, Recoverable
 from huracan.ports import Ports, Record
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
@@ -116,7 +120,7 @@ def test_replicas_share_the_keys() -> None:
 
 
 class Refusing(MemoryStore):
-    """Be away at first; never take the records of one key."""
+    """Be away at first; never take one record of a key."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,23 +130,107 @@ class Refusing(MemoryStore):
         self.tries += 1
         if self.tries < 5:
             raise Recoverable("the store is away")
-        if key == KEYS[0]:
+        if key == KEYS[0] and REFUSED in _steps(records):
             raise PoisonMessage("unsaveable", "it does not fit")
         return await super().save_records(topic, key, records)
 
 
-def test_a_key_that_cannot_be_kept_is_counted_once_and_holds_up_no_other() -> None:
+REFUSED = 37
+LATER = "huracan.journal.v2.JournalEntry"
+"""A schema that this release does not know, until it does."""
+LETTERS = subjects.dead_letters(JOURNAL_TOPIC)
+
+
+async def _letters(world: World) -> list[DeadLetter]:
+    records = await world.log.node("reader").read(LETTERS, NAME, 0)
+    return [record.message for record in records if isinstance(record.message, DeadLetter)]
+
+
+def test_a_record_that_does_not_fit_is_a_dead_letter_and_holds_up_nothing() -> None:
     async def scenario(world: World) -> None:
         world.store = Refusing()
-        await _log(world, 1)
+        await _log(world, *range(2 * RECORDS))
         _start(world, TABLES)
-        await asyncio.sleep(2)
-        await _log(world, 2)
         await asyncio.sleep(5)
-        assert _kept(world) == {key: [1, 2] for key in KEYS[1:]}
-        assert world.counts[NAME] == {"log.records": 4, "log.stuck": 1}
+        others = [number for number in range(2 * RECORDS) if number != REFUSED]
+        assert _kept(world) == {KEYS[0]: others, **{key: list(range(2 * RECORDS)) for key in KEYS[1:]}}
+        ((schema, raw),) = world.store.skipped.values()
+        assert codec.decode(schema, raw) == _entry(KEYS[0], REFUSED)
+        (letter,) = await _letters(world)
+        ((_, _, offset),) = world.store.skipped
+        assert (letter.reason, letter.source) == ("unsaveable", subjects.unkept(JOURNAL_TOPIC, KEYS[0], offset))
+        assert (letter.schema, letter.raw) == (schema, raw)
+        assert world.counts[NAME]["log.unkept"] == 1
 
     _run(scenario)
+
+
+@pytest.mark.parametrize("place", [0, 1, 40, RECORDS - 1, RECORDS, 2 * RECORDS - 1])
+def test_a_record_that_cannot_be_read_is_a_dead_letter_and_comes_back_once_after_a_fix(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(world: World) -> None:
+        await _log(world, *range(place))
+        world.log.put(JOURNAL_TOPIC, KEYS[0], LATER, codec.encode(_entry(KEYS[0], 1_000)), b"later")
+        await _log(world, *range(place, 2 * RECORDS))
+        _start(world, TABLES)
+        await asyncio.sleep(1)
+        numbers = list(range(2 * RECORDS))
+        assert _kept(world) == dict.fromkeys(KEYS, numbers)
+        (letter,) = await _letters(world)
+        assert (letter.reason, letter.schema, letter.attempt) == ("unknown_schema", LATER, 1)
+        assert letter.raw == codec.encode(_entry(KEYS[0], 1_000))
+        assert f"at offset {3 * place}: " in letter.detail
+        await world.kill(NAME)
+        _start(world, TABLES)
+        await asyncio.sleep(1)
+        assert len(await _letters(world)) == 1
+        with monkeypatch.context() as fixed:
+            fixed.setitem(codec.SCHEMAS, LATER, JournalEntry)
+            for message_id in (b"1", b"2"):  # a replay that ended halfway is done again
+                bus = world.ports("operator").bus
+                await bus.publish_acknowledged(letter.source, _entry(KEYS[0], 1_000), message_id=message_id)
+                await asyncio.sleep(1)
+        assert _kept(world) == dict.fromkeys(KEYS, numbers) | {KEYS[0]: [*numbers[:place], 1_000, *numbers[place:]]}
+        assert world.counts[NAME]["log.restored"] == 1
+        assert world.store.skipped == {}
+
+    _run(scenario)
+
+
+@pytest.mark.parametrize("subject", ["ops.v1.persister.record.x", "ops.v1.persister.record.7.log.v1.nothing.x"])
+def test_a_record_that_comes_again_for_no_place_is_buried(subject: str) -> None:
+    async def scenario(world: World) -> None:
+        _start(world, TABLES)
+        await asyncio.sleep(0.1)
+        await world.ports("operator").bus.publish_acknowledged(subject, _entry(KEYS[0], 1), message_id=b"1")
+        await asyncio.sleep(1)
+        assert [letter.reason for letter in await _letters(world)] == ["unexpected_subject"]
+
+    _run(scenario)
+
+
+def test_the_archive_keeps_what_it_cannot_read_and_a_release_that_can_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PersisterConfig(archive=ArchiveConfig(directory=tmp_path, topics=("journal",), every_s=0.01))
+
+    async def main() -> None:
+        world = World(SystemClock(), seed=1)
+        task = _start(world, config)
+        await world.services[NAME].ready.wait()
+        await _log(world, 1)
+        world.log.put(JOURNAL_TOPIC, KEYS[0], LATER, codec.encode(_entry(KEYS[0], 1_000)), b"later")
+        await _log(world, 2)
+        await world.ports(NAME).bus.drain()
+        await task
+        assert [letter.reason for letter in await _letters(world)] == ["unknown_schema"]
+
+    asyncio.run(main())
+    with pytest.raises(BadInput, match=r"has a record that this release cannot read: unknown_schema: .*kept whole"):
+        _archived(tmp_path)
+    monkeypatch.setitem(codec.SCHEMAS, LATER, JournalEntry)
+    assert _steps(_archived(tmp_path)) == [1, 1_000, 2]
 
 
 def test_the_archive_goes_on_where_it_was(tmp_path: Path) -> None:

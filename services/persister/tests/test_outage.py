@@ -40,13 +40,13 @@ def directory() -> Iterator[Path]:
     rmtree(made)
 
 
-async def _until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - a process has no event of ours to set
             await asyncio.sleep(0.01)
 
 
-async def _publish(world: World, first: int, last: int) -> None:
+async def publish(world: World, first: int, last: int) -> None:
     bus = world.ports("desk").bus
     for number in range(first, last):
         fill = Fill(fill_id=number.to_bytes(4, "big"), account="paper")
@@ -70,15 +70,15 @@ def test_fills_of_an_outage_wait_on_disk_and_are_kept_once(directory: Path) -> N
 
         task = world.start(NAME, make)
         persister = world.services[NAME]
-        await _publish(world, 0, 100)
-        await _until(lambda: persister.counts["fills"] == 100)
+        await publish(world, 0, 100)
+        await until(lambda: persister.counts["fills"] == 100)
         await programs.stop("postgres")
-        await _publish(world, 100, 200)
-        await _until(lambda: persister.counts["spill.messages"] == 100)
+        await publish(world, 100, 200)
+        await until(lambda: persister.counts["spill.messages"] == 100)
         assert persister.report()["last.spill_bytes"] > 0
         await programs.start(program)
-        await _until(lambda: persister.counts["fills"] == 200)
-        publishing = asyncio.create_task(_publish(world, 200, 400))
+        await until(lambda: persister.counts["fills"] == 200)
+        publishing = asyncio.create_task(publish(world, 200, 400))
         programs.send("postgres", signal.SIGKILL)
         await publishing
         await world.ports(NAME).bus.drain()

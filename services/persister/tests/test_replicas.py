@@ -163,7 +163,7 @@ def test_shards_of_a_stopped_replica_go_on_in_another(nats_url: str, postgres_ur
         connection = await asyncpg.connect(postgres_url)
         decided = await connection.fetch("select symbol, step from moe_analysis.decisions order by symbol, step")
         rested = await connection.fetchval("select count(*) from moe_analysis.lineage")
-        ticks = await connection.fetch("select symbol, ingest_seq from tick_log.ticks order by log_offset, row")
+        ticks = await connection.fetch("select symbol, ingest_seq from market_data.ticks order by log_offset, row")
         await connection.close()
         symbols = sorted(instrument.id.symbol for instrument in INSTRUMENTS.values())
         assert [tuple(row) for row in decided] == [(symbol, step) for symbol in symbols for step in range(COUNT)]

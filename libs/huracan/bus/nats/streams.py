@@ -22,6 +22,7 @@ ACKNOWLEDGED = (
     "ops.v1.gateway.anomaly",
     "ops.v1.gateway.reliability",
     "ops.v1.gateway.feed",
+    subjects.UNKEPT,
 )
 """Subjects of the acknowledged path."""
 

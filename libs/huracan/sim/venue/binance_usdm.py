@@ -42,9 +42,10 @@ DEPTH_EVERY_NS: Final = {
     "depth@250ms": 25 * TICK_NS,
     "depth@500ms": 50 * TICK_NS,
 }
+AGGREGATE: Final = "aggTrade"
 CHANNELS: Final = {
     "trade": Channel.TRADE,
-    "aggTrade": Channel.TRADE,
+    AGGREGATE: Channel.TRADE,
     "bookTicker": Channel.BEST,
     "markPrice": Channel.MARK,
     "markPrice@1s": Channel.MARK,
@@ -132,21 +133,24 @@ class UsdmBoard(Board):
 
     def on_trade(self, trade: Trade) -> None:
         """Send a trade, and the same as an aggregate of one."""
-        at_ms, maker = trade.at_ns // MILLISECOND_NS, "false" if trade.side > 0 else "true"
+        for stream in ("trade", AGGREGATE):
+            topic = self.topics.get(self._prefix + stream)
+            if topic is not None:
+                topic.publish(self.trade_text(topic.name, trade))
+
+    def trade_text(self, name: str, trade: Trade) -> str:
+        """Return the message of a stream that tells one trade."""
+        number, at_ms, maker = trade.trade_id, trade.at_ns // MILLISECOND_NS, "false" if trade.side > 0 else "true"
         price, size = self.price.text(trade.ticks), self.size.text(trade.lots)
-        single = self.topics.get(f"{self._prefix}trade")
-        if single is not None:
-            single.publish(
-                f'{{"stream":"{single.name}","data":{{"e":"trade","E":{at_ms},"T":{at_ms},"s":"{self.symbol}",'
-                f'"t":{trade.trade_id},"p":"{price}","q":"{size}","X":"MARKET","m":{maker}}}}}'
-            )
-        aggregate = self.topics.get(f"{self._prefix}aggTrade")
-        if aggregate is not None:
-            number = trade.trade_id
-            aggregate.publish(
-                f'{{"stream":"{aggregate.name}","data":{{"e":"aggTrade","E":{at_ms},"a":{number},"s":"{self.symbol}",'
+        if name.endswith(AGGREGATE):
+            return (
+                f'{{"stream":"{name}","data":{{"e":"aggTrade","E":{at_ms},"a":{number},"s":"{self.symbol}",'
                 f'"p":"{price}","q":"{size}","f":{number},"l":{number},"T":{at_ms},"m":{maker}}}}}'
             )
+        return (
+            f'{{"stream":"{name}","data":{{"e":"trade","E":{at_ms},"T":{at_ms},"s":"{self.symbol}",'
+            f'"t":{number},"p":"{price}","q":"{size}","X":"MARKET","m":{maker}}}}}'
+        )
 
     def on_marked(self, marked: Marked, before: Marked | None) -> None:  # noqa: ARG002 - all of it is sent each time
         """Send mark price and funding, which are one stream here."""

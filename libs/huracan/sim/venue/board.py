@@ -92,6 +92,8 @@ class Board(ABC):
         self.marked: Marked | None = None
         self.now_ns = self.book.at_ns
         self.topics: dict[str, Topic] = {}
+        self.repeats = 0
+        """Newest trades that a connection is sent when it subscribes to them."""
 
     @property
     def now_ms(self) -> int:
@@ -145,6 +147,19 @@ class Board(ABC):
     @abstractmethod
     def join(self, topic: Topic, connection: Connection) -> None:
         """Subscribe a connection; a snapshot comes where the venue sends one."""
+
+    def repeat(self, topic: Topic, connection: Connection) -> None:
+        """Send whoever has just subscribed to trades the newest of them, as many as this venue repeats."""
+        if not self.repeats or topic.channel is not Channel.TRADE:
+            return
+        alone = Topic(topic.name, topic.channel, topic.symbol)
+        alone.subscribers[connection] = None
+        for trade in list(self.trades)[-self.repeats :]:
+            alone.publish(self.trade_text(topic.name, trade))
+
+    @abstractmethod
+    def trade_text(self, name: str, trade: Trade) -> str:
+        """Return the message of a stream that tells one trade."""
 
     def on_changed(self, changed: Changed) -> None:  # noqa: B027 - most venues compare books
         """Note changes of the book, which is already up to date."""
@@ -218,6 +233,7 @@ class Desk(ABC):
             connection.subscribed.setdefault(name, set()).add(board.symbol)
             topic.leave(connection)
             board.join(topic, connection)
+            board.repeat(topic, connection)
         return bool(found)
 
     def unsubscribe(self, connection: Connection, name: str) -> bool:

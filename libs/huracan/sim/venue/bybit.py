@@ -172,17 +172,21 @@ class LinearBoard(Board):
     def _publish_trades(self) -> None:
         trades, self._pending = self._pending, []
         topic = self._topic("publicTrade")
-        if not topic.subscribers:
-            return
+        if topic.subscribers:
+            topic.publish(self._trades(topic.name, trades))
+
+    def trade_text(self, name: str, trade: Trade) -> str:
+        """Return the message that tells one trade."""
+        return self._trades(name, [trade])
+
+    def _trades(self, name: str, trades: Sequence[Trade]) -> str:
         told = ",".join(
             f'{{"T":{trade.at_ns // MILLISECOND_NS},"s":"{self.symbol}","S":"{_side(trade.side)}",'
             f'"v":"{self.size.text(trade.lots)}","p":"{self.price.text(trade.ticks)}","L":"ZeroPlusTick",'
             f'"i":"{self._execution_id(trade)}","BT":false,"RPI":false,"seq":{trade.trade_id}}}'
             for trade in trades
         )
-        topic.publish(
-            f'{{"topic":"{topic.name}","type":"snapshot","ts":{trades[-1].at_ns // MILLISECOND_NS},"data":[{told}]}}'
-        )
+        return f'{{"topic":"{name}","type":"snapshot","ts":{trades[-1].at_ns // MILLISECOND_NS},"data":[{told}]}}'
 
     def _execution_id(self, trade: Trade) -> str:
         return f"{self._execution}-{trade.trade_id:012x}"

@@ -180,7 +180,11 @@ class SwapBoard(Board):
         """Send a trade."""
         topic = self._topic("trades")
         if topic.subscribers:
-            topic.publish(self._wrapped("trades", self._trade(trade, ',"count":"1"')))
+            topic.publish(self.trade_text(topic.name, trade))
+
+    def trade_text(self, name: str, trade: Trade) -> str:  # noqa: ARG002 - trades have one stream here
+        """Return the message that tells one trade."""
+        return self._wrapped("trades", self._trade(trade, ',"count":"1"'))
 
     def _trade(self, trade: Trade, more: str = "") -> str:
         return (

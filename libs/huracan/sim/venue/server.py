@@ -44,7 +44,8 @@ class VenueServer:
     Where event times are wall times (`on_wall_time`) everything is sent when it is due by the clock; else the first
     event of each source is due when the server starts, and time passes `speed` times as fast as the clock's. Frames
     follow from the sources and the commands alone. `patience` stretches the times after which venues ping and close.
-    `injected` tells which anomalies the market has put in so far, for whoever asks.
+    `injected` tells which anomalies the market has put in so far, for whoever asks. `repeats` is how many of the newest
+    trades are sent first to whoever subscribes to them: 0 is what the simulated venues do.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class VenueServer:
         patience: float = 1.0,
         clock: Clock | None = None,
         injected: Callable[[], Sequence[Injected]] = tuple,
+        repeats: int = 0,
     ) -> None:
         if speed <= 0 or (on_wall_time and speed != 1.0):
             raise BadInput(f"speed was {speed}; it is above 0, and 1 for markets whose event times are wall times")
@@ -79,7 +81,8 @@ class VenueServer:
         self._boards: dict[str, Board] = {}
         if market is not None:
             for listing in market.listings:
-                self._boards[listing.key] = self._desk(listing).add(listing, market)
+                board = self._boards[listing.key] = self._desk(listing).add(listing, market)
+                board.repeats = repeats
         self._recorded = [(recording, self._record(recording)) for recording in recordings]
 
     def _desk(self, listing: Listing) -> Desk:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from huracan.config import Config
+from huracan.errors import BadInput
+
+PREFIX = "HURACAN_KAFKA__"
+"""Of the environment variables that set one field each."""
 
 _SERVER = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
@@ -86,10 +91,26 @@ class KafkaConfig(Config):
             raise ValueError("goes with user: set both or none")
         return given
 
+    def revealed(self) -> dict[str, object]:
+        """Return the fields as JSON has them, the password too: for files that their owner alone can read."""
+        password = self.password.get_secret_value() if self.password else None
+        return {**self.model_dump(mode="json"), "password": password}
+
     @property
     def protocol(self) -> str:
         """Return Kafka's name of the way to talk to the servers."""
         return ("SASL_" if self.sasl else "") + ("SSL" if self.tls else "PLAINTEXT")
+
+
+def from_environment() -> KafkaConfig:
+    """Return what HURACAN_KAFKA__SERVERS and its like say; raise BadInput, naming the variable, for what cannot be."""
+    given = {name.removeprefix(PREFIX).lower(): value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    try:
+        return KafkaConfig.model_validate(given)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + "_".join(map(str, fault["loc"])).upper()
+        raise BadInput(f"{name}: {fault['msg'].removeprefix('Value error, ')}") from None
 
 
 def _on_this_machine(servers: str) -> bool:

@@ -16,6 +16,7 @@ from huracan.ids import PARTITIONS
 from huracan.ports import Record
 from huracan.ticklog.kafka.client import until_there
 from huracan.ticklog.kafka.config import KafkaConfig
+from huracan.ticklog.kafka.presence import Presence
 from huracan.ticklog.kafka.reader import Follower, Readers, Tail
 from huracan.ticklog.kafka.topics import TOPICS, check_topics
 from huracan.ticklog.kafka.writer import EPOCH, RECORD_ID, SCHEMA, Entry, Group, PartitionWriter, Producing, Room
@@ -40,6 +41,7 @@ class KafkaLog:
         self._readers = Readers(config, name)
         self._follower = Follower(config, name)
         self._producing = Producing(config, name)
+        self._presence = Presence(config, name)
         self._writers: dict[TopicPartition, PartitionWriter] = {}
         self._tails: dict[tuple[str, str], Tail] = {}
         self._known: dict[tuple[str, str], int] = {}
@@ -47,11 +49,21 @@ class KafkaLog:
         self._at_once = min(config.in_flight, AT_ONCE)
 
     async def open(self) -> None:
-        """Wait for the servers; raise BadInput for a wrong setting, and for a topic that is not as it must be."""
+        """Wait for the servers; raise BadInput for a wrong setting, and for a topic that is not as it must be.
+
+        From then on it is known whether they are there.
+        """
         await until_there(lambda: check_topics(self._config))
+        self._presence.watch()
+
+    @property
+    def there(self) -> bool:
+        """Return whether the servers answered when they were last asked; not before `open`."""
+        return self._presence.there
 
     async def close(self) -> None:
         """Stop; what was not acknowledged may be there or not."""
+        await self._presence.close()
         for writer in self._writers.values():
             await writer.close()
         await self._follower.close()
@@ -71,7 +83,8 @@ class KafkaLog:
     async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
         """Append messages in order, each once under its id, and return their offsets: far cheaper than one by one.
 
-        Raises as `append` does; any of them may then be there or not, and all may be appended again.
+        Raises as `append` does; the first of them may then be there, none without those before it, and all may be
+        appended again.
         """
         found: list[Entry | int] = []
         try:
@@ -92,16 +105,12 @@ class KafkaLog:
     async def _put(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[Entry | int]:
         """Send what is neither there nor on its way, once there is room for all of it."""
         writer, name, group = self._writer(topic, key), key.encode(), Group()
-        encoded = [(record_id, _headers(message), self._encoded(message)) for message, record_id in records]
-        await self._room.take(len(records))
-        found, room = list[Entry | int](), len(records)
-        for record_id, headers, data in encoded:
-            known = writer.known((name, record_id))
-            if known is None:
-                known = Entry((name, record_id), [*headers, (RECORD_ID, record_id)], data, group)
-                writer.put(known)
-                room -= 1
-            found.append(known)
+        entries = [
+            Entry((name, record_id), [*_headers(message), (RECORD_ID, record_id)], self._encoded(message), group)
+            for message, record_id in records
+        ]
+        await self._room.take(len(entries))
+        found, room = writer.put(entries)
         self._room.give(room)
         return found
 
@@ -231,19 +240,25 @@ def _record(record: ConsumerRecord) -> Record:
     return record_of(f"{record.topic}[{record.partition}]", record.offset, schema, record.value or b"")
 
 
-def _headers(message: Message) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
-    schema = codec.schema_of(message)
-    return _header(schema, getattr(message, "epoch", 0) if _has_epoch(schema) else 0)
+_Headers = tuple[tuple[str, bytes], tuple[str, bytes]]
+
+
+def _headers(message: Message) -> _Headers:
+    found = _WITHOUT_EPOCH.get(type(message))
+    return found or _of_epoch(codec.schema_of(message), getattr(message, "epoch", 0))
 
 
 @lru_cache(maxsize=256)
-def _has_epoch(schema: str) -> bool:
-    return "epoch" in codec.SCHEMAS[schema].DESCRIPTOR.fields_by_name
-
-
-@lru_cache(maxsize=256)
-def _header(schema: str, epoch: int) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+def _of_epoch(schema: str, epoch: int) -> _Headers:
     return (SCHEMA, schema.encode()), (EPOCH, str(epoch).encode())
+
+
+_WITHOUT_EPOCH = {
+    kind: _of_epoch(schema, 0)
+    for schema, kind in codec.SCHEMAS.items()
+    if "epoch" not in kind.DESCRIPTOR.fields_by_name
+}
+"""Of messages that name no epoch, which are the same for each."""
 
 
 def _offset(entry: Entry | int) -> int:

@@ -188,20 +188,29 @@ class PartitionWriter:
         self._task = asyncio.create_task(self._run(), name=f"write {partition.topic}[{partition.partition}]")
         self._task.add_done_callback(self._ended)
 
-    def known(self, identity: Identity) -> Entry | int | None:
-        """Return what is known of a record: that it is on its way, its offset, or nothing."""
-        return self._pending.get(identity) or self._stored.get(identity)
+    def put(self, entries: Sequence[Entry]) -> tuple[list[Entry | int], int]:
+        """Send records of one key and group, which have their room, after those before them.
 
-    def put(self, entry: Entry) -> None:
-        """Send a record, which has its room, after those before it."""
-        entry.group.left += 1
-        key = entry.identity[0]
-        if key not in self._keys:
-            self._keys.add(key)
-            self._sure = False
-        self._pending[entry.identity] = entry
-        self._queue.append(entry)
-        self._wanted.set()
+        Returns what is known of each: that it is on its way, or its offset; and how many needed no room.
+        """
+        found = list[Entry | int]()
+        pending, stored, queue, new = self._pending, self._stored, self._queue, 0
+        for entry in entries:
+            identity = entry.identity
+            known = pending.get(identity) or stored.get(identity)
+            if known is None:
+                known = pending[identity] = entry
+                queue.append(entry)
+                new += 1
+            found.append(known)
+        if new:
+            entries[0].group.left += new
+            key = entries[0].identity[0]
+            if key not in self._keys:
+                self._keys.add(key)
+                self._sure = False
+            self._wanted.set()
+        return found, len(entries) - new
 
     async def _run(self) -> None:
         while True:
