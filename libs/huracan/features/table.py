@@ -36,9 +36,11 @@ class Missing(Flag):
     NAN_UNTIL_FULL = auto()
     """The trailing window it is measured over is not full, or was broken by a missing step or value."""
     NAN_IF_FLAT = auto()
-    """All prices it compares are equal, so that a ratio of their differences has no value."""
+    """All values it compares are equal, so that a ratio of their differences has no value."""
     NAN_IF_NO_VOLUME = auto()
-    """Nothing was traded in all the bars of its trailing window."""
+    """Nothing was traded in all of its trailing window."""
+    NAN_IF_NO_BOUNCE = auto()
+    """Changes do not turn back on each other: their covariance, of which it is the root, is not below zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

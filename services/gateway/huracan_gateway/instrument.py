@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
+
 from huracan.bus import subjects
 from huracan.clock import MILLISECOND_NS, MINUTE_NS, STEP_NS, step_close, step_of, step_open
 from huracan.contracts.context import ContextRef
-from huracan.contracts.features import FeatureRow, FeatureWindow, feature_row, feature_window
+from huracan.contracts.features import WINDOW_ROWS, FeatureRow, FeatureWindow, feature_row, feature_window
 from huracan.contracts.market import (
     FLAG_ANOMALY,
     FLAG_UNSYNCED,
@@ -55,6 +57,8 @@ TRADES_REMEMBERED = 16_384
 """Trades that are known again where the venue's ids have no order: more than a reconnect can bring a second time."""
 _NONE: list[Level] = [(0, 0)]
 """The one row of a snapshot without levels: being its first, it clears the book."""
+_NO_ROW = np.full(BAR.columns, np.nan, dtype=np.float32)
+"""Of a bar that leaves the window before the window is asked for."""
 BAR_INTERVALS = {subjects.BAR_1M: MINUTE_NS, subjects.BAR_15M: 15 * MINUTE_NS}
 
 
@@ -69,6 +73,17 @@ class Bars:
         self._epoch = epoch
         self._state = BarState()
         self._windows = WindowBuffer(BAR)
+
+    def warm(self, history: Sequence[Bar], first_frame_ns: int) -> FeatureWindow | None:
+        """Take the bars before the first frame and return the window that ends with the newest; None without any.
+
+        No features are made of those too old to have a row in it.
+        """
+        for bar in history[:-WINDOW_ROWS]:
+            self._state.take(bar)
+            self._windows.push(bar.open_ns // self.interval_ns, _NO_ROW, 0, 0)
+        windows = [self.push(bar, last_frame_ns=first_frame_ns) for bar in history[-WINDOW_ROWS:]]
+        return windows[-1] if windows else None
 
     def push(self, bar: Bar, last_ingest_seq: int = 0, last_frame_ns: int = 0) -> FeatureWindow | None:
         """Take a closed bar and return the window that ends with it; None for a partial bar, which enters no window."""
