@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from huracan.clock import STEP_NS
-from huracan.features.micro import MICRO, MicroState, ask_flow, bid_flow, imbalance, weighted_mid
+from huracan.features.levels import ask_flow, bid_flow, imbalance, weighted_mid
+from huracan.features.micro import MICRO, MicroState
 
 FIRST_STEP = 17_231_612_550
 PRICE_INCREMENT = 0.1

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 State = TypeVar("State")
 
+NAN = float("nan")
+
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -41,6 +43,14 @@ class Missing(Flag):
     """Nothing was traded in all of its trailing window."""
     NAN_IF_NO_BOUNCE = auto()
     """Changes do not turn back on each other: their covariance, of which it is the root, is not below zero."""
+    NAN_WITHOUT_STREAM = auto()
+    """Nothing of the stream it needs has come since the start: the venue may have none, or it is not asked for."""
+    NAN_IF_STALE = auto()
+    """What it is measured from came too long ago to hold; how long that is the source says."""
+    NAN_IF_NO_LIQUIDATION = auto()
+    """Nothing was liquidated in all of its trailing window."""
+    NAN_WITHOUT_PEER = auto()
+    """No other venue's market of the same underlying and quote asset had a mid at the close of the step before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +148,9 @@ class FeatureSet(Generic[State]):
 
     def row(self, state: State) -> NDArray[np.float32]:
         """Return the features of a state, shape (columns,): NaN where not a finite float32, never clipped."""
-        values = np.array([compute(state) for compute in self._computes])
-        values[~(np.abs(values) <= _LARGEST)] = np.nan
-        return values.astype(np.float32)
+        most = _LARGEST
+        values = [value if -most <= (value := compute(state)) <= most else NAN for compute in self._computes]
+        return np.array(values, dtype=np.float32)
 
     def out_of_range(self, row: NDArray[np.float32]) -> Sequence[str]:
         """Return `name was value, not in [low, high]` for each value outside its declared range."""

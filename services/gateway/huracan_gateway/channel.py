@@ -428,7 +428,9 @@ class Channel:
     async def _close_step(self, instrument: Instrument, step: int) -> None:
         if self._config.lockstep_services:
             await self._outlet.clock.sleep_until(step_close(step))
-        closed = instrument.close(self._outlet.in_force(step_open(step), self.definition))
+        before = [other.instrument.top_of(step - 1) for other in self._peers.values() if other is not self]
+        others = [top for top in before if top is not None]
+        closed = instrument.close(self._outlet.in_force(step_open(step), self.definition), others)
         await self._hand_on()
         record_id = derived_id("row", self.key, closed.row.feature_set, self._outlet.epoch, step)
         await self._outlet.log(subjects.FEATURES_TOPIC, self.key, closed.row, record_id)
