@@ -112,12 +112,12 @@ def test_nothing_is_known_of_liquidations_before_the_first() -> None:
     tape = Tape()
     for _ in range(7):
         tape.window()
-    assert tape.state.last_minute() is None
+    assert tape.state.last_minute is None
     tape.window(sold=30, bought=10)
-    assert tape.state.last_minute() == (6_000, 30, 10)
+    assert tape.state.last_minute == (6_000, 30, 10)
     for _ in range(6):
         tape.window()
-    assert tape.state.last_minute() == (6_000, 0, 0), "a minute later it is over, and known to be"
+    assert tape.state.last_minute == (6_000, 0, 0), "a minute later it is over, and known to be"
 
 
 def test_two_extreme_windows_of_one_side_are_a_cascade_and_one_is_not() -> None:
@@ -141,7 +141,7 @@ def test_a_missing_step_ends_a_cascade() -> None:
     tape.close_ns += STEP_NS
     tape.state.close(False, tape.close_ns, 0)
     assert math.isnan(tape.state.cascade)
-    assert tape.state.last_minute() is None
+    assert tape.state.last_minute is None
     tape.close_ns += 99 * STEP_NS
     assert tape.window(sold=800) == 0
 

@@ -36,7 +36,19 @@ def intensity(liquidated: int, traded: int) -> float:
 class Liquidations:
     """Running totals of what was traded, and of long and short positions closed by force; in size increments."""
 
-    __slots__ = ("_history", "_now", "_ranked", "_run", "_run_side", "_seen", "_totals", "cascade", "long", "short")
+    __slots__ = (
+        "_history",
+        "_now",
+        "_ranked",
+        "_run",
+        "_run_side",
+        "_seen",
+        "_totals",
+        "cascade",
+        "last_minute",
+        "long",
+        "short",
+    )
 
     def __init__(self) -> None:
         self._now = (0, 0, 0)
@@ -48,6 +60,9 @@ class Liquidations:
         self._run_side = 0
         self.long = self.short = 0
         """Liquidated in the open step."""
+        self.last_minute: tuple[int, int, int] | None = None
+        """Volume traded, long and short positions closed by force, in the last 60 s; None before the first liquidation
+        since the start, for a venue may tell none, and until there are 60 s."""
         self.cascade = NAN
         """1 while the last two windows of 10 s were each above the 99th percentile of the hour before them and at
         least 80 % of one and the same side, else 0; NaN until there are 100 windows."""
@@ -70,15 +85,10 @@ class Liquidations:
         self._now = (before[0] + volume, before[1] + self.long, before[2] + self.short)
         self._totals.append(self._now)
         self.long = self.short = 0
-        if close_ns // STEP_NS % WINDOW_STEPS == 0 and self._seen:
-            self._close_window()
-
-    def last_minute(self) -> tuple[int, int, int] | None:
-        """Return volume traded, long and short positions closed by force, in the last 60 s.
-
-        None before the first liquidation since the start, for a venue may tell none, and until there are 60 s.
-        """
-        return self._over(STEPS_60S) if self._seen else None
+        if self._seen:
+            self.last_minute = self._over(STEPS_60S)
+            if close_ns // STEP_NS % WINDOW_STEPS == 0:
+                self._close_window()
 
     def _over(self, steps: int) -> tuple[int, int, int] | None:
         totals = self._totals

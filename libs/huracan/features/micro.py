@@ -229,7 +229,7 @@ class MicroState:
     @property
     def top_here(self) -> VenueTop:
         """Return what markets of the same underlying at other venues compare themselves with."""
-        return VenueTop(self.mid, self.mids.move_bps(STEPS_1S), self.spread_bps)
+        return VenueTop(self.mid, self.mids.move_1s_bps, self.spread_bps)
 
     def volume(self, size: int) -> float:
         """Return a size of increments in base units."""
@@ -336,17 +336,17 @@ def _quote_trade_ratio(state: MicroState) -> float:
 
 
 def _liquidation_intensity(state: MicroState) -> float:
-    last = state.liquidations.last_minute()
+    last = state.liquidations.last_minute
     return intensity(last[1] + last[2], last[0]) if last is not None else NAN
 
 
 def _liquidated_volume(state: MicroState) -> float:
-    last = state.liquidations.last_minute()
+    last = state.liquidations.last_minute
     return math.log1p(state.volume(last[1] + last[2])) if last is not None else NAN
 
 
 def _liquidation_imbalance(state: MicroState) -> float:
-    last = state.liquidations.last_minute()
+    last = state.liquidations.last_minute
     return imbalance(last[1], last[2]) if last is not None else NAN
 
 
@@ -370,7 +370,7 @@ MICRO: FeatureSet[MicroState] = FeatureSet(
         feature(1, "mid_return_bps", unit="bps", low=-INF, high=INF,
                 missing=Missing.NAN_IF_ONE_SIDED | Missing.NAN_UNTIL_FULL,
                 source="1e4 ln(mid_k / mid_k-1), mids at the close of the steps",
-                compute=lambda state: state.mids.move_bps(1)),
+                compute=attrgetter("mids.return_bps")),
         feature(2, "spread_bps", unit="bps", low=0, high=2 * BPS, missing=Missing.NAN_IF_ONE_SIDED,
                 source="quoted spread, 1e4 (P_a - P_b) / mid",
                 compute=attrgetter("spread_bps")),
@@ -421,10 +421,10 @@ MICRO: FeatureSet[MicroState] = FeatureSet(
                 compute=attrgetter("mids.realised_volatility_bps")),
         feature(18, "mid_momentum_1s_bps", unit="bps", low=-INF, high=INF,
                 missing=Missing.NAN_IF_ONE_SIDED | Missing.NAN_UNTIL_FULL,
-                source="1e4 ln(mid_k / mid_k-10)", compute=lambda state: state.mids.move_bps(STEPS_1S)),
+                source="1e4 ln(mid_k / mid_k-10)", compute=attrgetter("mids.move_1s_bps")),
         feature(19, "mid_momentum_10s_bps", unit="bps", low=-INF, high=INF,
                 missing=Missing.NAN_IF_ONE_SIDED | Missing.NAN_UNTIL_FULL,
-                source="1e4 ln(mid_k / mid_k-100)", compute=lambda state: state.mids.move_bps(STEPS_10S)),
+                source="1e4 ln(mid_k / mid_k-100)", compute=attrgetter("mids.move_10s_bps")),
         feature(20, "last_trade_offset", unit="spreads", low=-INF, high=INF,
                 missing=Missing.NAN_IF_ONE_SIDED | Missing.NAN_IF_LOCKED | Missing.NAN_BEFORE_FIRST_TRADE,
                 source="(last trade price - mid) / (P_a - P_b) at the close", compute=_last_trade_offset),
@@ -443,7 +443,7 @@ MICRO: FeatureSet[MicroState] = FeatureSet(
         feature(25, "spread_change_1s_bps", unit="bps", low=-2 * BPS, high=2 * BPS,
                 missing=Missing.NAN_IF_ONE_SIDED | Missing.NAN_UNTIL_FULL,
                 source="quoted spread less that of 10 steps before",
-                compute=lambda state: state.mids.spread_change_bps()),
+                compute=attrgetter("mids.spread_change_bps")),
         feature(26, "bid_depth_distance_bps", unit="bps", low=0, high=BPS,
                 missing=Missing.NAN_IF_NO_BOOK | Missing.NAN_IF_ONE_SIDED | Missing.NAN_IF_LOCKED,
                 source="sum q_l (mid - P_l) / sum q_l over 5 bid levels, 1e4 / mid: the inverse of a slope of the "

@@ -34,7 +34,11 @@ class MidHistory:
         "downside_share",
         "jump_share",
         "kyle_lambda",
+        "move_1s_bps",
+        "move_10s_bps",
         "realised_volatility_bps",
+        "return_bps",
+        "spread_change_bps",
     )
 
     def __init__(self) -> None:
@@ -46,6 +50,10 @@ class MidHistory:
         self._impacts: deque[float] = deque(maxlen=STEPS_10S)
         self._flow_squares: deque[float] = deque(maxlen=STEPS_10S)
         self._change = NAN
+        self.return_bps = self.move_1s_bps = self.move_10s_bps = NAN
+        """Change of the log mid over the last step, second and 10 s; NaN if a mid between is missing."""
+        self.spread_change_bps = NAN
+        """Over the last second."""
         self.realised_volatility_bps = NAN
         """Root of the sum of the last 100 squared log returns."""
         self.jump_share = NAN
@@ -60,7 +68,6 @@ class MidHistory:
         if math.isnan(mid):
             return
         log_mid, logs = math.log(mid), self._logs
-        self._spreads.append(spread_bps)
         if logs:
             change = log_mid - logs[-1]
             square = change * change
@@ -71,8 +78,14 @@ class MidHistory:
             if len(logs) > 1:
                 self._products.append(abs(change * self._change))
             self._change = change
+            self.return_bps = BPS * change
         logs.append(log_mid)
+        self._spreads.append(spread_bps)
+        if len(logs) > STEPS_1S:
+            self.move_1s_bps = BPS * (log_mid - logs[-1 - STEPS_1S])
+            self.spread_change_bps = spread_bps - self._spreads[0]
         if len(logs) > STEPS_10S:
+            self.move_10s_bps = BPS * (log_mid - logs[0])
             self._measure()
 
     def _forget(self) -> None:
@@ -80,6 +93,7 @@ class MidHistory:
             each.clear()
         self._impacts.clear()
         self._flow_squares.clear()
+        self.return_bps = self.move_1s_bps = self.move_10s_bps = self.spread_change_bps = NAN
         self.realised_volatility_bps = self.jump_share = self.downside_share = self.kyle_lambda = NAN
 
     def _measure(self) -> None:
@@ -92,16 +106,6 @@ class MidHistory:
             self.jump_share = self.downside_share = NAN
         flow = sum(self._flow_squares)
         self.kyle_lambda = BPS * sum(self._impacts) / flow if flow else NAN
-
-    def move_bps(self, steps: int) -> float:
-        """Return the change of the log mid over the last steps, in bps; NaN if a mid between is missing."""
-        logs = self._logs
-        return BPS * (logs[-1] - logs[-1 - steps]) if len(logs) > steps else NAN
-
-    def spread_change_bps(self) -> float:
-        """Return the change of the spread over the last second, in bps; NaN if a mid between is missing."""
-        spreads = self._spreads
-        return spreads[-1] - spreads[0] if len(spreads) > STEPS_1S else NAN
 
 
 class FlowHistory:
