@@ -236,7 +236,7 @@ def amihud(returns: Values, turnover: Values, end: int) -> float:
 
 def roll(returns: Values) -> float:
     covariance = np.cov(returns[1:], returns[:-1], bias=True)[0, 1]
-    return float(2e4 * np.sqrt(-covariance)) if covariance < 0 else math.nan
+    return float(2e4 * np.sqrt(-covariance)) if covariance < -1e-12 * (returns @ returns) else math.nan
 
 
 def first_autocorrelation(returns: Values) -> float:

@@ -48,6 +48,8 @@ MONDAY_NS = 4 * DAY_NS
 PARKINSON = 4 * math.log(2)
 GARMAN_KLASS = 2 * math.log(2) - 1
 MILLION = 1e6
+ROUNDING = 1e-12
+"""A covariance that is less than this part of the sum of squares is zero but for rounding."""
 
 
 class WilderAverage:
@@ -255,7 +257,7 @@ def _log_amihud(illiquidity: list[float]) -> float:
 
 def _roll_spread_bps(returns: list[float]) -> float:
     covariance = lagged_covariance(returns)
-    return 2 * BPS * math.sqrt(-covariance) if covariance < 0 else NAN
+    return 2 * BPS * math.sqrt(-covariance) if covariance < -ROUNDING * _squares(returns) else NAN
 
 
 def _z(values: list[float]) -> float:

@@ -24,6 +24,7 @@ from huracan.features.bar import (
     MILLION,
     MONDAY_NS,
     PARKINSON,
+    ROUNDING,
     TREND_BARS,
     WEEK,
     WEEK_NS,
@@ -269,7 +270,7 @@ def _roll_spread_bps(run: _Run) -> Floats:
     products = _total(pairs, _shifted(returns) * returns)
     newer, older = _total(pairs, returns), _shifted(_total(pairs, returns))
     covariance = products / pairs - (newer / pairs) * (older / pairs)
-    return np.where(covariance < 0, 2 * BPS * np.sqrt(-covariance), np.nan)
+    return np.where(covariance < -ROUNDING * _total(DAY, run.squares), 2 * BPS * np.sqrt(-covariance), np.nan)
 
 
 def _autocorrelation(run: _Run) -> Floats:
