@@ -77,6 +77,7 @@ chaos: setup ## strike the whole system with seeded faults on virtual time (SEED
 bench-gateway: setup ## measure the gateway, whole and part by part (RECORDING=, a Binance USD-M one)
 	$(BIN)/python bench/gateway.py "$(RECORDING)"
 	$(BIN)/python bench/gateway_anomalies.py
+	$(BIN)/python bench/feature_engine.py "$(RECORDING)"
 
 bench-persist: setup ## measure the log on Kafka (Java 17), and ways into and out of PostgreSQL
 	$(BIN)/python bench/persist.py
