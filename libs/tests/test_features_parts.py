@@ -90,6 +90,10 @@ class Tape:
         self.state = Liquidations()
         self.close_ns = FIRST_NS
 
+    def minute(self) -> tuple[int, int, int] | None:
+        """Return what the last minute had."""
+        return self.state.last_minute
+
     def window(self, *, sold: int = 0, bought: int = 0, traded: int = 1_000) -> float:
         """Close 10 s in which positions were closed by selling or buying; return the cascade flag after it."""
         for step in range(WINDOW_STEPS):
@@ -112,12 +116,12 @@ def test_nothing_is_known_of_liquidations_before_the_first() -> None:
     tape = Tape()
     for _ in range(7):
         tape.window()
-    assert tape.state.last_minute is None
+    assert tape.minute() is None
     tape.window(sold=30, bought=10)
-    assert tape.state.last_minute == (6_000, 30, 10)
+    assert tape.minute() == (6_000, 30, 10)
     for _ in range(6):
         tape.window()
-    assert tape.state.last_minute == (6_000, 0, 0), "a minute later it is over, and known to be"
+    assert tape.minute() == (6_000, 0, 0), "a minute later it is over, and known to be"
 
 
 def test_two_extreme_windows_of_one_side_are_a_cascade_and_one_is_not() -> None:
@@ -141,7 +145,7 @@ def test_a_missing_step_ends_a_cascade() -> None:
     tape.close_ns += STEP_NS
     tape.state.close(False, tape.close_ns, 0)
     assert math.isnan(tape.state.cascade)
-    assert tape.state.last_minute is None
+    assert tape.minute() is None
     tape.close_ns += 99 * STEP_NS
     assert tape.window(sold=800) == 0
 
