@@ -46,7 +46,7 @@ def micro_rows(
             if batch is None:
                 raise ValueError(f"the batches end before step {step} closes")
             logged = logged or LoggedMicro(batch.instrument)
-            logged.take(batch, runs=index > 0 and step == steps[index - 1] + 1)
+            logged.take(batch, step, runs=index > 0 and step == steps[index - 1] + 1)
         rows[index] = logged.close(step, others(step))
     return rows
 
@@ -61,9 +61,10 @@ class LoggedMicro:
         self.state = MicroState(float(definition.price_increment), unit)
         self._book = OrderBook()
         self._synced = False
+        self._begun = -1
 
-    def take(self, batch: TickBatch, *, runs: bool) -> None:
-        """Take a batch; `runs` says whether the step before the next to close was closed too."""
+    def take(self, batch: TickBatch, step: int, *, runs: bool) -> None:
+        """Take a batch; `step` is the next to close, and `runs` says whether the step before it was closed too."""
         columns = tick_columns(batch)
         frame: list[Row] = []
         rows = zip(
@@ -78,18 +79,27 @@ class LoggedMicro:
         )
         for row in rows:
             if row[3] & FLAG_FIRST and frame:
-                self._take(frame, runs)
+                self._take_frame(frame, step, runs)
                 frame = []
             frame.append(row)
         if frame:
-            self._take(frame, runs)
+            self._take_frame(frame, step, runs)
         self.watermark_ns = batch.watermark_ns
 
     def close(self, step: int, others: Sequence[VenueTop] = ()) -> NDArray[np.float32]:
         """Close a step and return its features, shape (columns,)."""
         return self.state.close(step_close(step), others)
 
-    def _take(self, frame: list[Row], runs: bool) -> None:
+    def _take_frame(self, frame: list[Row], step: int, runs: bool) -> None:
+        """Take a frame; what came before a run of steps began, with a book, belongs to no step."""
+        synced, frame_step = self._synced, step_of(frame[0][0])
+        self._take(frame)
+        if self._synced and not runs and self._begun not in (step, frame_step):
+            self._begun = frame_step
+            if not synced:
+                self.state.close(step_open(frame_step))
+
+    def _take(self, frame: list[Row]) -> None:
         recv_ns, venue_seq, kind, flags, side, price, size = frame[0]
         if kind == _TRADE:
             self.state.trade(price, size, side, recv_ns)
@@ -103,18 +113,14 @@ class LoggedMicro:
             self.state.lost_book()
         elif kind in (_SNAPSHOT, _DEPTH):
             if not flags & FLAG_UNSYNCED:
-                self._change(frame, runs)
+                self._change(frame)
         else:
             self.state.carry.take(kind, price, size, recv_ns)
 
-    def _change(self, frame: list[Row], runs: bool) -> None:
-        """Follow the book; a book that is there before any step runs is where the first one begins."""
-        begins = not self._synced and not runs
+    def _change(self, frame: list[Row]) -> None:
         if frame[0][2] == _SNAPSHOT:
             self._book.clear()
             self._synced = True
         for *_, side, price, size in frame:
             self._book.set_level(side, price, size)
         self.state.depth(self._book.bids(LEVELS), self._book.asks(LEVELS))
-        if begins:
-            self.state.close(step_open(step_of(frame[0][0])))

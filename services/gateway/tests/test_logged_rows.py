@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from huracan.clock import STEP_NS, step_close, step_of
@@ -52,6 +52,15 @@ tapes = st.lists(
 )
 
 
+LOST_AND_FOUND_IN_THE_FIRST_STEP: list[tuple[str, list[Level], list[Level], int, str]] = [
+    ("snapshot", [], [], 0, "lose"),
+    ("snapshot", [(1, 1)], [(8, 1)], 0, "on"),
+    ("trade", [], [(9, 1)], 120_000_000, "on"),
+]
+
+
+@settings(deadline=None)
+@example(LOST_AND_FOUND_IN_THE_FIRST_STEP, 1)
 @given(tapes, st.integers(1, 12))
 def test_rows_made_again_from_the_log_are_those_of_the_gateway_to_the_byte(
     tape: list[tuple[str, list[Level], list[Level], int, str]], batch_rows: int
