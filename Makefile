@@ -53,12 +53,14 @@ lint: setup setup-training ## run the static checks, contracts included
 	.venv/training/bin/mypy --explicit-package-bases --cache-dir .mypy_cache/training training/tests
 	$(BIN)/lint-imports
 	$(BIN)/python tools/gen.py --check
+	$(BIN)/python tools/features.py --check
 	tools/buf lint proto
 	@test -f $(IMAGE) || { echo "$(IMAGE) is missing: nothing to compare the contracts with; run 'make release-image'"; exit 1; }
 	tools/buf breaking proto --against $(IMAGE)
 
-gen: setup ## write the generated contracts
+gen: setup ## write the generated contracts and the page of features
 	$(BIN)/python tools/gen.py
+	$(BIN)/python tools/features.py
 
 pins: setup ## write requirements/ from the pyproject.toml files (UPGRADE=1 moves the pins)
 	$(BIN)/python tools/pins.py $(if $(UPGRADE),--upgrade)
@@ -76,6 +78,7 @@ chaos: setup ## strike the whole system with seeded faults, on virtual time and 
 bench-gateway: setup ## measure the gateway, whole and part by part (RECORDING=, a Binance USD-M one)
 	$(BIN)/python bench/gateway.py "$(RECORDING)"
 	$(BIN)/python bench/gateway_anomalies.py
+	$(BIN)/python bench/feature_engine.py "$(RECORDING)"
 
 bench-persist: setup ## measure the log on Kafka (Java 17), and ways into and out of PostgreSQL (ROWS= that are read)
 	$(BIN)/python bench/persist.py

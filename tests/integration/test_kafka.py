@@ -23,6 +23,7 @@ from huracan.contracts import codec
 from huracan.contracts.features import FeatureRow, FeatureWindow
 from huracan.contracts.journal import window_opened
 from huracan.contracts.market import TickBatch, instrument_key, tick_columns
+from huracan.features.logged import micro_rows
 from huracan.ticklog.kafka.config import KafkaConfig
 from huracan.ticklog.kafka.log import KafkaLog
 from huracan_cli.explain import rebuilt
@@ -111,6 +112,11 @@ def test_windows_rebuilt_from_the_log_are_those_that_were_published_byte_for_byt
     assert len(played.windows) > 150
     for window in played.windows:
         assert codec.encode(rebuilt(played.rows, window_opened(window))) == codec.encode(window)
+
+
+def test_rows_made_again_from_the_ticks_of_the_log_are_those_in_it_byte_for_byte(played: Played) -> None:
+    again = micro_rows(played.ticks, [row.step for row in played.rows])
+    assert [each.astype("<f4").tobytes() for each in again] == [row.values for row in played.rows]
 
 
 def test_each_step_that_was_published_has_its_row_in_order(played: Played) -> None:

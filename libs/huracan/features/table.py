@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 State = TypeVar("State")
+
+NAN = float("nan")
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -36,9 +39,19 @@ class Missing(Flag):
     NAN_UNTIL_FULL = auto()
     """The trailing window it is measured over is not full, or was broken by a missing step or value."""
     NAN_IF_FLAT = auto()
-    """All prices it compares are equal, so that a ratio of their differences has no value."""
+    """All values it compares are equal, so that a ratio of their differences has no value."""
     NAN_IF_NO_VOLUME = auto()
-    """Nothing was traded in all the bars of its trailing window."""
+    """Nothing was traded in all of its trailing window."""
+    NAN_IF_NO_BOUNCE = auto()
+    """Changes do not turn back on each other: their covariance, of which it is the root, is not below zero."""
+    NAN_WITHOUT_STREAM = auto()
+    """Nothing of the stream it needs has come since the start: the venue may have none, or it is not asked for."""
+    NAN_IF_STALE = auto()
+    """What it is measured from came too long ago to hold; how long that is the source says."""
+    NAN_IF_NO_LIQUIDATION = auto()
+    """Nothing was liquidated in all of its trailing window."""
+    NAN_WITHOUT_PEER = auto()
+    """No other venue's market of the same underlying and quote asset had a mid at the close of the step before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +149,9 @@ class FeatureSet(Generic[State]):
 
     def row(self, state: State) -> NDArray[np.float32]:
         """Return the features of a state, shape (columns,): NaN where not a finite float32, never clipped."""
-        values = np.array([compute(state) for compute in self._computes])
-        values[~(np.abs(values) <= _LARGEST)] = np.nan
-        return values.astype(np.float32)
+        most = _LARGEST
+        values = [value if -most <= (value := compute(state)) <= most else NAN for compute in self._computes]
+        return np.frombuffer(array("f", values), dtype=np.float32)  # thrice as fast as np.array of a list
 
     def out_of_range(self, row: NDArray[np.float32]) -> Sequence[str]:
         """Return `name was value, not in [low, high]` for each value outside its declared range."""

@@ -16,6 +16,7 @@ from huracan.contracts.context import ContextRef
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import Bar, InstrumentDefinition, instrument_key
 from huracan.contracts.ops import FeedState, dead_letter, feed_changed
+from huracan.features.bar import WARM_UP_BARS
 from huracan.ids import derived_id
 from huracan.market.history import load_history
 from huracan.ports import Clock
@@ -30,8 +31,6 @@ from huracan_gateway.reject import Reason, Rejected
 from huracan_gateway.skew import SkewEstimator
 
 NAME = "gateway"
-HISTORY_BARS = 512
-"""Bars of history read: a window of 64, and what the slowest feature of its first row needs before it."""
 _KNOWN = frozenset({Reason.DUPLICATE, Reason.OUT_OF_ORDER})
 """What is expected of trades that were asked for: most of them were taken before."""
 RELIABILITY_EVERY_NS = 60 * NANOSECONDS
@@ -187,12 +186,12 @@ class Channel:
                 instrument=self.definition.id,
                 interval_ns=bars.interval_ns,
                 before_ns=first_recv_ns,
-                last=HISTORY_BARS,
+                last=WARM_UP_BARS,
             )
-        windows = [bars.push(bar, last_frame_ns=first_recv_ns) for bar in history]
-        self.counts["history_bars"] += len(windows)
-        if windows and windows[-1] is not None:
-            self._warm_windows.append((bars.name, windows[-1]))
+        self.counts["history_bars"] += len(history)
+        window = bars.warm(history, first_recv_ns)
+        if window is not None:
+            self._warm_windows.append((bars.name, window))
 
     def _read(self, line: Line) -> tuple[str | None, Sequence[Event] | Rejected]:
         """Return the kind of a line and what it says, or why it is refused: only one that is not tells the time."""
@@ -446,7 +445,9 @@ class Channel:
     async def _close_step(self, instrument: Instrument, step: int) -> None:
         if self._config.lockstep_services:
             await self._outlet.clock.sleep_until(step_close(step))
-        closed = instrument.close(self._outlet.in_force(step_open(step), self.definition))
+        before = [other.instrument.top_of(step - 1) for other in self._peers.values() if other is not self]
+        others = [top for top in before if top is not None]
+        closed = instrument.close(self._outlet.in_force(step_open(step), self.definition), others)
         await self._hand_on()
         record_id = derived_id("row", self.key, closed.row.feature_set, self._outlet.epoch, step)
         await self._outlet.log(subjects.FEATURES_TOPIC, self.key, closed.row, record_id)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
+
 from huracan.bus import subjects
 from huracan.clock import MILLISECOND_NS, MINUTE_NS, STEP_NS, step_close, step_of, step_open
 from huracan.contracts.context import ContextRef
-from huracan.contracts.features import FeatureRow, FeatureWindow, feature_row, feature_window
+from huracan.contracts.features import WINDOW_ROWS, FeatureRow, FeatureWindow, feature_row, feature_window
 from huracan.contracts.market import (
     FLAG_ANOMALY,
     FLAG_UNSYNCED,
@@ -32,6 +34,7 @@ from huracan.contracts.ops import GapDetected, gap_detected
 from huracan.errors import SequenceGap
 from huracan.features.bar import BAR, BarState
 from huracan.features.micro import MICRO, MicroState
+from huracan.features.venues import VenueTop
 from huracan.features.window import WindowBuffer
 from huracan.market.bars import BarBuilder
 from huracan.market.book import BID, Applied, Level, SyncedBook
@@ -53,8 +56,12 @@ _MARK, _INDEX = TickKind.TICK_KIND_MARK, TickKind.TICK_KIND_INDEX
 _FUNDING, _LIQUIDATION = TickKind.TICK_KIND_FUNDING, TickKind.TICK_KIND_LIQUIDATION
 TRADES_REMEMBERED = 16_384
 """Trades that are known again where the venue's ids have no order: more than a reconnect can bring a second time."""
+TOPS_KEPT = 16
+"""Steps that another venue's may be behind this one's: it is held open for a second at most (`max_close_delay_ms`)."""
 _NONE: list[Level] = [(0, 0)]
 """The one row of a snapshot without levels: being its first, it clears the book."""
+_NO_ROW = np.full(BAR.columns, np.nan, dtype=np.float32)
+"""Of a bar that leaves the window before the window is asked for."""
 BAR_INTERVALS = {subjects.BAR_1M: MINUTE_NS, subjects.BAR_15M: 15 * MINUTE_NS}
 
 
@@ -69,6 +76,17 @@ class Bars:
         self._epoch = epoch
         self._state = BarState()
         self._windows = WindowBuffer(BAR)
+
+    def warm(self, history: Sequence[Bar], first_frame_ns: int) -> FeatureWindow | None:
+        """Take the bars before the first frame and return the window that ends with the newest; None without any.
+
+        No features are made of those too old to have a row in it.
+        """
+        for bar in history[:-WINDOW_ROWS]:
+            self._state.take(bar)
+            self._windows.push(bar.open_ns // self.interval_ns, _NO_ROW, 0, 0)
+        windows = [self.push(bar, last_frame_ns=first_frame_ns) for bar in history[-WINDOW_ROWS:]]
+        return windows[-1] if windows else None
 
     def push(self, bar: Bar, last_ingest_seq: int = 0, last_frame_ns: int = 0) -> FeatureWindow | None:
         """Take a closed bar and return the window that ends with it; None for a partial bar, which enters no window."""
@@ -144,6 +162,7 @@ class Instrument:
         self._micro = MicroState(
             float(definition.price_increment), float(definition.size_increment) * float(definition.multiplier)
         )
+        self._tops: deque[tuple[int, VenueTop]] = deque(maxlen=TOPS_KEPT)
         self._windows = WindowBuffer(MICRO)
         self._first_ingest_seq = 1
         self._last_trade_id: int | None = None
@@ -330,6 +349,8 @@ class Instrument:
         self._sequenced += 1
         if applied is Applied.APPLIED:
             self._updated(depth.sequence or update.final, depth.checksum, recv_ns, ingest_seq)
+            if self.book.synced and (update.bids or update.asks):
+                self._depth_features()
         flags = self._flags if self.book.synced else self._flags | FLAG_UNSYNCED
         self._rows.add(ingest_seq, depth.event_ns, recv_ns, update.final, _DEPTH, flags, update.bids, update.asks)
 
@@ -349,7 +370,7 @@ class Instrument:
             self._last_quote_id = 0  # the venue may count from the beginning again
         if snapshot.checksum is not None and not self._verified(snapshot.checksum, recv_ns, ingest_seq):
             return
-        for update in pending:
+        for update in pending:  # catching up is no order flow: features see the book that comes of it
             try:
                 if self.book.apply(update) is Applied.APPLIED:
                     self._updated(update.final, None, recv_ns, ingest_seq)
@@ -394,7 +415,6 @@ class Instrument:
             self._lost("depth", bid[0], ask[0], recv_ns, ingest_seq, "best bid was not below best ask; book dropped")
             return
         self.check.updated(sequence, (bid, ask))
-        self._depth_features()
 
     def _mark(self, mark: Mark, recv_ns: int, ingest_seq: int) -> None:
         rows = (
@@ -405,11 +425,13 @@ class Instrument:
         for kind, value, unit, size in rows:
             if value is not None:
                 level = [(int(value / unit), size)]
+                self._micro.carry.take(kind, *level[0], recv_ns)
                 self._rows.add(ingest_seq, mark.event_ns, recv_ns, 0, kind, self._flags, level, [])
 
     def _liquidation(self, liquidation: Liquidation, recv_ns: int, ingest_seq: int) -> None:
         if min(liquidation.price, liquidation.size) <= 0:
             raise Rejected(Reason.NOT_POSITIVE, f"liquidation was {liquidation}")
+        self._micro.liquidations.add(liquidation.size, liquidation.side)
         level = [(liquidation.price, liquidation.size)]
         bought, sold = (level, []) if liquidation.side == BID else ([], level)
         self._rows.add(ingest_seq, liquidation.event_ns, recv_ns, 0, _LIQUIDATION, self._flags, bought, sold)
@@ -492,8 +514,15 @@ class Instrument:
         )
         self._rows = Rows()
 
-    def close(self, contexts: list[ContextRef]) -> ClosedStep:
-        """Close the next step: its row, its window with the contexts in force, and the windows of bars that ended."""
+    def top_of(self, step: int) -> VenueTop | None:
+        """Return what others compare themselves with as of one of the last steps; None where it has not closed."""
+        return next((top for closed, top in self._tops if closed == step), None)
+
+    def close(self, contexts: list[ContextRef], others: Sequence[VenueTop] = ()) -> ClosedStep:
+        """Close the next step: its row, its window with the contexts in force, and the windows of bars that ended.
+
+        `others` are the tops of the same underlying at other venues as of the step before.
+        """
         assert self.next_step is not None
         step = self.next_step
         close_ns = step_close(step)
@@ -505,7 +534,8 @@ class Instrument:
         self._sequenced = 0
         self.reliability += self.meter.close_through(close_ns)
         self.flush(close_ns)
-        values = self._micro.close(close_ns)
+        values = self._micro.close(close_ns, others)
+        self._tops.append((step, self._micro.top_here))
         first, last = self._first_ingest_seq, self.last_ingest_seq
         if first > last:
             first = last = 0

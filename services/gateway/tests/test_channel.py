@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 
+import numpy as np
 import pytest
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
+from huracan.clock import STEP_NS, step_close, step_of
 from huracan.contracts.context import ContextRef
-from huracan.contracts.features import FeatureWindow
+from huracan.contracts.features import FeatureRow, FeatureWindow
 from huracan.contracts.market import InstrumentDefinition, Reliability, TickBatch, tick_columns
 from huracan.contracts.ops import DeadLetter, FeedChanged, FeedState
+from huracan.features.micro import MICRO
 from huracan.ports import Clock
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan_gateway.anomaly import AnomalyConfig, DivergenceDetector
@@ -25,6 +29,10 @@ MS, S = 10**6, 10**9
 START = 1_723_161_255 * S
 BTCUSDT, BTCUSDC = (ADAPTER.implied(symbol, "0.10", "0.001") for symbol in ("BTCUSDT", "BTCUSDC"))
 DIVERGENCE = DivergenceDetector(AnomalyConfig())
+
+
+Rows = dict[tuple[str, int], dict[str, float]]
+"""Values by name, by instrument and step."""
 
 
 class Lines:
@@ -54,6 +62,7 @@ class Told:
         self.logged_ns: list[int] = []
         self.letters: list[DeadLetter] = []
         self.events: list[Message] = []
+        self.rows: Rows = {}
         self.log_is_open = asyncio.Event()
         if log_is_open:
             self.log_is_open.set()
@@ -65,6 +74,9 @@ class Told:
             assert topic == subjects.TICKS_TOPIC
             self.batches.append(message)
             self.logged_ns.append(self.clock.now_ns())
+        elif isinstance(message, FeatureRow):
+            values = np.frombuffer(message.values, dtype="<f4").tolist()
+            self.rows[key, message.step] = dict(zip(MICRO.names, values, strict=True))
         elif isinstance(message, DeadLetter):
             self.letters.append(message)
 
@@ -145,6 +157,35 @@ def test_a_quote_that_is_refused_is_compared_with_no_other_market() -> None:
 
     one, _ = run_virtual(run, start_ns=START)
     assert (one.counts["rejected.not_positive"], one.counts["ticks_logged"]) == (1, 2)
+
+
+def test_a_step_is_compared_with_the_step_before_of_another_venue_whichever_closes_first() -> None:
+    async def run(
+        clock: VirtualClock, order: tuple[int, int]
+    ) -> tuple[dict[tuple[str, int], dict[str, float]], str, str]:
+        told = Told(clock)
+        both = [
+            channel(told, Lines(quote(1, "99.9", "100.0"), snapshot())),
+            channel(told, Lines(quote(1, "99.8", "100.0", "BTCUSDC"), snapshot(), definition=BTCUSDC)),
+        ]
+        for one in both:
+            one.beside({each.key: each for each in both})
+            await one.play()
+        for step in range(step_of(START), step_of(START) + 12):
+            for number in order:
+                await both[number].close_through(step_close(step))
+        return told.rows, both[0].key, both[1].key
+
+    rows, near, far = run_virtual(lambda clock: run(clock, (0, 1)), start_ns=START)
+    again, _, _ = run_virtual(lambda clock: run(clock, (1, 0)), start_ns=START)
+    assert str(rows) == str({of: again[of] for of in rows}), "as text, for nan is not itself"
+    first, second, last = (rows[near, START // STEP_NS + step] for step in (0, 1, 11))
+    assert math.isnan(first["venue_mid_gap_bps"]), "the other had no step before"
+    assert second["venue_mid_gap_bps"] == pytest.approx(1e4 * math.log(99.95 / 99.9), rel=1e-6)
+    assert second["venue_spread_gap_bps"] == pytest.approx(-10, rel=1e-2)
+    assert math.isnan(second["venue_lead_1s_bps"])
+    assert last["venue_lead_1s_bps"] == 0
+    assert rows[far, START // STEP_NS + 1]["venue_mid_gap_bps"] == pytest.approx(-second["venue_mid_gap_bps"])
 
 
 def test_of_trades_that_were_asked_for_the_known_ones_are_no_fault_and_the_new_ones_count_however_old() -> None:

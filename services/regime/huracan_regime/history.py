@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from huracan.clock import MINUTE_NS
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import Bar, InstrumentId, instrument_key
-from huracan.features.bar import BAR, BarState
+from huracan.features.bar_batch import bar_rows
 from huracan.market.history import load_history
 from huracan_regime.builder import History
 from huracan_regime.config import RegimeModelConfig
@@ -24,9 +24,12 @@ BAR_NS = 15 * MINUTE_NS
 def observations(bars: list[Bar]) -> NDArray[np.float64]:
     """Return the observations of bars, shape (n, 2) as in OBSERVED; NaN where a feature has too few bars
     before it."""
-    state, columns = BarState(), [BAR.names.index(name) for name in OBSERVED]
-    rows = [state.push(bar)[columns] for bar in bars]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(columns))
+    if not bars:
+        return np.empty((0, len(OBSERVED)))
+    prices = [[float(getattr(bar, name)) for bar in bars] for name in ("open", "high", "low", "close", "volume")]
+    open_ns = np.array([bar.open_ns for bar in bars], dtype=np.int64)
+    rows = bar_rows(open_ns, *np.array(prices), interval_ns=bars[0].interval_ns, names=OBSERVED)
+    return rows.astype(np.float64)
 
 
 def no_history(window: FeatureWindow) -> NDArray[np.float64]:  # noqa: ARG001 - a History

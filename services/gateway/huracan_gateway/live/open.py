@@ -10,6 +10,7 @@ from huracan.clock import MINUTE_NS
 from huracan.contracts.market import Bar, InstrumentDefinition, InstrumentId
 from huracan.contracts.ops import FeedState
 from huracan.errors import HuracanError, Recoverable
+from huracan.features.bar import WARM_UP_BARS
 from huracan.ports import Clock, Ports
 from huracan_gateway import venues
 from huracan_gateway.adapter import Adapter
@@ -22,8 +23,6 @@ from huracan_gateway.live.limits import VenueLimits
 from huracan_gateway.reject import Rejected
 
 WARM_INTERVAL_NS = 15 * MINUTE_NS
-WARM_BARS = 512
-"""As many as are read from a history file."""
 BARS_WITHIN_S = 5.0
 """Longest that the start waits for them: half a dozen requests of a tenth of a second."""
 
@@ -89,7 +88,7 @@ async def _bars(
     """Return bars, and why there are none."""
     try:
         async with asyncio.timeout(BARS_WITHIN_S):
-            return await fetch_bars(adapter, http, definition, WARM_INTERVAL_NS, clock.now_ns(), WARM_BARS), ""
+            return await fetch_bars(adapter, http, definition, WARM_INTERVAL_NS, clock.now_ns(), WARM_UP_BARS), ""
     except TimeoutError:
         return (), f"not within {BARS_WITHIN_S:g} s"
     except (HuracanError, Rejected) as error:
