@@ -15,9 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from huracan.clock import MINUTE_NS
-from huracan.contracts.market import Bar
 from huracan.errors import BadInput
-from huracan.features.bar import BAR, BarState
+from huracan.features.bar import BAR
+from huracan.features.bar_batch import bar_rows
 from huracan.market.history import bar_columns, read_table
 from huracan_training.calendar import Calendar, expected_opens
 from huracan_training.samples import WINDOW, Floats, Integers, Rows, Series
@@ -201,24 +201,15 @@ def asset(bars: Bars, calendar: Calendar = Calendar.ALWAYS) -> Asset:
 def feature_rows(bars: Bars, places: Integers) -> Rows:
     """Return the row of the `bar` feature set of each bar, shape (n, columns); a gap in `places` starts anew.
 
-    A bar is taken to open where its place says, so that sessions follow each other.
+    A bar is taken to open where its place says, so that sessions follow each other; but the time of day and of week is
+    that at which it did.
     """
-    state, interval_ns = BarState(), bars.interval_ns
-    opens = bars.open_ns[0] + interval_ns * (places - places[0])
-    rows = np.empty((len(bars), BAR.columns), dtype=np.float32)
-    columns = [getattr(bars, name).tolist() for name in VALUES]
-    for at, (open_ns, opened, high, low, close, volume) in enumerate(zip(opens.tolist(), *columns, strict=True)):
-        rows[at] = state.push(
-            Bar(
-                interval_ns=interval_ns,
-                open_ns=open_ns,
-                open=repr(opened),
-                high=repr(high),
-                low=repr(low),
-                close=repr(close),
-                volume=repr(volume),
-            )
-        )
+    columns = [getattr(bars, name) for name in VALUES]
+    opens = bars.open_ns[0] + bars.interval_ns * (places - places[0])
+    rows = bar_rows(opens, *columns, interval_ns=bars.interval_ns)
+    clock = [at for at, name in enumerate(BAR.names) if name.startswith("time_of_")]
+    names = [BAR.names[at] for at in clock]
+    rows[:, clock] = bar_rows(bars.open_ns, *columns, interval_ns=bars.interval_ns, names=names)
     return rows
 
 
