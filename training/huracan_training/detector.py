@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -35,13 +36,19 @@ class TrainedOn(Config):
     """Of the labels that it learned, by asset."""
 
 
+class _Served(Kept, Protocol):
+    def meet(self, more: Sequence[Sample]) -> None: ...
+
+    def predict(self, sample: Sample) -> Floats: ...
+
+
 @dataclass(slots=True)
 class Detector:
     """A model out of a bundle: a Classifier that learns no more than the scales of assets that are new to it."""
 
     name: str
     trained_on: TrainedOn
-    _model: Kept
+    _model: _Served
 
     def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:  # noqa: ARG002 - nothing is learned
         """Meet the assets of `train`."""

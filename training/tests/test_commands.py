@@ -33,7 +33,7 @@ def bars(room: Path) -> list[str]:
         for seed, name in enumerate(("sim_AUSDT", "sim_BUSDT"))
         for part in (
             "--data",
-            str(write_bars(synthetic_bars(3_000, seed=seed, asset=name), room / f"{name}_15m.parquet")),
+            str(write_bars(synthetic_bars(1_800, seed=seed, asset=name), room / f"{name}_15m.parquet")),
         )
     ]
 
@@ -80,7 +80,7 @@ def test_a_champion_serves_is_exported_and_judged_on_what_it_has_not_seen(
     _run("promote", "regime", version, "--author", "a desk", "--export", str(bundle), *registry, "--json")
     detector = detector_of(load_bundle(bundle))
     assert set(detector.trained_on.until_ns) == {"sim_AUSDT", "sim_BUSDT"}
-    other = write_bars(synthetic_bars(1_500, seed=9, asset="sim_CUSDT"), room / "sim_CUSDT_15m.parquet")
+    other = write_bars(synthetic_bars(1_200, seed=9, asset="sim_CUSDT"), room / "sim_CUSDT_15m.parquet")
     judged = ["evaluate", "--bundle", str(bundle), "--folds", "2", "--json"]
     fresh = json.loads(_run(*judged, "--data", str(other), "--out", str(room / "fresh")))
     again = json.loads(_run(*judged, *bars, "--out", str(room / "again")))

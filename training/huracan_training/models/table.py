@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -18,7 +18,7 @@ from huracan_training.models.linear import Logistic
 from huracan_training.models.loop import LoopSettings, Watch
 from huracan_training.models.nets import BuildNet, CausalTcn, LstmNet, NetClassifier, NetSettings, StridedCnn
 from huracan_training.models.tuning import Between, Space
-from huracan_training.samples import Classifier, Floats, Sample
+from huracan_training.samples import Classifier
 from huracan_training.scaling import Method
 
 S = TypeVar("S", BoostingSettings, LoopSettings, NetSettings, HmmSettings)
@@ -50,14 +50,6 @@ class Kept(Classifier, Protocol):
 
     def read(self, directory: Path) -> None:
         """Take back what was written; raise BadInput where there is nothing."""
-        ...
-
-    def meet(self, more: Sequence[Sample]) -> None:
-        """Learn the scales of assets that were not trained on, and nothing else."""
-        ...
-
-    def predict(self, sample: Sample) -> Floats:
-        """Return class probabilities, shape (m, classes)."""
         ...
 
 
