@@ -13,12 +13,13 @@ from google.protobuf.message import Message
 from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC
 from huracan.contracts.codec import encode, schema_of
 from huracan.contracts.features import FeatureRow
+from huracan.contracts.market import TickBatch
 from huracan.errors import BadInput, PoisonMessage, Recoverable
 from huracan.ports import Record
 from huracan.store.archive import Archive, read_archived
 from huracan.store.logged import LOGGED
 
-from .logged_records import DAY_NS, START_NS, entry, features, ticks
+from .logged_records import BTC, DAY_NS, START_NS, entry, features, ticks
 
 KEY = "sim.btc-usdt-perp"
 FIRST_DAY = date(1970, 1, 1) + timedelta(days=20_000)
@@ -134,3 +135,18 @@ def test_a_damaged_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     (folder / name).write_bytes(b"PAR1")
     with pytest.raises(BadInput, match=name):
         read_archived(tmp_path, TICKS_TOPIC, KEY)
+
+
+def test_what_says_no_time_has_the_day_of_what_came_before_it(tmp_path: Path) -> None:
+    claim, second = TickBatch(instrument=BTC, epoch=2), START_NS + DAY_NS
+    batches = [[claim, ticks(1)], [claim], [ticks(2, recv_ns=second), claim], [claim, ticks(3, recv_ns=second)]]
+    records = [Record(number, batch) for number, batch in enumerate(batch for group in batches for batch in group)]
+
+    async def main() -> None:
+        left = iter(records)
+        for group in batches:
+            await Archive(tmp_path).save_records(TICKS_TOPIC, KEY, [next(left) for _ in group])
+
+    asyncio.run(main())
+    assert _exact(read_archived(tmp_path, TICKS_TOPIC, KEY, day=FIRST_DAY)) == _exact(records[:3])
+    assert _exact(read_archived(tmp_path, TICKS_TOPIC, KEY, day=FIRST_DAY + timedelta(days=1))) == _exact(records[3:])

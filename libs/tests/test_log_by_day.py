@@ -99,7 +99,7 @@ def test_rows_of_the_log_go_to_their_day_and_records_come_back_over_midnight(pos
 
 
 def test_a_record_of_a_time_that_cannot_be_is_kept_once_and_raises_an_alert(postgres_url: str) -> None:
-    record = Record(1, TickBatch(instrument=BTC))
+    record = Record(1, TickBatch(instrument=BTC, watermark_ns=1))
 
     async def scenario(store: PostgresStore, admin: Connection) -> None:
         assert await store.save_records(TICKS_TOPIC, KEY, [record]) == 1
@@ -107,6 +107,26 @@ def test_a_record_of_a_time_that_cannot_be_is_kept_once_and_raises_an_alert(post
         assert (await store.maintain(START_NS))["last.in_default"] == 1
         (alert,) = await query(postgres_url, "alerts")
         assert (alert["kind"], alert["about"]) == ("in_default", "market_data.ticks")
+
+    _run(postgres_url, scenario)
+
+
+def test_a_writer_that_claims_its_place_before_it_knows_a_time_leaves_no_row_without_a_day(postgres_url: str) -> None:
+    claim = TickBatch(instrument=BTC, epoch=1, batch=1)
+
+    async def scenario(store: PostgresStore, admin: Connection) -> None:
+        now_ns = await admin.fetchval("select (extract(epoch from now()) * 1000000000)::bigint")
+        await store.save_records(TICKS_TOPIC, KEY, [Record(1, claim), Record(2, ticks(2, recv_ns=START_NS))])
+        await store.save_records(TICKS_TOPIC, KEY, [Record(3, claim), Record(4, claim)])
+        await store.save_records(TICKS_TOPIC, KEY, [Record(5, claim), Record(6, ticks(2, recv_ns=START_NS + DAY_NS))])
+        await store.save_records(TICKS_TOPIC, "sim.eth", [Record(7, TickBatch()), Record(8, TickBatch(epoch=1))])
+        assert (await store.maintain(now_ns))["last.in_default"] == 0
+        rows = await admin.fetch("select * from market_data.ticks order by log_offset, row")
+        times = {row["log_offset"]: row["recv_ns"] for row in rows if row["row"] is None}
+        assert min(times.pop(7), times.pop(8)) >= now_ns
+        assert times == {1: START_NS, 3: START_NS + 2, 4: START_NS + 2, 5: START_NS + DAY_NS}
+        columns = {name: [row[name] for row in rows] for name in LOGGED[TICKS_TOPIC].types}
+        assert LOGGED[TICKS_TOPIC].records(columns)[0] == Record(1, claim)
 
     _run(postgres_url, scenario)
 

@@ -20,7 +20,7 @@ from huracan.clock import NANOSECONDS
 from huracan.errors import BadInput, PoisonMessage, Recoverable
 from huracan.ports import Record
 from huracan.store.files import sync_directory
-from huracan.store.logged import HEADER, LOGGED, OFFSET, SCHEMA, LoggedTopic, Values
+from huracan.store.logged import HEADER, LOGGED, OFFSET, SCHEMA, LoggedTopic, Values, carried
 
 NOTHING = -1
 """The mark of a topic and key of which nothing is archived."""
@@ -64,14 +64,21 @@ class Archive:
     async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
         """Archive the records after the mark, a file for each day, and return how many there were.
 
+        One that says no time has the day of the one before it.
+
         Raises Recoverable when a file cannot be written, with the mark after those that were, and PoisonMessage for a
         value that has no place in its column.
         """
         mark = await self.mark(topic, key)
         new = [record for record in records if record.offset > mark]
         logged = LOGGED[topic]
-        for day, of_day in groupby(new, key=lambda record: day_of(logged.time_ns(record.message))):
-            await asyncio.to_thread(self._write, logged, key, day, list(of_day))
+        times = carried([logged.time_ns(record.message) for record in new])
+        if times and not times[0]:
+            newest = await asyncio.to_thread(self._newest_day, topic, key)
+            await asyncio.to_thread(self._write, logged, key, newest, new)
+            return len(new)
+        for day, of_day in groupby(zip(times, new, strict=True), key=lambda timed: day_of(timed[0])):
+            await asyncio.to_thread(self._write, logged, key, day, [record for _, record in of_day])
         return len(new)
 
     async def skip(self, topic: str, key: str, offset: int, *, schema: str, raw: bytes) -> None:

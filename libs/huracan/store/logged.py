@@ -26,7 +26,7 @@ other columns do not hold."""
 ROW = "row"
 """Of ticks: place in the batch from 0, null where a record could not be unpacked; then the header is all of it."""
 TICK_TIME = "recv_ns"
-"""Of ticks: when the row was received; of a record that could not be unpacked, the time of the record."""
+"""Of ticks: when the row was received; of a record that could not be unpacked, the record's, see `carried`."""
 VALUES = "feature_values"
 
 _TICKS = {
@@ -95,13 +95,25 @@ def _tick_columns(_key: str, records: Sequence[Record]) -> dict[str, Values]:
         columns[name] = _nulled(np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64), packed)
     if packed.any():
         # Each row has a time, by which it finds its day.
-        times = each([_tick_time(record.message) for record in records])
+        times = each(carried([_tick_time(record.message) for record in records]))
         columns[TICK_TIME] = np.where(packed, times, columns[TICK_TIME])
     schemas, headers = np.full(len(packed), None, dtype=object), np.full(len(packed), None, dtype=object)
     for place, record, (_, length) in zip(first, records, rows, strict=True):
         schemas[place] = codec.schema_of(record.message)
         headers[place] = codec.encode(_without(record.message, _TICKS) if length else record.message)
     return {**columns, SCHEMA: schemas, HEADER: headers}
+
+
+def carried(times: Sequence[int]) -> list[int]:
+    """Return the times of records, where one that says none (0) has that of the one before it, else of the next.
+
+    Where none says any, all are 0: a writer claims its place before it knows a time.
+    """
+    last, result = next((time for time in times if time), 0), []
+    for time in times:
+        last = time or last
+        result.append(last)
+    return result
 
 
 def _tick_rows(record: Record) -> tuple[TickBatch, int]:

@@ -12,7 +12,7 @@ import asyncpg
 
 from huracan.errors import PoisonMessage
 from huracan.ports import Record
-from huracan.store.logged import LOGGED, rows
+from huracan.store.logged import LOGGED, TICK_TIME, TICKS, Values, rows
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -26,6 +26,10 @@ _MARK = f"select last_offset from {MARKS} where topic = $1 and key = $2"
 _SKIP = f"insert into {SKIPPED} (topic, key, log_offset, schema, raw) values ($1, $2, $3, $4, $5)"
 _RESTORE = f"delete from {SKIPPED} where topic = $1 and key = $2 and log_offset = $3 returning log_offset"
 _BEGIN = f"insert into {MARKS} (topic, key, last_offset) values ($1, $2, $3) on conflict do nothing"
+_TIME = (
+    f"select coalesce((select {TICK_TIME} from {TICKS.sql} where symbol = $1 and venue = $2"
+    f" order by {TICK_TIME} desc limit 1), (extract(epoch from now()) * 1000000000)::bigint)"
+)
 _MOVE = f"update {MARKS} set last_offset = $3 where topic = $1 and key = $2"
 
 
@@ -80,9 +84,18 @@ async def _copy(connection: Connection, topic: str, key: str, records: Sequence[
     logged = LOGGED[topic]
     schema, _, name = logged.sql.partition(".")
     try:
+        columns = logged.columns(key, records)
+        if logged is TICKS and not any(columns[TICK_TIME]):
+            columns[TICK_TIME] = await _times(connection, columns)
         await connection.copy_records_to_table(
-            name, schema_name=schema, records=rows(logged.columns(key, records)), columns=list(logged.types)
+            name, schema_name=schema, records=rows(columns), columns=list(logged.types)
         )
     except (ValueError, ArithmeticError, asyncpg.DataError) as error:
         place = f"{topic} {key} {records[0].offset} to {records[-1].offset}"
         raise PoisonMessage("unsaveable", f"{logged.sql} cannot hold {place}: {error}") from None
+
+
+async def _times(connection: Connection, columns: dict[str, Values]) -> list[int]:
+    """Return times for ticks that say none: of the newest before them, else now, so that they have a day."""
+    symbol, venue = columns["symbol"][0], columns["venue"][0]
+    return [int(await connection.fetchval(_TIME, symbol, venue))] * len(columns[TICK_TIME])
