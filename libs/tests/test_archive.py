@@ -11,12 +11,13 @@ import pytest
 from google.protobuf.message import Message
 
 from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC
+from huracan.contracts import codec
 from huracan.contracts.codec import encode, schema_of
 from huracan.contracts.features import FeatureRow
 from huracan.contracts.market import TickBatch
 from huracan.errors import BadInput, PoisonMessage, Recoverable
 from huracan.ports import Record
-from huracan.store.archive import Archive, read_archived
+from huracan.store.archive import Archive, Unread, read_archived
 from huracan.store.logged import LOGGED
 
 from .logged_records import BTC, DAY_NS, START_NS, entry, features, ticks
@@ -150,3 +151,43 @@ def test_what_says_no_time_has_the_day_of_what_came_before_it(tmp_path: Path) ->
     asyncio.run(main())
     assert _exact(read_archived(tmp_path, TICKS_TOPIC, KEY, day=FIRST_DAY)) == _exact(records[:3])
     assert _exact(read_archived(tmp_path, TICKS_TOPIC, KEY, day=FIRST_DAY + timedelta(days=1))) == _exact(records[3:])
+
+
+@pytest.mark.parametrize("topic", LOGGED)
+def test_a_record_that_cannot_be_read_is_told_and_the_others_are_given(topic: str, tmp_path: Path) -> None:
+    records = _records(topic)
+
+    async def main() -> None:
+        archive = Archive(tmp_path)
+        await archive.save_records(topic, KEY, records[:7])
+        await archive.skip(topic, KEY, 43, schema="huracan.later.v1.Thing", raw=b"later")
+        await archive.save_records(topic, KEY, records[7:])
+
+    asyncio.run(main())
+    with pytest.raises(BadInput, match="has a record that this release cannot read: unknown_schema"):
+        read_archived(tmp_path, topic, KEY)
+    unread: list[Unread] = []
+    assert _exact(read_archived(tmp_path, topic, KEY, unread=unread)) == _exact(records)
+    (told,) = unread
+    assert (told.offset, told.path.name) == (43, f"{43:020d}-{43:020d}.parquet")
+    assert told.why.startswith("unknown_schema")
+
+
+@pytest.mark.parametrize("topic", LOGGED)
+def test_what_cannot_be_read_among_others_of_its_file_is_told_alone(
+    topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = _records(topic)
+    asyncio.run(Archive(tmp_path).save_records(topic, KEY, records))
+    real, refused = codec.decode, LOGGED[topic].columns(KEY, records[8:9])["header"][0]
+
+    def decode(schema: str, raw: bytes) -> Message:
+        if raw == refused:
+            raise PoisonMessage("undecodable", "it cannot be")
+        return real(schema, raw)
+
+    monkeypatch.setattr(codec, "decode", decode)
+    unread: list[Unread] = []
+    found = read_archived(tmp_path, topic, KEY, unread=unread)
+    assert _exact(found) == _exact([*records[:8], *records[9:]])
+    assert [told.offset for told in unread] == [56]

@@ -24,7 +24,7 @@ from huracan.contracts.features import FeatureRow
 from huracan.errors import BadInput, Recoverable
 from huracan.ports import Record
 from huracan.store import merge
-from huracan.store.archive import Archive, read_archived
+from huracan.store.archive import Archive, Unread, read_archived
 from huracan.store.logged import LOGGED
 from huracan.store.merge import merge_files
 
@@ -104,6 +104,35 @@ def test_a_day_that_is_not_over_is_left_and_what_comes_late_is_merged_in(tmp_pat
     assert [each.files for each in merge_files(tmp_path, LATER)] == [2, 3]
     kept = read_archived(tmp_path, TICKS_TOPIC, KEY)
     assert sorted(record.offset for record in kept) == [*range(0, 99, 7), 1_000]
+
+
+def test_records_of_days_that_lie_between_each_other_come_in_the_order_of_their_offsets(tmp_path: Path) -> None:
+    _archive(tmp_path)
+    merge_files(tmp_path, LATER)
+    assert _exact(read_archived(tmp_path, TICKS_TOPIC, KEY)) == _exact(_records(TICKS_TOPIC))
+
+
+@pytest.mark.parametrize("topic", LOGGED)
+@pytest.mark.parametrize("place", [0, 6, 15])
+def test_a_record_that_cannot_be_read_is_left_out_and_hides_no_other(topic: str, place: int, tmp_path: Path) -> None:
+    records, skipped = [Record(record.offset + 1, record.message) for record in _records(topic)], 7 * place
+
+    async def main() -> None:
+        archive = Archive(tmp_path)
+        for record in records[:place]:
+            await archive.save_records(topic, KEY, [record])
+        await archive.skip(topic, KEY, skipped, schema="huracan.later.v1.Thing", raw=b"later")
+        for record in records[place:]:
+            await archive.save_records(topic, KEY, [record])
+
+    asyncio.run(main())
+    for merged in (True, False):
+        assert bool(merge_files(tmp_path, LATER)) is merged
+        assert len(list(tmp_path.rglob(f"{skipped:020d}-{skipped:020d}.parquet"))) == 1
+        unread: list[Unread] = []
+        assert _exact(read_archived(tmp_path, topic, KEY, unread=unread)) == _exact(records)
+        assert [told.offset for told in unread] == [skipped]
+    assert len(list(tmp_path.rglob("*.parquet"))) == (4 if place == 6 else 3)
 
 
 class Killed(BaseException):

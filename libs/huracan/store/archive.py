@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ _TYPES = {
     "real[]": pa.list_(pa.float32()),
 }
 """Types in files by the type in SQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A record that this release cannot read: its file, place in the log, and why."""
+
+    path: Path
+    offset: int
+    why: str
 
 
 class Archive:
@@ -122,18 +132,32 @@ class Archive:
         self._marks[logged.topic, key] = last
 
 
-def read_archived(directory: Path, topic: str, key: str, *, day: date | None = None) -> list[Record]:
+def read_archived(
+    directory: Path, topic: str, key: str, *, day: date | None = None, unread: list[Unread] | None = None
+) -> list[Record]:
     """Return the archived records of a topic and key, of a day or of all, in the order of their offsets.
 
-    Raises BadInput, naming it, for a file that is damaged or not ours.
+    Raises BadInput, naming it, for a file that is damaged or not ours, and for one with a record that this release
+    cannot read; where `unread` is given, such records are added to it instead, and the others are returned.
     """
     # Files may be merged meanwhile: what is not there any more is in one that is.
     for _ in range(_LOOKS):
         paths = sorted(_standing(_files(directory, topic, key, day)), key=span)
         try:
-            return [record for path in paths for record in _read(LOGGED[topic], path)]
+            found = [each for path in paths for each in _read(LOGGED[topic], path)]
         except FileNotFoundError:
             continue
+        poison = [each for each in found if isinstance(each, Unread)]
+        if poison and unread is None:
+            first = poison[0]
+            raise BadInput(
+                f"{first.path} has a record that this release cannot read: {first.why}; it is kept whole there"
+            )
+        if unread is not None:
+            unread += poison
+        # What is merged spans days, whose records may lie between each other.
+        records = [each for each in found if isinstance(each, Record)]
+        return sorted(records, key=lambda record: record.offset)
     raise Recoverable(f"archive {directory} is changing all the time: try again")
 
 
@@ -152,6 +176,16 @@ def standing(paths: Iterable[Path]) -> list[Path]:
             continue
         chosen.append(path)
     return chosen
+
+
+def is_unread(path: Path) -> bool:
+    """Return whether a file holds one record that was skipped as its bytes: nothing else of it is known."""
+    first, last = span(path)
+    if first != last:
+        return False
+    with pq.ParquetFile(path) as file:
+        rows = file.read(columns=["epoch"]).to_pylist() if file.metadata.num_rows == 1 else []
+    return any("epoch" in row and row["epoch"] is None for row in rows)
 
 
 def day_folders(directory: Path, before: date) -> list[Path]:
@@ -207,17 +241,28 @@ def _unread(logged: LoggedTopic, offset: int, schema: str, raw: bytes) -> pa.Tab
     return _table(logged, {name: known.get(name, [None]) for name in logged.types})
 
 
-def _read(logged: LoggedTopic, path: Path) -> list[Record]:
+def _read(logged: LoggedTopic, path: Path) -> list[Record] | list[Record | Unread]:
     try:
         table = pq.read_table(path, columns=list(logged.types))
-        return logged.records({name: _values(table[name], kind) for name, kind in logged.types.items()})
+        columns = {name: _values(table[name], kind) for name, kind in logged.types.items()}
+        try:
+            return logged.records(columns)
+        except PoisonMessage:
+            return list(_one_by_one(logged, path, columns))
     except FileNotFoundError:
         raise
-    except PoisonMessage as poison:
-        raise BadInput(f"{path} has a record that this release cannot read: {poison}; it is kept whole there") from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, DecodeError) as error:
         first_line = str(error).partition("\n")[0]
         raise BadInput(f"{path} was not written by Huracan, or is damaged: {first_line}") from None
+
+
+def _one_by_one(logged: LoggedTopic, path: Path, columns: Mapping[str, list[Any]]) -> Iterator[Record | Unread]:
+    starts = [at for at, header in enumerate(columns[HEADER]) if header is not None]
+    for start, end in pairwise([*starts, len(columns[HEADER])]):
+        try:
+            yield from logged.records({name: values[start:end] for name, values in columns.items()})
+        except PoisonMessage as poison:
+            yield Unread(path, columns[OFFSET][start], str(poison))
 
 
 def _values(column: Any, kind: str) -> list[Any]:

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from huracan.errors import BadInput
-from huracan.store.archive import PARQUET, day_folders, span, standing
+from huracan.store.archive import PARQUET, day_folders, is_unread, span, standing
 from huracan.store.comparison import same_values
 from huracan.store.files import sync_directory
 
@@ -38,11 +39,12 @@ def merge_files(directory: Path, before: date) -> list[Merged]:
 
     The persister may write there meanwhile. A merged file is on disk, read back and compared, before a file it
     replaces is removed; until then readers pass over those that it holds. Ended anywhere, it can be run again.
+    A record that could not be read keeps a file of its own, and those before and after it become one each.
     Raises BadInput where the directory is none or cannot be written, somebody else merges there, or a file is damaged.
     """
     try:
         with locked(directory):
-            return [merged for folder in day_folders(directory, before) if (merged := _merge(folder)) is not None]
+            return [merged for folder in day_folders(directory, before) for merged in _merge(folder)]
     except BlockingIOError:
         raise BadInput(f"archive {directory} is being merged by another process: wait until that has ended") from None
     except (OSError, pa.ArrowException) as error:
@@ -58,13 +60,16 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _merge(folder: Path) -> Merged | None:
+def _merge(folder: Path) -> list[Merged]:
     for left in folder.glob(f"*{_UNFINISHED}"):
         left.unlink()
     every = list(folder.glob(f"*{PARQUET}"))
     files = standing(every)
-    merged = _written(folder, files) if len(files) > 1 else None
-    _remove(folder, set(every) - {merged.path if merged else files[0]} if files else set())
+    runs = [list(run) for skipped, run in groupby(files, key=is_unread) if not skipped]
+    merged = [_written(folder, run) for run in runs if len(run) > 1]
+    replaced = {path for run in runs if len(run) > 1 for path in run}
+    kept = {each.path for each in merged} | (set(files) - replaced)
+    _remove(folder, set(every) - kept)
     return merged
 
 
