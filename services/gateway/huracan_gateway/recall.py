@@ -2,42 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 
 from huracan.bus import subjects
 from huracan.contracts.market import TickBatch, TickKind, tick_columns
+from huracan.errors import PoisonRecord
 from huracan.ports import Record, TickLog
+from huracan_gateway.adapter import TradeIds
 
 FIRST_LOOK = 1_024
-"""Newest records that are looked through first: a minute and more of three instruments that share a partition."""
-LONGEST_LOOK = 65_536
-"""Where none of these holds a trade, what a venue repeats is taken for new."""
+"""Newest offsets that are looked through first: some seconds of three busy instruments that share a partition."""
+LONGEST_LOOK = 262_144
+"""Trades before these offsets are not recalled: what a venue repeats of them is taken for new."""
+NAMES_RECALLED = 2_048
+"""Trades wanted where only its name tells that one is known: twice what any venue gives for one request."""
+_PAGE = 256
+"""Records of one read."""
+
+_Trades = tuple[int, list[int]]
+"""Epoch of a batch and the ids of its trades."""
 
 
-async def recalled_trades(log: TickLog, key: str) -> list[int]:
-    """Return the ids of an instrument's newest trades in the log, oldest first, from so far back that there are some.
+async def recalled_trades(log: TickLog, key: str, trade_ids: TradeIds, counts: Counter[str]) -> list[int]:
+    """Return the ids of an instrument's newest trades in the log, oldest first: where they rise, of the last some.
 
-    Call it once the epoch is taken: what a writer before may still append is refused by every reader.
+    Looks back until there are as many as are wanted, through LONGEST_LOOK offsets at most. Records that cannot be read
+    are counted and passed over. Call it once the epoch is taken: what a writer before may still append is refused by
+    every reader.
     """
-    last, look = await log.last(subjects.TICKS_TOPIC, key), FIRST_LOOK
-    while last is not None:
-        first = max(last.offset - look, 0)
-        found = _trades(await log.read(subjects.TICKS_TOPIC, key, first))
-        if found or not first or look >= LONGEST_LOOK:
-            return found
-        look *= 4
-    return []
-
-
-def _trades(records: Sequence[Record]) -> list[int]:
-    """Return the trades of records, without those of a writer that had lost its place."""
+    wanted = NAMES_RECALLED if trade_ids is TradeIds.NAMES else 1
+    first = end = await _end(log, key)
+    oldest, look = max(end - LONGEST_LOOK, 0), FIRST_LOOK
+    batches: list[_Trades] = []
     found: list[int] = []
-    epoch = 0
-    for record in records:
-        batch = record.message
-        if not isinstance(batch, TickBatch) or batch.epoch < epoch:
+    while first > oldest and len(found) < wanted:
+        begun, first = first, max(end - look, oldest)
+        batches = await _batches(log, key, first, begun, counts) + batches
+        found = _in_force(batches)
+        look *= 4
+    return found
+
+
+async def _end(log: TickLog, key: str) -> int:
+    try:
+        last = await log.last(subjects.TICKS_TOPIC, key)
+    except PoisonRecord as poison:
+        return poison.offset + 1
+    return 0 if last is None else last.offset + 1
+
+
+async def _batches(log: TickLog, key: str, first: int, end: int, counts: Counter[str]) -> list[_Trades]:
+    """Return what is from one offset to before another; of several records that cannot be read at once, halves."""
+    batches: list[_Trades] = []
+    limit = _PAGE
+    while first < end:
+        try:
+            records = await log.read(subjects.TICKS_TOPIC, key, first, limit=limit)
+        except PoisonRecord as poison:
+            if limit > 1:
+                limit //= 2
+                continue
+            counts["recall.unread"] += poison.offset < end
+            first, limit = poison.offset + 1, _PAGE
             continue
-        epoch, columns = batch.epoch, tick_columns(batch)
-        numbers = zip(columns.kind, columns.venue_seq, strict=True)
-        found += [number for kind, number in numbers if kind == TickKind.TICK_KIND_TRADE]
+        batches += [_trades(record) for record in records if record.offset < end]
+        if len(records) < limit:
+            break
+        first = records[-1].offset + 1
+    return batches
+
+
+def _trades(record: Record) -> _Trades:
+    batch = record.message
+    if not isinstance(batch, TickBatch):
+        return 0, []
+    if not batch.rows:
+        return batch.epoch, []
+    columns = tick_columns(batch)
+    numbers = zip(columns.kind, columns.venue_seq, strict=True)
+    return batch.epoch, [number for kind, number in numbers if kind == TickKind.TICK_KIND_TRADE]
+
+
+def _in_force(batches: Iterable[_Trades]) -> list[int]:
+    """Return the trades of batches, oldest first, without those of a writer that had lost its place."""
+    found: list[int] = []
+    newest = 0
+    for epoch, numbers in batches:
+        if epoch >= newest:
+            newest = epoch
+            found += numbers
     return found

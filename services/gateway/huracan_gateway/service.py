@@ -175,7 +175,9 @@ class Gateway(Service):
         await channel.claim()
         await self._writer.drained()
         if isinstance(feed, LiveFeed):  # a tape tells nothing twice
-            channel.instrument.know_trades(await recalled_trades(self._ports.log, channel.key))
+            kind = feed.adapter.trade_ids
+            recalled = await recalled_trades(self._ports.log, channel.key, kind, channel.counts)
+            channel.instrument.know_trades(recalled)
         self._tell_missing_bars(place, channel)
         async with self._beginning:
             if not self.ready.is_set():

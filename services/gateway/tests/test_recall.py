@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
+import pytest
 from google.protobuf.message import Message
 
 from huracan.bus.subjects import TICKS_TOPIC
 from huracan.clock import SystemClock
+from huracan.contracts.codec import encode, schema_of
 from huracan.contracts.market import (
     InstrumentDefinition,
     InstrumentId,
@@ -22,8 +25,10 @@ from huracan.sim.exchange import BINANCE_USDM, BYBIT, OKX, SimulatedExchange, Si
 from huracan.sim.venue.server import VenueServer
 from huracan.sim.world import World
 from huracan.ticklog.memory import MemoryLog
+from huracan_gateway import recall
+from huracan_gateway.adapter import TradeIds
 from huracan_gateway.config import FeedConfig, GatewayConfig
-from huracan_gateway.recall import FIRST_LOOK, recalled_trades
+from huracan_gateway.recall import FIRST_LOOK, NAMES_RECALLED, recalled_trades
 from huracan_gateway.spec import SPEC
 
 WITHIN_S = 20.0
@@ -119,12 +124,12 @@ def _batch(number: int, epoch: int, trades: list[int]) -> TickBatch:
     return tick_batch(instrument=INSTRUMENT, epoch=epoch, batch=number, columns=columns, watermark_ns=number)
 
 
-def _recalled(batches: Sequence[Message]) -> list[int]:
+def _recalled(batches: Sequence[Message], trade_ids: TradeIds = TradeIds.RISING) -> list[int]:
     async def main() -> list[int]:
         log = MemoryLog().node("gateway")
         for number, batch in enumerate(batches):
             await log.append(TICKS_TOPIC, KEY, batch, record_id=str(number).encode())
-        return await recalled_trades(log, KEY)
+        return await recalled_trades(log, KEY, trade_ids, Counter())
 
     return asyncio.run(main())
 
@@ -134,10 +139,53 @@ def test_a_log_without_trades_recalls_none() -> None:
     assert _recalled([_batch(1, 1, [])]) == []
 
 
-def test_trades_of_a_writer_that_had_lost_its_place_are_not_recalled() -> None:
-    assert _recalled([_batch(1, 1, [5]), _batch(1, 2, []), _batch(2, 1, [6]), _batch(2, 2, [7])]) == [5, 7]
+@pytest.mark.parametrize("trade_ids", TradeIds)
+def test_trades_of_a_writer_that_had_lost_its_place_are_not_recalled(trade_ids: TradeIds) -> None:
+    batches = [_batch(1, 1, [5]), _batch(1, 2, []), _batch(2, 1, [6]), _batch(2, 2, [7])]
+    assert _recalled(batches, trade_ids) == [5, 7]
 
 
 def test_a_trade_before_a_long_silence_is_recalled() -> None:
     silence = [_batch(number, 1, []) for number in range(2, FIRST_LOOK + 100)]
     assert _recalled([_batch(1, 1, [9]), *silence]) == [9]
+
+
+def test_trades_that_are_known_by_name_alone_are_recalled_however_few_there_are_among_the_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recall, "NAMES_RECALLED", 100)
+    log, quiet = MemoryLog(), encode(_batch(1, 1, []))
+    for number in range(20_000):
+        data = quiet if number % 100 else encode(_batch(1, 1, [number // 100]))
+        log.put(TICKS_TOPIC, KEY, schema_of(TickBatch()), data, b"%d" % number)
+
+    def recalled(trade_ids: TradeIds) -> list[int]:
+        return asyncio.run(recalled_trades(log.node("gateway"), KEY, trade_ids, Counter()))
+
+    named = recalled(TradeIds.NAMES)
+    assert 100 <= len(named) < 200
+    assert named == list(range(named[0], 200))
+    assert recalled(TradeIds.RISING) == list(range(190, 200))
+    monkeypatch.setattr(recall, "LONGEST_LOOK", 5_000)
+    assert recalled(TradeIds.NAMES) == list(range(150, 200))
+
+
+@pytest.mark.parametrize("trade_ids", TradeIds)
+@pytest.mark.parametrize("place", [0, 1, 300, FIRST_LOOK, 2 * FIRST_LOOK])
+def test_a_record_that_cannot_be_read_is_counted_and_keeps_no_gateway_from_starting(
+    place: int, trade_ids: TradeIds
+) -> None:
+    log = MemoryLog()
+    for number in range(2 * FIRST_LOOK + 1):
+        batch = _batch(1, 1, [number])
+        schema = "huracan.later.v1.Thing" if number == place else schema_of(batch)
+        log.put(TICKS_TOPIC, KEY, schema, encode(batch), str(number).encode())
+    counts: Counter[str] = Counter()
+    found = asyncio.run(recalled_trades(log.node("gateway"), KEY, trade_ids, counts))
+    every = [number for number in range(2 * FIRST_LOOK + 1) if number != place]
+    if trade_ids is TradeIds.NAMES:
+        assert found == every[-len(found) :]
+        assert len(found) >= NAMES_RECALLED
+    else:
+        assert found == [number for number in every if number > FIRST_LOOK]
+    assert counts["recall.unread"] == (place > FIRST_LOOK or trade_ids is TradeIds.NAMES)
