@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
@@ -25,9 +28,11 @@ from huracan.store.parquet import read_journals, read_messages, read_table
 from huracan.store.postgres import PostgresStore
 from huracan.store.tables import TABLES
 from huracan.ticklog.memory import MemoryLog
+from huracan_cli import stored
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.main import app
 from huracan_cli.replay import Replay, replay
+from huracan_cli.state import RunState
 from huracan_cli.stored import Found, explain_stored, in_log
 
 pytestmark = pytest.mark.usefixtures("untraced_module")
@@ -139,6 +144,27 @@ def test_a_journal_that_the_database_has_in_part_proves_nothing(postgres_url: st
     refused(f"is here up to offset {decided - 1} only, from which it does not follow")
     asyncio.run(_change(postgres_url, f"{JOURNALS} < 3"))
     refused("is here from offset 3 on only")
+
+
+def test_what_the_database_lacks_of_a_journal_is_read_from_the_log(
+    postgres_url: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(_stored(postgres_url, run, log=True))
+    asyncio.run(_change(postgres_url, f"{JOURNALS} < 3"))
+    expected = explain(run, "last")
+
+    @asynccontextmanager
+    async def reached(_state: RunState) -> AsyncIterator[SimpleNamespace]:
+        log = MemoryLog().node("x")
+        for key, entries in read_journals(run).items():
+            for number, entry in enumerate(entries):
+                await log.append(subjects.JOURNAL_TOPIC, key, entry, record_id=b"%d" % number)
+        yield SimpleNamespace(log=log)
+
+    monkeypatch.setattr(stored, "reached", reached)
+    told = asyncio.run(explain_stored("last", postgres_url, RunState.model_construct()))
+    assert (told.same_bytes, told.journal_entries) == (True, expected.journal_entries)
+    assert (told.tick_offsets, told.tick_source) == ((FIRST, LAST), "database")
 
 
 def test_a_journal_is_read_up_to_the_writer_that_closed_what_the_one_of_the_decision_left_open(
