@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from huracan.bus import subjects
 from huracan.contracts.decision import Decision
 from huracan.contracts.features import WINDOW_ROWS, FeatureRow
+from huracan.contracts.journal import JournalEntry
 from huracan.contracts.market import TickBatch, instrument_key
 from huracan.errors import BadInput
 from huracan.ports import TickLog
@@ -22,7 +23,10 @@ from huracan_cli.dlq import reached
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.results import Logged, write
 from huracan_cli.state import RunState
+from huracan_orchestrator.fold import Fold
 
+FIRST_EPOCH = 1
+"""Of the first writer of a journal, whose start is the first record of it."""
 RECORDS_AT_ONCE = 2_000
 """Records of a key that are in memory at once."""
 
@@ -44,13 +48,16 @@ class Found:
     rows: Sequence[Message]
     ticks: tuple[int, int] | None
     source: str
+    lacks: str = ""
+    """What the database lacks of the journal, where it has a part of it."""
 
 
 async def explain_stored(decision_id: str, url: str, state: RunState | None = None) -> StoredExplanation:
     """Return the explanation of a decision that a database keeps, named as for `explain`.
 
     What of the log the database does not keep comes from the log of a running system, if one is given. Raises BadInput
-    when the id names no decision or several, or neither has the journal it follows from.
+    when the id names no decision or several, or neither has the journal it follows from, whole up
+    to the decision.
     """
     kept = await evidence(url, decision_id)
     found = _in_database(kept)
@@ -60,8 +67,9 @@ async def explain_stored(decision_id: str, url: str, state: RunState | None = No
     key = subjects.journal_key(kept.decision.shard)
     if not found.journal:
         raise BadInput(
-            f"decision {kept.decision.decision_id.hex()} was found, and the journal {key} that it follows from was not:"
-            " have the persister keep it (`tables`), or name the running system whose log has it (--live)"
+            f"decision {kept.decision.decision_id.hex()} was found, and the journal {key} that it follows from"
+            f" {found.lacks or 'was not'}: have the persister keep it (`tables`), or name the running system whose log"
+            " has all of it (--live)"
         )
     store = MemoryStore()
     await store.save(kept.messages)
@@ -72,18 +80,40 @@ async def explain_stored(decision_id: str, url: str, state: RunState | None = No
 
 
 def _in_database(kept: Evidence) -> Found:
+    lacks = _lacks(kept)
     return Found(
-        journal=[record.message for record in kept.journal],
+        journal=[] if lacks else [record.message for record in kept.journal],
         rows=[record.message for record in kept.rows],
         ticks=kept.ticks,
         source="database" if kept.ticks else "never logged",
+        lacks=lacks,
     )
+
+
+def _lacks(kept: Evidence) -> str:
+    """Return what is missing of a kept journal for its decision; nothing where it is whole, or none of it is kept.
+
+    A journal is whole when it begins with the start of its first writer and, folded, gives the decision before a record
+    is missing: days that were put aside are gone from its beginning, and a record that was skipped leaves a hole.
+    """
+    entries = [record.message for record in kept.journal if isinstance(record.message, JournalEntry)]
+    if kept.skipped is None and not entries:
+        return ""
+    if entries and not (entries[0].HasField("epoch_started") and entries[0].epoch == FIRST_EPOCH):
+        return f"is here from offset {kept.journal[0].offset} on only"
+    fold = Fold()
+    if any(made.decision_id == kept.decision.decision_id for entry in entries for made in fold.apply(entry)):
+        return ""
+    if kept.skipped is not None:
+        return f"is here without its record at offset {kept.skipped}, which was skipped (`huracan dlq replay`)"
+    return f"is here up to offset {kept.journal[-1].offset} only, from which it does not follow"
 
 
 async def in_log(found: Found, log: TickLog, decision: Decision) -> Found:
     """Return what was found with what the log has of the rest.
 
-    It reads the journal of the shard, and feature rows and ticks of the instrument from their beginning.
+    It reads the journal of the shard, unless the database has it whole, and feature rows and ticks of the instrument
+    from their beginning.
     """
     key = instrument_key(decision.instrument)
     if not found.journal:

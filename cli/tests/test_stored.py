@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import asyncpg
 import pytest
 from typer.testing import CliRunner
 
 from huracan.bus import subjects
 from huracan.contracts.decision import Decision
 from huracan.contracts.features import FeatureRow
+from huracan.contracts.journal import JournalEntry
 from huracan.contracts.market import InstrumentDefinition, TickColumns, instrument_key, tick_batch
 from huracan.errors import BadInput
 from huracan.ports import Record
 from huracan.sim.market import SimulatedMarketConfig, write_recording
+from huracan.store.evidence import evidence
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.parquet import read_journals, read_messages, read_table
 from huracan.store.postgres import PostgresStore
 from huracan.store.tables import TABLES
 from huracan.ticklog.memory import MemoryLog
+from huracan_cli import stored
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.main import app
 from huracan_cli.replay import Replay, replay
+from huracan_cli.state import RunState
 from huracan_cli.stored import Found, explain_stored, in_log
 
 pytestmark = pytest.mark.usefixtures("untraced_module")
@@ -105,6 +113,78 @@ def test_what_the_database_does_not_keep_is_told(postgres_url: str, run: Path) -
             asyncio.run(explain_stored(wanted, postgres_url))
     with pytest.raises(BadInput, match="--run was given with --database or --live"):
         CliRunner().invoke(app, ["explain", "last", "--run", "x", "--live"], catch_exceptions=False)
+
+
+async def _change(url: str, statement: str, *values: object) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement, *values)
+    await connection.close()
+
+
+JOURNALS = "delete from tick_log.journal where log_offset "
+SKIP = "insert into tick_log.skipped (topic, key, log_offset, schema, raw) values ($1, $2, $3, 'x', '')"
+
+
+def test_a_journal_that_the_database_has_in_part_proves_nothing(postgres_url: str, run: Path) -> None:
+    asyncio.run(_stored(postgres_url, run, log=True))
+    told = explain(run, "last")
+    shard = next(each for each in read_table(run, Decision) if each.decision_id.hex() == told.decision_id).shard
+    key, decided = subjects.journal_key(shard), told.journal_entries - 1
+
+    def refused(part: str) -> None:
+        with pytest.raises(BadInput, match=rf"{told.decision_id} was found, and the journal {key} .* {part}.*--live"):
+            asyncio.run(explain_stored(told.decision_id, postgres_url))
+
+    asyncio.run(_change(postgres_url, SKIP, subjects.JOURNAL_TOPIC, key, decided + 1))
+    assert asyncio.run(explain_stored(told.decision_id, postgres_url)).same_bytes  # what came later has no part in it
+    asyncio.run(_change(postgres_url, SKIP, subjects.JOURNAL_TOPIC, key, decided))
+    refused(f"is here without its record at offset {decided}, which was skipped")
+    asyncio.run(_change(postgres_url, "truncate tick_log.skipped"))
+    asyncio.run(_change(postgres_url, f"{JOURNALS} >= {decided}"))
+    refused(f"is here up to offset {decided - 1} only, from which it does not follow")
+    asyncio.run(_change(postgres_url, f"{JOURNALS} < 3"))
+    refused("is here from offset 3 on only")
+
+
+def test_what_the_database_lacks_of_a_journal_is_read_from_the_log(
+    postgres_url: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(_stored(postgres_url, run, log=True))
+    asyncio.run(_change(postgres_url, f"{JOURNALS} < 3"))
+    expected = explain(run, "last")
+
+    @asynccontextmanager
+    async def reached(_state: RunState) -> AsyncIterator[SimpleNamespace]:
+        log = MemoryLog().node("x")
+        for key, entries in read_journals(run).items():
+            for number, entry in enumerate(entries):
+                await log.append(subjects.JOURNAL_TOPIC, key, entry, record_id=b"%d" % number)
+        yield SimpleNamespace(log=log)
+
+    monkeypatch.setattr(stored, "reached", reached)
+    told = asyncio.run(explain_stored("last", postgres_url, RunState.model_construct()))
+    assert (told.same_bytes, told.journal_entries) == (True, expected.journal_entries)
+    assert (told.tick_offsets, told.tick_source) == ((FIRST, LAST), "database")
+
+
+def test_a_journal_is_read_up_to_the_writer_that_closed_what_the_one_of_the_decision_left_open(
+    postgres_url: str, run: Path
+) -> None:
+    asyncio.run(_stored(postgres_url, run, log=True))
+    told = explain(run, "last")
+    asyncio.run(
+        _change(
+            postgres_url,
+            "insert into tick_log.journal (log_offset, key, epoch, at_ns, kind, schema, header)"
+            " select max(log_offset) + later, key, epoch + 1, max(at_ns), 'epoch_started', min(schema), ''"
+            " from tick_log.journal, generate_series(1, 2) as later group by key, epoch, later",
+        )
+    )
+    kept = asyncio.run(evidence(postgres_url, told.decision_id))
+    assert kept.skipped is None
+    assert [record.offset for record in kept.journal] == list(range(len(kept.journal)))
+    assert kept.journal[-1].message == JournalEntry()  # the first of them alone
+    assert kept.journal[-2].message != JournalEntry()
 
 
 def test_what_only_the_log_has_is_read_from_it(run: Path) -> None:

@@ -53,7 +53,7 @@ def _ledgers_of(monkeypatch: pytest.MonkeyPatch, made: Callable[[int], struck.Le
 def test_each_seed_on_real_servers_has_a_file_and_a_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _ledgers_of(monkeypatch, lambda seed: struck.Ledger(seed, {"kill kafka": 21}, ticks=7))
+    _ledgers_of(monkeypatch, lambda seed: struck.Ledger(seed, {"kill kafka": 21}, ticks=7, fills=seed - 1))
     _call(monkeypatch, tmp_path, "--part", "ledger")
     for seed in (1, 2, 3):
         ledger = json.loads((tmp_path / f"ledger-{seed}.json").read_text())
@@ -62,6 +62,24 @@ def test_each_seed_on_real_servers_has_a_file_and_a_line(
     said = capsys.readouterr().out
     assert "ledger, seed 2: 21 faults; 7 ticks" in said
     assert said.endswith("3 of 3 ledgers have every number exactly once and in order, over 63 faults\n")
+
+
+def test_seeds_that_have_no_fill_between_them_fail_and_one_alone_says_that_it_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made(seed: int) -> struck.Ledger:
+        ledger = struck.Ledger(seed, ticks=7, windows=7, decisions=7)
+        struck.judge_nothing(ledger, desk=True)
+        return ledger
+
+    _ledgers_of(monkeypatch, made)
+    with pytest.raises(SystemExit, match="1"):
+        _call(monkeypatch, tmp_path, "--part", "ledger")
+    assert capsys.readouterr().out.endswith("BROKEN: fills: there were none, so nothing is shown\n")
+    _call(monkeypatch, tmp_path, "--part", "ledger", "--seed", "3")
+    assert capsys.readouterr().out.endswith("faults\nfills: there were none, so nothing is shown\n")
+    written = json.loads((tmp_path / "ledger-3.json").read_text())
+    assert written["unshown"] == [f"{name}: there were none, so nothing is shown" for name in ("orders", "fills")]
 
 
 def test_a_number_that_is_lost_on_real_servers_is_named_and_fails_the_command(

@@ -14,7 +14,7 @@ import structlog
 
 from huracan.errors import HuracanError
 from huracan.service.loop import new_event_loop
-from huracan_cli.chaos.ledger import Ledger, run_ledger
+from huracan_cli.chaos.ledger import NOTHING_SHOWN, Ledger, run_ledger
 from huracan_cli.chaos.run import run_chaos
 
 SIMULATION, LEDGER = "simulation", "ledger"
@@ -87,10 +87,20 @@ async def _struck(seeds: Sequence[int], out: Path) -> bool:
         path.write_text(json.dumps(asdict(ledger), indent=1) + "\n", encoding="utf-8")
         for broken in ledger.broken:
             print(f"  BROKEN: {broken}")
+        for unshown in ledger.unshown:
+            print(f"  of this seed alone, {unshown}")
         print(_line(ledger), path, flush=True)
     kept, faults = sum(not ledger.broken for ledger in ledgers), sum(sum(each.faults.values()) for each in ledgers)
     print(f"{kept} of {len(ledgers)} ledgers have every number exactly once and in order, over {faults} faults")
-    return kept < len(ledgers)
+    return _shows_no_fill(ledgers) or kept < len(ledgers)
+
+
+def _shows_no_fill(ledgers: Sequence[Ledger]) -> bool:
+    """Say it where no seed had a fill, and return whether that breaks the run: one seed alone may have none."""
+    if any(ledger.fills for ledger in ledgers):
+        return False
+    print(f"{'fills' if len(ledgers) == 1 else 'BROKEN: fills'}: {NOTHING_SHOWN}")
+    return len(ledgers) > 1
 
 
 def _line(ledger: Ledger) -> str:

@@ -1,7 +1,8 @@
 """The ledger: numbered ticks, decisions and fills through real processes and servers that are struck at random moments.
 
 Who numbers: each venue its trades, the gateway the steps that are decided, the paper venue its executions. At the end
-every number must be at rest exactly once, in order.
+every number must be at rest exactly once. Order is that of the log for trades, of the journal and the stream for
+decisions, of the stream for fills: a table of messages keeps none.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from shutil import rmtree
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -50,6 +53,7 @@ RUNS_WITHIN_S = 60.0
 """Longest that a kill waits for its target to run: nobody is killed twice at once."""
 OVER_WITHIN_S = 240.0
 """Longest that a seed takes beside the time in which it is struck: about 40 s on two idle cores."""
+NOTHING_SHOWN = "there were none, so nothing is shown"
 LOOK_EVERY_S = 0.05
 LOOK_AT_REST_EVERY_S = 1.0
 
@@ -74,6 +78,8 @@ class Ledger:
     lost: int = 0
     duplicated: int = 0
     out_of_order: int = 0
+    unshown: list[str] = field(default_factory=list)
+    """What there was none of, though it needs not be there in every seed: of that nothing is shown."""
     broken: list[str] = field(default_factory=list)
 
     def take(self, compared: Compared[N]) -> None:
@@ -116,6 +122,7 @@ async def run_ledger(
             await asyncio.sleep(QUIET_S)
             await _until_at_rest(stage)
             await stage.stop_processes()
+            ledger.broken += deaf(hearing)
             ledger.restarts = dict(sorted(stage.supervisor.restarts.items()))
             if stage.supervisor.failure is not None:
                 ledger.broken.append(str(stage.supervisor.failure))
@@ -179,22 +186,19 @@ async def _until_at_rest(stage: Stage) -> None:
 
 
 def trades_of(rows: Iterable[TickRow]) -> dict[str, list[int]]:
-    """Return the numbers of trades by instrument in the order of their ingest."""
-    kept: dict[str, list[TickRow]] = {}
+    """Return the numbers of trades by instrument in the order in which their rows are at rest, that of the log."""
+    kept: dict[str, list[int]] = {}
     for row in _fenced(rows):
         if row.kind == TickKind.TICK_KIND_TRADE:
-            kept.setdefault(f"{row.venue}.{row.symbol}", []).append(row)
-    return {
-        key: [row.venue_seq for row in sorted(of_key, key=lambda row: (row.epoch, row.ingest_seq, row.row))]
-        for key, of_key in kept.items()
-    }
+            kept.setdefault(f"{row.venue}.{row.symbol}", []).append(row.venue_seq)
+    return kept
 
 
 def _fenced(rows: Iterable[TickRow]) -> list[TickRow]:
-    """Return rows without those of a writer that had lost its place to another when they came (law 7)."""
+    """Return rows in the order of the log, without those of a writer that was replaced when they came (law 7)."""
     newest: dict[tuple[str, str], int] = {}
     fenced = []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row.log_offset, row.row)):
         place = (row.venue, row.symbol)
         newest[place] = max(row.epoch, newest.get(place, 0))
         if row.epoch == newest[place]:
@@ -224,6 +228,14 @@ class Witness:
                 self.steps.setdefault(key, {})[window.step] = None
 
 
+def deaf(hearing: asyncio.Task[Any]) -> list[str]:
+    """Return why a witness stopped hearing before it was told to, in one line; nothing while it hears."""
+    if not hearing.done():
+        return []
+    why = "it was cancelled" if hearing.cancelled() else repr(hearing.exception() or "its inbox ended")
+    return [f"witness: it stopped hearing windows, so those that came later were not counted: {why}"]
+
+
 class _Count:
     """Compare what was given with what is at rest."""
 
@@ -233,7 +245,7 @@ class _Count:
         self._ledger = ledger
         self._log = KafkaLog(stage.kafka, name="ledger")
         self._store = PostgresStore(stage.store_url)
-        self._batches: dict[str, list[Record]] = {}
+        self._batches: dict[str, list[TickBatch]] = {}
 
     async def run(self) -> None:
         """Count everything."""
@@ -242,74 +254,36 @@ class _Count:
             if DESK in self._stage.processes:
                 await self._count_decisions()
                 await self._count_fills()
-            for name in ("ticks", *(("windows", "decisions") if DESK in self._stage.processes else ())):
-                if not getattr(self._ledger, name):
-                    self._ledger.broken.append(f"{name}: there were none, so nothing is shown")
+            judge_nothing(self._ledger, desk=DESK in self._stage.processes)
         finally:
             await self._log.close()
             await self._store.close()
 
     async def _count_ticks(self) -> None:
-        """What venues told is at rest, and the rows at rest are those of the log."""
         rows = await tick_rows(self._stage.store_url)
-        trades = trades_of(rows)
         for venue, told in self._stage.market.told.items():
             key = self._stage.instruments[venue]
-            self._ledger.ticks += len(told)
-            self._ledger.take(compare(f"trades of {key}", told, trades.get(key, [])))
-            self._batches[key] = list(await self._log.read(subjects.TICKS_TOPIC, key, 0))
-            given = [
-                (record.offset, row, number)
-                for record in self._batches[key]
-                if isinstance(record.message, TickBatch)
-                for row, number in enumerate(tick_columns(record.message).ingest_seq)
-            ]
-            kept = [(row.log_offset, row.row, row.ingest_seq) for row in rows if f"{row.venue}.{row.symbol}" == key]
-            self._ledger.take(compare(f"rows of {key}, from the log", given, kept))
+            records = list(await self._log.read(subjects.TICKS_TOPIC, key, 0))
+            self._batches[key] = [record.message for record in records if isinstance(record.message, TickBatch)]
+            count_ticks(self._ledger, key, told, rows, records)
 
     async def _count_decisions(self) -> None:
-        """Every window that left has a decision or a counted reason; each decision is said and kept once, in order."""
-        fold, folded = Fold(), list[Decision]()
-        for entry in await self._journal(subjects.journal_key(self._stage.shard)):
-            folded += fold.apply(entry)
-        said = [message for message in await self._said("sig.v1.decision.>") if isinstance(message, Decision)]
-        kept = await self._store.load(Decision)
-        self._ledger.decisions = len(folded)
-        for key in self._stage.instruments.values():
-            given, told, rows = (_steps(decisions, key) for decisions in (folded, said, kept))
-            missed = {step for gap in fold.missed if gap.instrument == key for step in range(gap.first, gap.last + 1)}
-            heard = self._witness.steps.get(key, {}).keys()
-            self._ledger.windows += len(heard)
-            self._ledger.missed += len(heard & missed)
-            lost = sorted(heard - missed - set(given))
-            self._ledger.take(Compared(f"windows of {key}, decided", lost=lost))
-            self._ledger.take(compare(f"decisions of {key}, in the journal", sorted(set(given)), given))
-            self._ledger.take(compare(f"decisions of {key}, as they were said", given, told))
-            self._ledger.take(compare(f"decisions of {key}, at rest", given, rows))
+        count_decisions(
+            self._ledger,
+            {key: self._witness.steps.get(key, {}).keys() for key in self._stage.instruments.values()},
+            journal=await self._journal(subjects.journal_key(self._stage.shard)),
+            said=[message for message in await self._said("sig.v1.decision.>") if isinstance(message, Decision)],
+            kept=await self._store.load(Decision),
+        )
 
     async def _count_fills(self) -> None:
-        """What a second, plain venue fills of the accepted orders from the ticks is what is said and kept, once."""
-        accepted: dict[str, list[Order]] = {key: [] for key in self._stage.instruments.values()}
-        for entry in await self._journal(subjects.venue_key(self._stage.account)):
-            if entry.HasField("order"):
-                accepted[instrument_key(entry.order.instrument)].append(entry.order)
-        decided = [order.decision_id.hex() for orders in accepted.values() for order in orders]
-        self._ledger.orders = len(decided)
-        self._ledger.take(compare("decisions that gave orders", list(dict.fromkeys(decided)), decided))
-        said = [message for message in await self._said("exec.v1.>") if isinstance(message, Fill)]
-        kept = await self._store.load(Fill)
-        for key, orders in accepted.items():
-            batches = [record.message for record in self._batches[key] if isinstance(record.message, TickBatch)]
-            model = match(batches, [Accepted.of(order) for order in orders])
-            given = [
-                (fill_id(order.order_id, number).hex(), price, quantity)
-                for order in orders
-                for number, (price, quantity) in enumerate(model[order.order_id], start=1)
-            ]
-            self._ledger.fills += len(given)
-            self._ledger.take(compare(f"fills of {key}, as they were said", given, _fills(said, key)))
-            rows = compare(f"fills of {key}, at rest", given, _fills(kept, key))
-            self._ledger.take(replace(rows, out_of_order=[]))  # a table has no order but that of its key
+        count_fills(
+            self._ledger,
+            self._batches,
+            journal=await self._journal(subjects.venue_key(self._stage.account)),
+            said=[message for message in await self._said("exec.v1.>") if isinstance(message, Fill)],
+            kept=await self._store.load(Fill),
+        )
 
     async def _journal(self, key: str) -> list[JournalEntry]:
         records = await self._log.read(subjects.JOURNAL_TOPIC, key, 0)
@@ -317,6 +291,96 @@ class _Count:
 
     async def _said(self, pattern: str) -> list[Message]:
         return [message for _, message in await JetStreamLog(self._stage.bus).published(pattern)]
+
+
+def judge_nothing(ledger: Ledger, *, desk: bool) -> None:
+    """Book what there was none of: it breaks a ledger, but for orders and fills, which a seed alone may lack."""
+    for name in ("ticks", *(("windows", "decisions") if desk else ())):
+        if not getattr(ledger, name):
+            ledger.broken.append(f"{name}: {NOTHING_SHOWN}")
+    if desk:
+        ledger.unshown += [f"{name}: {NOTHING_SHOWN}" for name in ("orders", "fills") if not getattr(ledger, name)]
+
+
+def count_ticks(
+    ledger: Ledger, key: str, told: Sequence[int], rows: Sequence[TickRow], records: Iterable[Record]
+) -> None:
+    """Count what a venue told against the rows at rest, and those against the records of the log.
+
+    Out of order is a trade whose row is behind one of a later trade: in the order of the log, without rows of a writer
+    that was replaced.
+    """
+    ledger.ticks += len(told)
+    ledger.take(compare(f"trades of {key}", told, trades_of(rows).get(key, [])))
+    given = [
+        (record.offset, row, number)
+        for record in records
+        if isinstance(record.message, TickBatch)
+        for row, number in enumerate(tick_columns(record.message).ingest_seq)
+    ]
+    kept = [(row.log_offset, row.row, row.ingest_seq) for row in rows if f"{row.venue}.{row.symbol}" == key]
+    ledger.take(compare(f"rows of {key}, from the log", given, kept))
+
+
+def count_decisions(
+    ledger: Ledger,
+    heard: Mapping[str, AbstractSet[int]],
+    *,
+    journal: Iterable[JournalEntry],
+    said: Sequence[Decision],
+    kept: Sequence[Decision],
+) -> None:
+    """Count, by instrument, the steps that left the gateway against their decisions: in the journal, said and at rest.
+
+    Each has one, or a counted reason. Their order is that of the journal, and of the stream in which they were said.
+    """
+    fold, folded = Fold(), list[Decision]()
+    for entry in journal:
+        folded += fold.apply(entry)
+    ledger.decisions += len(folded)
+    for key, steps in heard.items():
+        given, told, rows = (_steps(decisions, key) for decisions in (folded, said, kept))
+        missed = {step for gap in fold.missed if gap.instrument == key for step in range(gap.first, gap.last + 1)}
+        ledger.windows += len(steps)
+        ledger.missed += len(steps & missed)
+        lost = sorted(steps - missed - set(given))
+        ledger.take(Compared(f"windows of {key}, decided", lost=lost))
+        ledger.take(compare(f"decisions of {key}, in the journal", sorted(set(given)), given))
+        ledger.take(compare(f"decisions of {key}, as they were said", given, told))
+        ledger.take(_without_order(compare(f"decisions of {key}, at rest", given, rows)))
+
+
+def count_fills(
+    ledger: Ledger,
+    batches: Mapping[str, Sequence[TickBatch]],
+    *,
+    journal: Iterable[JournalEntry],
+    said: Sequence[Fill],
+    kept: Sequence[Fill],
+) -> None:
+    """Count what a second, plain venue fills of the accepted orders from the ticks against what is said and at rest."""
+    accepted: dict[str, list[Order]] = {key: [] for key in batches}
+    for entry in journal:
+        if entry.HasField("order"):
+            accepted[instrument_key(entry.order.instrument)].append(entry.order)
+    decided = [order.decision_id.hex() for orders in accepted.values() for order in orders]
+    ledger.orders += len(decided)
+    ledger.take(compare("decisions that gave orders", list(dict.fromkeys(decided)), decided))
+    for key, orders in accepted.items():
+        model = match(batches[key], [Accepted.of(order) for order in orders])
+        given = [
+            (fill_id(order.order_id, number).hex(), price, quantity)
+            for order in orders
+            for number, (price, quantity) in enumerate(model[order.order_id], start=1)
+        ]
+        ledger.fills += len(given)
+        ledger.take(compare(f"fills of {key}, as they were said", given, _fills(said, key)))
+        ledger.take(_without_order(compare(f"fills of {key}, at rest", given, _fills(kept, key))))
+
+
+def _without_order(rows: Compared[N]) -> Compared[N]:
+    """Return what is wrong with rows of a table that keeps no order but that of its key."""
+    return replace(rows, out_of_order=[])
 
 
 def _steps(decisions: Iterable[Decision], key: str) -> list[int]:

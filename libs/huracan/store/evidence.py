@@ -22,6 +22,7 @@ from huracan.contracts.opinion import Opinion
 from huracan.errors import BadInput
 from huracan.ports import Record
 from huracan.store.logged import FEATURES, JOURNAL, OFFSET, TICKS, LoggedTopic
+from huracan.store.marks import SKIPPED
 from huracan.store.postgres import APPLICATION, TIMEOUT_S, translated
 from huracan.store.tables import LINEAGE_SCHEMA, LINEAGE_TABLE, MESSAGE, TABLE_OF
 
@@ -34,6 +35,12 @@ LAST = "last"
 AROUND_NS = WINDOW_ROWS * STEP_NS + MINUTE_NS
 """How far from its close the ticks of a window are looked for."""
 _ID = re.compile(r"[0-9a-f]{1,32}")
+_SKIPPED = f"select min({OFFSET}) from {SKIPPED} where topic = $1 and key = $2"
+_OF_JOURNAL = f"""
+key = $1 and ($3::bigint is null or {OFFSET} < $3) and {OFFSET} <= all (
+    select {OFFSET} from {JOURNAL.sql} where key = $1 and kind = 'epoch_started' and epoch > $2
+)"""
+"""A writer that takes over decides whatever the one before left open."""
 _DECISIONS = TABLE_OF[Decision].sql
 
 
@@ -45,7 +52,10 @@ class Evidence:
     messages: list[Message]
     """The decision, its opinions and contexts, and its orders and fills."""
     journal: list[Record]
-    """Of its shard, as far as it is kept."""
+    """Of its shard, what is kept before the first record that was skipped, and up to the next writer's first: nothing
+    that comes later has a part in the decision."""
+    skipped: int | None
+    """Offset of the first record of that journal that was skipped; None where none was."""
     rows: list[Record]
     """Feature rows of its window, as far as they are kept."""
     ticks: tuple[int, int] | None
@@ -67,7 +77,17 @@ async def evidence(url: str, wanted: str) -> Evidence:
                 return Evidence(
                     decision=decision,
                     messages=await _messages(connection, decision),
-                    journal=await _records(connection, JOURNAL, "key = $1", subjects.journal_key(decision.shard)),
+                    journal=await _records(
+                        connection,
+                        JOURNAL,
+                        _OF_JOURNAL,
+                        subjects.journal_key(decision.shard),
+                        decision.epoch,
+                        skipped := await connection.fetchval(
+                            _SKIPPED, subjects.JOURNAL_TOPIC, subjects.journal_key(decision.shard)
+                        ),
+                    ),
+                    skipped=skipped,
                     rows=await _records(
                         connection,
                         FEATURES,
