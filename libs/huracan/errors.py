@@ -9,6 +9,15 @@ class Recoverable(HuracanError):
     """Try again, capped and jittered: a lost acknowledgement, a server that is away."""
 
 
+class PartlyAppended(Recoverable):
+    """Of records that were appended in order some are acknowledged, the one after them is not."""
+
+    def __init__(self, detail: str, *, acknowledged: int) -> None:
+        super().__init__(detail)
+        self.acknowledged = acknowledged
+        """Records from the first on that need not be appended again."""
+
+
 class Fatal(HuracanError):
     """Stop and report: trying again cannot help."""
 

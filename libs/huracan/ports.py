@@ -103,7 +103,8 @@ class TickLog(Protocol):
         """Append messages in order, each once under its id, and return their offsets.
 
         Raises Recoverable when no acknowledgement came of all: the first of them may then be there, none without those
-        before it, and all may be appended again.
+        before it, and all may be appended again. PartlyAppended says of how many an acknowledgement came: where a log
+        knows ids for a time alone, these had better not be appended again.
         """
 
     async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:

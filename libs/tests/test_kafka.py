@@ -30,6 +30,7 @@ from huracan.ticklog.kafka.acls import Operation, Right, grant, rights
 from huracan.ticklog.kafka.client import judged
 from huracan.ticklog.kafka.config import KafkaConfig
 from huracan.ticklog.kafka.log import KafkaLog
+from huracan.ticklog.kafka.reader import Readers, Take
 from huracan.ticklog.kafka.topics import TOPICS, check_topics, make_topics, retention_ms
 
 SECRET = "s3cret-and-nobodys-business"
@@ -487,3 +488,61 @@ def test_clients_of_a_broker_are_told_to_come_through_what_stands_in_front_of_it
     told = dict(line.split("=", 1) for line in server._properties(tmp_path / "data").splitlines())
     assert told["advertised.listeners"] == "PLAINTEXT://127.0.0.1:3333"
     assert told["listeners"].startswith("PLAINTEXT://127.0.0.1:1111,")
+
+
+# What reading costs.
+
+
+def _by(log: KafkaLog, read: list[tuple[Readers, int]]) -> list[int]:
+    return [offset for readers, offset in read if readers is log._readers]
+
+
+def test_looking_again_where_nothing_came_reads_no_record(
+    kafka_server: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[Readers, int]] = []
+    config = KafkaConfig(servers=kafka_server.url)
+    each = Readers.each
+
+    async def counted(self: Readers, partition: TopicPartition, first: int, end: int, take: Take) -> None:
+        def seen(record: Any) -> bool:
+            read.append((self, record.offset))
+            return take(record)
+
+        await each(self, partition, first, end, seen)
+
+    monkeypatch.setattr(Readers, "each", counted)
+
+    async def scenario(writer: KafkaLog, key: str) -> None:
+        log = KafkaLog(config, name="reader")
+        await log.open()
+        try:
+            await look(writer, log, key)
+        finally:
+            await log.close()
+
+    async def look(writer: KafkaLog, log: KafkaLog, key: str) -> None:
+        silent, busy = f"{key}-silent", key  # of one underlying, so of one partition
+        (start,) = await writer.append_all(TICKS_TOPIC, silent, _bars(1))
+        await writer.append_all(TICKS_TOPIC, busy, _bars(50))
+        last = await writer.append_all(TICKS_TOPIC, silent, _bars(1, 1))
+        between = await writer.append_all(TICKS_TOPIC, busy, _bars(50, 50))
+        assert {busy, silent} <= set(await log.keys(TICKS_TOPIC))
+        assert [record.offset for record in await log.read(TICKS_TOPIC, silent, start)] == [start, *last]
+        read.clear()
+        for _ in range(3):
+            assert {busy, silent} <= set(await log.keys(TICKS_TOPIC))
+            assert await log.read(TICKS_TOPIC, silent, last[0] + 1, limit=10) == []
+            assert await log.read(TICKS_TOPIC, silent, between[7]) == []
+        assert not _by(log, read)
+        new = await writer.append_all(TICKS_TOPIC, f"{key}-new", _bars(3))
+        assert f"{key}-new" in await log.keys(TICKS_TOPIC)
+        assert await log.read(TICKS_TOPIC, silent, last[0] + 1) == []
+        assert _by(log, read) == [*new, *new]
+        third = await writer.append_all(TICKS_TOPIC, silent, _bars(1, 2))
+        for offset in (last[0] + 1, last[0] + 1, third[0]):
+            assert [record.offset for record in await log.read(TICKS_TOPIC, silent, offset)] == third
+        assert [record.offset for record in await log.read(TICKS_TOPIC, silent, 0)] == [start, *last, *third]
+        assert await log.read(TICKS_TOPIC, silent, third[0] + 1) == []
+
+    _run(config, scenario)

@@ -10,10 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import Message
 
 from huracan.bus import subjects
+from huracan.bus.memory import MemoryBus
 from huracan.bus.nats import reader
+from huracan.bus.nats.bus import NatsBus
 from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC, dead_letters
+from huracan.clock import SystemClock
 from huracan.contracts.market import Bar
 from huracan.embedded.kafka import KafkaServer
 from huracan.embedded.nats import NatsServer, NatsUser
@@ -21,12 +25,14 @@ from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import Program, Supervisor
 from huracan.errors import PoisonMessage, Recoverable
 from huracan.ids import derived_id
-from huracan.ports import Record
+from huracan.ports import Ports, Record
 from huracan.rng import SeededRng
+from huracan.store.memory import MemoryStore
 from huracan.ticklog import jetstream
 from huracan.ticklog.jetstream import JetStreamLog
 from huracan.ticklog.kafka.config import KafkaConfig
 from huracan.ticklog.kafka.topics import make_topics
+from huracan.ticklog.writer import LogWriter
 
 from .log_kinds import InMemory, Kind, Log, OnJetStream, OnKafka, RunningServer
 
@@ -354,6 +360,36 @@ def test_what_the_acknowledged_path_has_under_a_pattern_is_read_back(nats_server
             (f"exec.v1.{key[4:]}.{name}", Bar(trades=number)) for number, name in enumerate("aba")
         ]
         assert await writer.published(f"exec.v1.{key[4:]}.none") == []
+
+    _run(OnJetStream(nats_server.url), scenario)
+
+
+def test_what_jetstream_acknowledged_of_many_is_not_sent_again(
+    nats_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    store = NatsBus.store
+
+    async def failing(self: NatsBus, subject: str, message: Message, *, message_id: bytes, epoch: int = 0) -> int:
+        assert isinstance(message, Bar)
+        sent.append(message.trades)
+        if len(sent) in (4, 5, 20):
+            raise Recoverable("no acknowledgement")
+        return await store(self, subject, message, message_id=message_id, epoch=epoch)
+
+    monkeypatch.setattr(NatsBus, "store", failing)
+
+    async def scenario(writer: Log, other: Log, key: str) -> None:
+        bus = MemoryBus().node("writer")
+        ports = Ports(bus=bus, log=writer, clock=SystemClock(), store=MemoryStore(), rng=SeededRng(1))
+        queue = LogWriter(ports, "test")
+        for number in range(30):
+            await queue.put(TICKS_TOPIC, key, Bar(trades=number), record_id=bytes([number]))
+        running = asyncio.create_task(queue.run())
+        await queue.drained()
+        running.cancel()
+        assert sent == [0, 1, 2, 3, 3, *range(3, 18), *range(17, 30)]
+        assert [number for _, number in await _records(other, key)] == list(range(30))
 
     _run(OnJetStream(nats_server.url), scenario)
 

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from huracan.bus.memory import MemoryBus
 from huracan.bus.transport import PERFECT, Transport
 from huracan.contracts.market import Bar
-from huracan.errors import Recoverable
+from huracan.errors import Fatal, Recoverable
 from huracan.ports import Ports
 from huracan.rng import SeededRng
 from huracan.sim.loop import Stalled, VirtualClock, run_virtual
@@ -129,10 +129,79 @@ def test_the_writer_appends_what_waits_together_each_key_in_order() -> None:
         running = asyncio.create_task(queue.run())
         await queue.drained()
         running.cancel()
-        assert [len(call) for call in calls] == [writer.AT_ONCE // 2] * 4
+        assert [len(call) for call in calls] == [writer.AT_ONCE] * 2
         for parity in (0, 1):
             numbers = [number for call in calls if call[0] % 2 == parity for number in call]
             assert numbers == list(range(parity, 2 * writer.AT_ONCE, 2))
+
+    run_virtual(main, start_ns=START_NS)
+
+
+class Away(NodeLog):
+    """Take nothing of a key while it is away, and fail for good where it is told to."""
+
+    away = True
+    broken = False
+
+    async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
+        if self.broken:
+            raise Fatal("the log is gone")
+        if self.away and key == f"{KEY}.away":
+            raise Recoverable("no acknowledgement")
+        return await super().append_all(topic, key, records)
+
+
+def test_a_key_that_is_not_acknowledged_holds_up_no_other() -> None:
+    async def main(clock: VirtualClock) -> None:
+        log = Away(MemoryLog(), "writer")
+        queue = _writer(log, clock)
+        running = asyncio.create_task(queue.run())
+        for number in range(10):
+            for key in (f"{KEY}.away", KEY):
+                await queue.put(TOPIC, key, Bar(trades=number), record_id=bytes([number]))
+            await asyncio.sleep(0.001)
+            assert len(await _numbers(log)) == number + 1
+        drained = asyncio.create_task(queue.drained())
+        await asyncio.sleep(5)
+        assert await _numbers(log, key=f"{KEY}.away") == []
+        assert not drained.done()
+        log.away = False
+        await drained
+        assert [number for _, number in await _numbers(log, key=f"{KEY}.away")] == list(range(10))
+        running.cancel()
+
+    run_virtual(main, start_ns=START_NS)
+
+
+def test_the_writer_stopped_and_run_again_appends_what_waited() -> None:
+    async def main(clock: VirtualClock) -> None:
+        log = Away(MemoryLog(), "writer")
+        queue = _writer(log, clock)
+        await queue.put(TOPIC, f"{KEY}.away", Bar(trades=1), record_id=b"1")
+        running = asyncio.create_task(queue.run())
+        await asyncio.sleep(1)
+        running.cancel()
+        await asyncio.wait([running])
+        log.away = False
+        running = asyncio.create_task(queue.run())
+        await queue.drained()
+        assert await _numbers(log, key=f"{KEY}.away") == [(0, 1)]
+        running.cancel()
+
+    run_virtual(main, start_ns=START_NS)
+
+
+def test_what_no_other_try_can_mend_ends_the_writer() -> None:
+    async def main(clock: VirtualClock) -> None:
+        log = Away(MemoryLog(), "writer")
+        queue = _writer(log, clock)
+        running = asyncio.create_task(queue.run())
+        await queue.put(TOPIC, f"{KEY}.away", Bar(trades=1), record_id=b"1")
+        await asyncio.sleep(1)
+        log.broken = True
+        await queue.put(TOPIC, KEY, Bar(trades=1), record_id=b"1")
+        with pytest.raises(Fatal, match="the log is gone"):
+            await running
 
     run_virtual(main, start_ns=START_NS)
 

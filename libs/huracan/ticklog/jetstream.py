@@ -15,7 +15,7 @@ from huracan.bus import subjects
 from huracan.bus.nats.bus import SCHEMA, NatsBus, follower_name
 from huracan.bus.nats.reader import MAX_UNACKNOWLEDGED, Reader, Reading, StreamMessage
 from huracan.bus.nats.streams import STREAM_OF_TOPIC, stream_of
-from huracan.errors import Fatal, Recoverable
+from huracan.errors import Fatal, PartlyAppended, Recoverable
 from huracan.ids import derived_id
 from huracan.ports import Record
 from huracan.ticklog.record import record_of
@@ -43,11 +43,17 @@ class JetStreamLog:
         return self._know(topic, key, await self._bus.store(subject, message, message_id=message_id))
 
     async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
-        """Append in order, each once under its id; raise Recoverable when no acknowledgement came of one.
+        """Append in order, each once under its id; raise PartlyAppended when no acknowledgement came of one.
 
         Each waits for the one before it: a server that refuses one may take the next, and order would be lost.
         """
-        return [await self.append(topic, key, message, record_id=record_id) for message, record_id in records]
+        offsets: list[int] = []
+        for message, record_id in records:
+            try:
+                offsets.append(await self.append(topic, key, message, record_id=record_id))
+            except Recoverable as error:
+                raise PartlyAppended(str(error), acknowledged=len(offsets)) from None
+        return offsets
 
     async def read(self, topic: str, key: str, offset: int, *, limit: int | None = None) -> Sequence[Record]:
         """Return the records from an offset on that are there now, oldest first, at most `limit`.

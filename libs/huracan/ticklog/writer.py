@@ -3,50 +3,106 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from itertools import islice
 
 from google.protobuf.message import Message
 
 from huracan.bus.outbox import Backoff
+from huracan.errors import PartlyAppended, Recoverable
 from huracan.ports import Ports
 
 AT_ONCE = 256
-"""Most records that are appended together: of batches of ticks some megabytes."""
+"""Most records of a key that are appended together: of batches of ticks some megabytes."""
 BOUND = 4_096
-"""Records that may wait: some minutes of steps. A full queue blocks the writer, for nothing may be lost."""
+"""Records of all keys that may wait: some minutes of steps. Past it `put` blocks, for nothing may be lost."""
 
 
 class LogWriter:
-    """A bounded queue in front of the log. `run` empties it, `put` blocks when it is full.
+    """Bounded queues in front of the log, one for each key. `run` empties them, `put` blocks when there is no room.
 
-    Records of a key keep their order; keys do not wait for each other.
+    Records of a key keep their order; keys wait for each other only for room.
     """
 
     def __init__(self, ports: Ports, name: str) -> None:
         self._ports = ports
-        self._backoff = Backoff(ports.rng, f"log.{name}")
-        self._queue: asyncio.Queue[tuple[str, str, Message, bytes]] = asyncio.Queue(BOUND)
+        self._name = name
+        self._room = asyncio.Semaphore(BOUND)
+        self._waiting: dict[tuple[str, str], deque[tuple[Message, bytes]]] = {}
+        self._backoffs: dict[tuple[str, str], Backoff] = {}
+        self._appending: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._failed: asyncio.Future[None] | None = None
+        self._drained = asyncio.Event()
+        self._drained.set()
 
     async def put(self, topic: str, key: str, message: Message, *, record_id: bytes) -> None:
         """Queue a record; its id makes a retried append harmless."""
-        await self._queue.put((topic, key, message, record_id))
+        await self._room.acquire()
+        self._drained.clear()
+        self._waiting.setdefault((topic, key), deque()).append((message, record_id))
+        if self._failed is not None:
+            self._start((topic, key))
 
     async def run(self) -> None:
-        """Append queued records, of each key the oldest first, until cancelled."""
-        while True:
-            waiting = [await self._queue.get()]
-            while len(waiting) < AT_ONCE and not self._queue.empty():
-                waiting.append(self._queue.get_nowait())
-            places: dict[tuple[str, str], list[tuple[Message, bytes]]] = {}
-            for topic, key, message, record_id in waiting:
-                places.setdefault((topic, key), []).append((message, record_id))
-            await asyncio.gather(*(self._append(*place, records) for place, records in places.items()))
-            for _ in waiting:
-                self._queue.task_done()
+        """Append queued records, of each key the oldest first, until cancelled; raise what no other try can mend.
 
-    async def _append(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> None:
-        await self._backoff.until_done(lambda: self._ports.log.append_all(topic, key, records))
+        A record leaves its queue once it is acknowledged.
+        """
+        self._failed = asyncio.get_running_loop().create_future()
+        try:
+            for place in self._waiting:
+                self._start(place)
+            await self._failed
+        finally:
+            self._failed = None
+            appending = list(self._appending.values())
+            for task in appending:
+                task.cancel()
+            await asyncio.gather(*appending, return_exceptions=True)
+
+    def _start(self, place: tuple[str, str]) -> None:
+        if place not in self._appending:
+            task = self._appending[place] = asyncio.create_task(self._append(*place), name=f"log {place}")
+            task.add_done_callback(lambda ended: self._end(place, ended))
+
+    def _end(self, place: tuple[str, str], task: asyncio.Task[None]) -> None:
+        del self._appending[place]
+        if task.cancelled():
+            return
+        error = task.exception()
+        if self._failed is None or self._failed.done():
+            return
+        if error is not None:
+            self._failed.set_exception(error)
+        elif place in self._waiting:  # put after the last look of the task
+            self._start(place)
+
+    async def _append(self, topic: str, key: str) -> None:
+        place = (topic, key)
+        backoff = self._backoffs.get(place)
+        if backoff is None:
+            backoff = self._backoffs[place] = Backoff(self._ports.rng, f"log.{self._name}.{topic}.{key}")
+        while waiting := self._waiting.get(place):
+            records = list(islice(waiting, AT_ONCE))
+            try:
+                await self._ports.log.append_all(topic, key, records)
+            except Recoverable as error:
+                self._done(place, error.acknowledged if isinstance(error, PartlyAppended) else 0)
+                await backoff.wait()
+            else:
+                self._done(place, len(records))
+                backoff.reset()
+
+    def _done(self, place: tuple[str, str], count: int) -> None:
+        waiting = self._waiting[place]
+        for _ in range(count):
+            waiting.popleft()
+            self._room.release()
+        if not waiting:
+            del self._waiting[place]
+        if not self._waiting:
+            self._drained.set()
 
     async def drained(self) -> None:
         """Return once everything queued so far is in the log."""
-        await self._queue.join()
+        await self._drained.wait()

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from huracan.bus import subjects
 from huracan.bus.outbox import Backoff
 from huracan.contracts import codec
-from huracan.errors import PoisonMessage, PoisonRecord, Recoverable
+from huracan.errors import BadInput, PoisonMessage, PoisonRecord, Recoverable
 from huracan.ports import Ports, Record
 from huracan.service.dead_letters import DeadLetters
 from huracan_persister.share import Share
@@ -99,7 +99,7 @@ class Follower:
         self._waits = False
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled; raise BadInput where the log is not the one that was followed before."""
         while True:
             await self.catch_up()
             await asyncio.sleep(self._every_s)
@@ -115,7 +115,7 @@ class Follower:
     async def _follow(self, topic: str, key: str) -> None:
         place = (topic, key)
         if place not in self._next:
-            self._next[place] = await self._done(lambda: self._sink.mark(topic, key)) + 1
+            self._next[place] = await self._marked(topic, key) + 1
         limit, more = self._batch, True
         while more:
             try:
@@ -125,6 +125,28 @@ class Follower:
                 if limit == 1:
                     await self._pass_over(topic, key, unkept)
                 limit = max(limit // 2, 1) if limit > 1 else self._batch
+
+    async def _marked(self, topic: str, key: str) -> int:
+        """Return the mark; raise BadInput where the log ends before it: what it gets up to there would not be kept."""
+        mark = await self._done(lambda: self._sink.mark(topic, key))
+        if mark < 0:
+            return mark
+        newest = await self._done(lambda: self._newest(topic, key))
+        if mark > newest:
+            raise BadInput(
+                f"{topic} {key} is kept by {self._name} up to offset {mark}, and the newest of the log is "
+                f"{newest if newest >= 0 else 'none'}: the log was begun anew; restore the one before, or wipe "
+                "what was kept of it (the database, the archive)"
+            )
+        return mark
+
+    async def _newest(self, topic: str, key: str) -> int:
+        """Return the offset of the newest record, -1 where there is none."""
+        try:
+            found = await self._log.last(topic, key)
+        except PoisonRecord as poison:
+            return poison.offset
+        return -1 if found is None else found.offset
 
     async def _keep(self, topic: str, key: str, limit: int) -> bool:
         """Keep the next records; return whether there may be more. Raises _Unkept when one of them cannot be."""

@@ -21,6 +21,7 @@ from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
 from huracan.store.archive import read_archived
 from huracan.store.memory import MemoryStore
+from huracan.ticklog.memory import MemoryLog
 from huracan_persister.config import ArchiveConfig, PersisterConfig
 from huracan_persister.service import NAME, RECORDS, Persister
 
@@ -115,6 +116,36 @@ def test_replicas_share_the_keys() -> None:
         shares = [world.counts[f"{NAME}-{part}"]["log.records"] for part in range(2)]
         assert sum(shares) == 6
         assert min(shares) > 0
+
+    _run(scenario)
+
+
+def test_a_log_that_was_begun_anew_is_refused_by_key_and_offsets() -> None:
+    async def scenario(world: World) -> None:
+        await _log(world, *range(4))
+        _start(world, TABLES)
+        await asyncio.sleep(0.5)
+        await world.kill(NAME)
+        world.log = MemoryLog()
+        await world.log.node("writer").append(JOURNAL_TOPIC, KEYS[0], _entry(KEYS[0], 100), record_id=b"100")
+        with pytest.raises(BadInput):
+            await _start(world, TABLES)
+        assert _kept(world) == {key: list(range(4)) for key in KEYS}
+
+    told = rf"{JOURNAL_TOPIC} {KEYS[0]} is kept by log up to offset 9, and the newest of the log is 0: .*restore.*wipe"
+    with pytest.raises(BadInput, match=told):
+        _run(scenario)
+
+
+def test_a_mark_at_a_record_that_cannot_be_read_is_gone_on_from() -> None:
+    async def scenario(world: World) -> None:
+        world.log.put(JOURNAL_TOPIC, KEYS[0], LATER, codec.encode(_entry(KEYS[0], 1_000)), b"later")
+        for numbers in ((), (1,)):
+            await _log(world, *numbers)
+            _start(world, TABLES)
+            await asyncio.sleep(0.5)
+            await world.kill(NAME)
+        assert _kept(world) == {key: [1] for key in KEYS}
 
     _run(scenario)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -45,6 +46,8 @@ class KafkaLog:
         self._writers: dict[TopicPartition, PartitionWriter] = {}
         self._tails: dict[tuple[str, str], Tail] = {}
         self._known: dict[tuple[str, str], int] = {}
+        self._bare: dict[tuple[str, str], _Stretch] = {}
+        self._keys: dict[TopicPartition, _Keys] = {}
         self._room = Room(config.in_flight)
         self._at_once = min(config.in_flight, AT_ONCE)
 
@@ -139,7 +142,7 @@ class KafkaLog:
         """Return the records from an offset on that are there now, oldest first, at most `limit`.
 
         Waits for a server that is away. Raises PoisonMessage, naming topic, partition and offset, for one that cannot
-        be read.
+        be read. Where a key was read to the end, reading on from there costs what was appended to its partition since.
         """
         tail = self._tail(topic, key)
         if tail is not None and offset >= tail.first:
@@ -153,7 +156,13 @@ class KafkaLog:
             return limit is not None and len(found) >= limit
 
         end = await self._readers.end(partition, known=self._known.get((topic, key), -1))
-        await self._readers.each(partition, offset, end, take)
+        bare = self._bare.get((topic, key), _Stretch(offset, offset))
+        if not bare.first <= offset <= bare.end <= end:
+            bare = _Stretch(offset, offset)
+        await self._readers.each(partition, max(offset, bare.end), end, take)
+        if limit is None or len(found) < limit:
+            first = found[-1].offset + 1 if found else bare.first
+            self._bare[topic, key] = _Stretch(first, max(first, end))
         records = [_record(record) for record in found]
         if records:
             self._know(topic, key, records[-1].offset)
@@ -211,18 +220,43 @@ class KafkaLog:
         await self._tails[topic, key].wait(offset)
 
     async def keys(self, topic: str) -> list[str]:
-        """Return the keys of a topic that have records, sorted: a look through the whole topic."""
-        keys: set[bytes] = set()
+        """Return the keys of a topic that have or had records, sorted.
 
-        def take(record: ConsumerRecord) -> bool:
-            if record.key is not None:
-                keys.add(record.key)
-            return False
-
+        The first time it is a look through the whole topic, from then on through what came since.
+        """
+        found: set[bytes] = set()
         for number in range(PARTITIONS):
             partition = TopicPartition(_known_topic(topic), number)
-            await self._readers.each(partition, 0, await self._readers.end(partition), take)
-        return sorted(key.decode(errors="replace") for key in keys)
+            seen, end = self._keys.get(partition, _Keys()), await self._readers.end(partition)
+            if end < seen.end:  # the topic was begun anew
+                seen = _Keys()
+            names = set(seen.names)
+
+            def take(record: ConsumerRecord, names: set[bytes] = names) -> bool:
+                if record.key is not None:
+                    names.add(record.key)
+                return False
+
+            await self._readers.each(partition, seen.end, end, take)
+            self._keys[partition] = _Keys(frozenset(names), end)
+            found |= names
+        return sorted(key.decode(errors="replace") for key in found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Offsets from one up to another at which a key has no record: it was looked for there."""
+
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys of a partition that have records before an offset."""
+
+    names: frozenset[bytes] = frozenset()
+    end: int = 0
 
 
 def _partition(topic: str, key: str) -> TopicPartition:
