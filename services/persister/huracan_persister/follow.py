@@ -132,11 +132,11 @@ class Follower:
         if mark < 0:
             return mark
         newest = await self._done(lambda: self._newest(topic, key))
-        if mark > newest:
+        # Without any record of the key the log says nothing: it may be past the time for which it is kept.
+        if 0 <= newest < mark:
             raise BadInput(
-                f"{topic} {key} is kept by {self._name} up to offset {mark}, and the newest of the log is "
-                f"{newest if newest >= 0 else 'none'}: the log was begun anew; restore the one before, or wipe "
-                "what was kept of it (the database, the archive)"
+                f"{topic} {key} is kept by {self._name} up to offset {mark}, and the newest of the log is {newest}: "
+                "the log was begun anew; restore the one before, or wipe what was kept of it (database, archive)"
             )
         return mark
 

@@ -137,6 +137,20 @@ def test_a_log_that_was_begun_anew_is_refused_by_key_and_offsets() -> None:
         _run(scenario)
 
 
+def test_a_key_whose_records_were_all_kept_long_enough_is_gone_on_with() -> None:
+    async def scenario(world: World) -> None:
+        await _log(world, *range(4))
+        _start(world, TABLES)
+        await asyncio.sleep(0.5)
+        await world.kill(NAME)
+        world.log = MemoryLog()
+        _start(world, TABLES)
+        await asyncio.sleep(0.5)
+        assert _kept(world) == {key: list(range(4)) for key in KEYS}
+
+    _run(scenario)
+
+
 def test_a_mark_at_a_record_that_cannot_be_read_is_gone_on_from() -> None:
     async def scenario(world: World) -> None:
         world.log.put(JOURNAL_TOPIC, KEYS[0], LATER, codec.encode(_entry(KEYS[0], 1_000)), b"later")
