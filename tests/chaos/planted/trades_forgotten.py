@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from huracan.ports import Record
 from huracan.service.__main__ import main
 from huracan_gateway import recall
 
 
-def _none(records: Sequence[Record]) -> list[int]:
-    return []
+def _none(record: Record) -> tuple[int, list[int]]:
+    return 0, []
 
 
 if __name__ == "__main__":
