@@ -241,11 +241,11 @@ def test_bars_that_a_venue_does_not_give_are_told_and_hold_nothing_back(
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         async with venues(clock) as server:
 
-            async def instruments(request: web.Request) -> web.Response:
+            async def others(request: web.Request) -> web.Response:
                 async with ClientSession() as session, session.get(f"{server.url}/okx{request.path_qs}") as answer:
-                    return web.Response(body=await answer.read())
+                    return web.Response(body=await answer.read(), status=answer.status)
 
-            app.router.add_get("/api/v5/public/instruments", instruments)
+            app.router.add_get("/{path:.*}", others)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             try:
