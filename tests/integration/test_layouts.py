@@ -182,7 +182,8 @@ def test_a_live_run_loses_and_doubles_nothing(live: Ran, live_out: Path) -> None
 
 def test_a_live_runs_frames_add_up(live: Ran, market: Path) -> None:
     summary = live.summary
-    assert 0 < summary.frames_in <= len(market.read_text().splitlines())
+    answers = summary.frames_by_kind["snapshot"]  # also those that a slow machine asks for
+    assert 0 < summary.frames_in - answers <= len(market.read_text().splitlines())
     assert summary.frames_in == sum(summary.frames_by_kind.values())
     assert summary.frames_in == summary.ticks_logged + sum(summary.rejected.values())
     assert (summary.gaps, summary.restarts, summary.book_match_ratio) == (0, {}, 1.0)
