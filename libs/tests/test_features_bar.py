@@ -6,6 +6,7 @@ import csv
 import gzip
 import math
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -157,7 +158,7 @@ def batch(candles: list[Candle]) -> Values:
         (np.minimum(opens, closes) - lows) / height,
         atr / closes,
         trailing(atr, 100, lambda x: x[-1] / x.mean() if x.any() else np.nan),
-        trailing(returns, 10, lambda x: abs(x.sum()) / np.abs(x).sum() if x.any() else np.nan),
+        trailing(returns, 10, efficiency),
         strength,
         trailing(strength, 5, lambda x: np.polyfit(np.arange(5), x, 1)[0] / 5),
         trailing(returns, 16, lambda x: np.sqrt(np.sum(x**2))),
@@ -169,13 +170,13 @@ def batch(candles: list[Candle]) -> Values:
         *(trailing(returns, count, lambda x: np.sqrt(np.sum(x**2))) for count in (4, 96, 672)),
         trailing(returns, 96, lambda x: np.std(x, ddof=1)),
         trailing(returns, 96, jumps),
-        trailing(np.log(highs / lows), 16, lambda x: np.sqrt(np.sum(x**2) / (4 * np.log(2)))),
+        trailing(np.log(highs / lows), 16, parkinson),
         trailing(garman_klass, 16, lambda x: np.sqrt(np.sum(x))),
         trailing(rogers_satchell, 16, lambda x: np.sqrt(np.sum(x))),
         [amihud(returns, volumes * closes, end) for end in range(1, len(closes) + 1)],
         trailing(returns, 96, roll),
         trailing(returns, 96, first_autocorrelation),
-        trailing(returns, 96, lambda x: abs(x.sum()) / np.abs(x).sum() if x.any() else np.nan),
+        trailing(returns, 96, efficiency),
         trailing(closes, 96, t_statistic),
         trailing(np.log1p(volumes), 97, last_z),
         trailing(np.log(highs / lows), 97, last_z),
@@ -183,6 +184,14 @@ def batch(candles: list[Candle]) -> Values:
         [location(highs, lows, closes, end, 96) for end in range(1, len(closes) + 1)],
         trailing(np.log(highs / lows), 96, lambda x: np.std(x, ddof=1) / x.mean() if x.any() else np.nan),
         *clock(len(closes)),
+        *(trailing(returns, count, lambda x: np.sqrt(np.sum(x**2))) for count in (32, 288)),
+        *(trailing(np.log(highs / lows), count, parkinson) for count in (4, 96)),
+        trailing(garman_klass, 96, lambda x: np.sqrt(np.sum(x))),
+        *(trailing(returns, count, efficiency) for count in (16, 32)),
+        trailing(returns, 96, lambda x: np.sum(np.minimum(x, 0) ** 2) / np.sum(x**2) if x.any() else np.nan),
+        *(trailing(volumes, 672, volume_ratio(count)) for count in (4, 16, 96)),
+        *(trailing(returns, 96, scaled_return(count)) for count in (4, 16, 96)),
+        trailing(returns, 96, lambda x: np.abs(x[-16:]).max() / np.sqrt(np.mean(x**2)) if x.any() else np.nan),
     ]
     return np.array(table, float).T
 
@@ -204,6 +213,22 @@ def trailing(values: Values, count: int, of: object) -> Values:
         if np.isfinite(window).all():
             result[end - 1] = of(window)
     return result
+
+
+def efficiency(returns: Values) -> float:
+    return float(abs(returns.sum()) / np.abs(returns).sum()) if returns.any() else math.nan
+
+
+def parkinson(log_ranges: Values) -> float:
+    return float(np.sqrt(np.sum(log_ranges**2) / (4 * np.log(2))))
+
+
+def volume_ratio(count: int) -> Callable[[Values], float]:
+    return lambda week: math.log(week[-count:].mean() / week.mean()) if week[-count:].any() else math.nan
+
+
+def scaled_return(count: int) -> Callable[[Values], float]:
+    return lambda day: day[-count:].sum() / np.sqrt(count * np.mean(day**2)) if day.any() else math.nan
 
 
 def t_statistic(closes: Values) -> float:
@@ -354,9 +379,16 @@ def test_all_rows_at_once_are_those_of_one_bar_after_another_to_the_bit(
     np.testing.assert_array_equal(columns_of(candles, missing), one_by_one)
 
 
-def test_a_week_at_once_is_that_of_one_bar_after_another_to_the_bit() -> None:
-    candles = candles_from(4, BARS_KEPT + 30, 0.2)
-    np.testing.assert_array_equal(columns_of(candles), incremental(candles))
+@pytest.mark.parametrize("quiet", [0.0, 0.2, 0.9, 1.0])
+def test_a_week_at_once_is_that_of_one_bar_after_another_to_the_bit(quiet: float) -> None:
+    candles = candles_from(4, BARS_KEPT + 30, quiet)
+    rows = incremental(candles)
+    np.testing.assert_array_equal(columns_of(candles), rows)
+    assert_rows_equal(rows, batch(candles))
+    assert [BAR.out_of_range(row) for row in rows if BAR.out_of_range(row)] == []
+
+
+def test_real_quotes_at_once_are_those_of_one_after_another_to_the_bit() -> None:
     np.testing.assert_array_equal(columns_of(quotes()), incremental(quotes()))
 
 
@@ -403,8 +435,49 @@ def test_range_volatilities_of_one_shape_of_bar_are_the_golden_values() -> None:
     assert row[column("garman_klass_volatility_16")] == pytest.approx(math.sqrt(16 * garman_klass), rel=1e-6)
     rogers = math.log(110 / 105) * math.log(1.1) + math.log(95 / 105) * math.log(0.95)
     assert row[column("rogers_satchell_volatility_16")] == pytest.approx(math.sqrt(16 * rogers), rel=1e-6)
+    assert row[column("parkinson_volatility_4")] == pytest.approx(height / math.sqrt(math.log(2)))
+    assert row[column("parkinson_volatility_96")] == pytest.approx(height * math.sqrt(24 / math.log(2)))
+    assert row[column("garman_klass_volatility_96")] == pytest.approx(math.sqrt(96 * garman_klass), rel=1e-6)
     assert row[column("drawdown_96")] == pytest.approx(math.log(105 / 110), rel=1e-6)
     assert row[column("channel_location_96")] == pytest.approx(2 / 3)
+
+
+def steps(volumes: list[float]) -> list[Candle]:
+    """Return bars of one price each, whose log returns are in turn 0.002 and -0.001; the last one is -0.001."""
+    prices = [math.exp(0.0005 * index + 0.0015 * (index % 2)) for index in range(len(volumes))]
+    return [(price, price, price, price, volume) for price, volume in zip(prices, volumes, strict=True)]
+
+
+def test_two_steps_up_and_one_down_are_the_golden_values() -> None:
+    row = incremental(steps([1.0] * BARS_KEPT))[-1]
+    usual = math.sqrt(2.5)  # the root mean square of 2 and 1
+    expected = {
+        "realised_volatility_32": 0.001 * math.sqrt(80),
+        "realised_volatility_288": 0.001 * math.sqrt(720),
+        "efficiency_ratio_16": 1 / 3,
+        "efficiency_ratio_32": 1 / 3,
+        "downside_share_96": 1 / 5,
+        "scaled_return_4": 2 / (2 * usual),
+        "scaled_return_16": 8 / (4 * usual),
+        "scaled_return_96": 48 / (math.sqrt(96) * usual),
+        "scaled_largest_move_16": 2 / usual,
+    }
+    assert {name: row[column(name)] for name in expected} == pytest.approx(expected, rel=1e-6)
+
+
+def test_volumes_of_late_over_those_of_a_week_are_the_golden_values() -> None:
+    row = incremental(steps([9.0] + [1.0] * 576 + [2.0] * 80 + [4.0] * 12 + [8.0] * 4))[-1]
+    week = 816 / 672
+    ratios = [row[column(f"log_volume_ratio_{count}_672")] for count in (4, 16, 96)]
+    assert ratios == pytest.approx([math.log(8 / week), math.log(5 / week), math.log(2.5 / week)], rel=1e-6)
+
+
+def test_a_ratio_of_volumes_is_missing_until_a_week_is_full_and_where_nothing_was_traded() -> None:
+    names = [column(f"log_volume_ratio_{count}_672") for count in (4, 16, 96)]
+    traded = incremental(steps([1.0] * 672 + [0.0] * 16))[:, names]
+    assert np.isnan(traded[:671]).all()
+    assert np.isfinite(traded[671:]).sum(axis=0).tolist() == [4, 16, 17]
+    assert np.isnan(incremental(steps([0.0] * 672))[:, names]).all()
 
 
 def test_the_bounce_between_two_prices_is_the_spread() -> None:

@@ -113,10 +113,10 @@ class BarState:
         _keep(self.closes, self.close, DAY)
         _keep(self.highs, self.high, DAY)
         _keep(self.lows, self.low, DAY)
-        _keep(self.volumes, self.volume, 20)
+        _keep(self.volumes, self.volume, WEEK)
         _keep(self.log_volumes, math.log1p(self.volume), DAY + 1)
         _keep(self.log_ranges, math.log(self.high / self.low), DAY + 1)
-        _keep(self.garman_klass, self._garman_klass(), 16)
+        _keep(self.garman_klass, self._garman_klass(), DAY)
         _keep(self.rogers_satchell, self._rogers_satchell(), 16)
 
     def _reset(self) -> None:
@@ -190,6 +190,14 @@ def _log_ranges(state: BarState) -> list[float]:
     return state.log_ranges
 
 
+def _volumes(state: BarState) -> list[float]:
+    return state.volumes
+
+
+def _garman_klass(state: BarState) -> list[float]:
+    return state.garman_klass
+
+
 def _log_return(state: BarState) -> float:
     return state.log_returns[-1] if state.log_returns else NAN
 
@@ -239,6 +247,30 @@ def _realised_volatility(returns: list[float]) -> float:
 def _volatility_ratio(returns: list[float]) -> float:
     whole = _squares(returns) / 64
     return math.sqrt(_squares(returns[-16:]) / 16 / whole) if whole else NAN
+
+
+def _downside_share(returns: list[float]) -> float:
+    realised = _squares(returns)
+    return _squares([r for r in returns if r < 0]) / realised if realised else NAN
+
+
+def _root_mean_square(returns: list[float]) -> float:
+    return math.sqrt(_squares(returns) / len(returns))
+
+
+def _scaled_return(returns: list[float], count: int) -> float:
+    usual = _root_mean_square(returns)
+    return total(returns[-count:]) / (math.sqrt(count) * usual) if usual else NAN
+
+
+def _scaled_largest_move(returns: list[float]) -> float:
+    usual = _root_mean_square(returns)
+    return max([abs(r) for r in returns[-16:]]) / usual if usual else NAN
+
+
+def _log_volume_ratio(volumes: list[float], count: int) -> float:
+    recent = total(volumes[-count:]) / count
+    return math.log(recent / (total(volumes) / len(volumes))) if recent else NAN
 
 
 def _root(values: list[float]) -> float:
@@ -336,7 +368,7 @@ BAR: FeatureSet[BarState] = FeatureSet(
         feature(14, "volume_ratio", unit="ratio", low=0, high=20,
                 missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_NO_VOLUME,
                 source="volume / mean volume of the last 20 bars, this one included",
-                compute=_over(20, lambda state: state.volumes, _of_mean)),
+                compute=_over(20, _volumes, _of_mean)),
         feature(15, "log_volume", unit="ln(1 + base)", low=0, high=INF, missing=Missing.NEVER,
                 source="ln(1 + volume)", compute=lambda state: state.log_volumes[-1]),
         feature(16, "trend_t", unit="t", low=-134_165, high=134_165,
@@ -375,7 +407,7 @@ BAR: FeatureSet[BarState] = FeatureSet(
                 missing=Missing.NAN_UNTIL_FULL,
                 source="Garman & Klass 1980, sqrt(sum (ln(high / low)^2 / 2 - (2 ln 2 - 1) ln(close / open)^2)) "
                        "of the last 16 bars",
-                compute=_over(16, lambda state: state.garman_klass, _root)),
+                compute=_over(16, _garman_klass, _root)),
         feature(25, "rogers_satchell_volatility_16", unit="ln per 16 bars", low=0, high=INF,
                 missing=Missing.NAN_UNTIL_FULL,
                 source="Rogers & Satchell 1991, sqrt(sum (ln(high / close) ln(high / open) + ln(low / close) "
@@ -431,6 +463,67 @@ BAR: FeatureSet[BarState] = FeatureSet(
         feature(39, "time_of_week_cos", unit="ratio", low=-1, high=1, missing=Missing.NEVER,
                 source="cos of 2 pi times the part of the week, from Monday 00:00 UTC, that is over at the close",
                 compute=lambda state: math.cos(phase(state.close_ns, MONDAY_NS, WEEK_NS))),
+        feature(40, "realised_volatility_32", unit="ln per 32 bars", low=0, high=INF,
+                missing=Missing.NAN_UNTIL_FULL,
+                source="sqrt(sum r^2) of the last 32 log returns", compute=_over(32, _returns, _realised_volatility)),
+        feature(41, "realised_volatility_288", unit="ln per 288 bars", low=0, high=INF,
+                missing=Missing.NAN_UNTIL_FULL,
+                source="sqrt(sum r^2) of the last 288 log returns: three days of 15-minute bars",
+                compute=_over(3 * DAY, _returns, _realised_volatility)),
+        feature(42, "parkinson_volatility_4", unit="ln per 4 bars", low=0, high=INF,
+                missing=Missing.NAN_UNTIL_FULL,
+                source="Parkinson 1980, sqrt(sum ln(high / low)^2 / (4 ln 2)) of the last 4 bars",
+                compute=_over(4, _log_ranges, _parkinson)),
+        feature(43, "parkinson_volatility_96", unit="ln per 96 bars", low=0, high=INF,
+                missing=Missing.NAN_UNTIL_FULL,
+                source="Parkinson 1980, sqrt(sum ln(high / low)^2 / (4 ln 2)) of the last 96 bars",
+                compute=_over(DAY, _log_ranges, _parkinson)),
+        feature(44, "garman_klass_volatility_96", unit="ln per 96 bars", low=0, high=INF,
+                missing=Missing.NAN_UNTIL_FULL,
+                source="Garman & Klass 1980, sqrt(sum (ln(high / low)^2 / 2 - (2 ln 2 - 1) ln(close / open)^2)) "
+                       "of the last 96 bars",
+                compute=_over(DAY, _garman_klass, _root)),
+        feature(45, "efficiency_ratio_16", unit="ratio", low=0, high=1,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_FLAT,
+                source="Kaufman 1995 on log returns, |sum r| / sum |r| over 16 bars",
+                compute=_over(16, _returns, _efficiency_ratio)),
+        feature(46, "efficiency_ratio_32", unit="ratio", low=0, high=1,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_FLAT,
+                source="Kaufman 1995 on log returns, |sum r| / sum |r| over 32 bars",
+                compute=_over(32, _returns, _efficiency_ratio)),
+        feature(47, "downside_share_96", unit="ratio", low=0, high=1,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_FLAT,
+                source="Barndorff-Nielsen, Kinnebrock & Shephard 2010, sum of squared log returns below 0 over that of "
+                       "all, last 96 bars",
+                compute=_over(DAY, _returns, _downside_share)),
+        feature(48, "log_volume_ratio_4_672", unit="ln", low=-INF, high=6,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_NO_VOLUME,
+                source="ln(mean volume of the last 4 bars / mean volume of the last 672 bars)",
+                compute=_over(WEEK, _volumes, lambda last: _log_volume_ratio(last, 4))),
+        feature(49, "log_volume_ratio_16_672", unit="ln", low=-INF, high=4,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_NO_VOLUME,
+                source="ln(mean volume of the last 16 bars / mean volume of the last 672 bars)",
+                compute=_over(WEEK, _volumes, lambda last: _log_volume_ratio(last, 16))),
+        feature(50, "log_volume_ratio_96_672", unit="ln", low=-INF, high=2,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_NO_VOLUME,
+                source="ln(mean volume of the last 96 bars / mean volume of the last 672 bars)",
+                compute=_over(WEEK, _volumes, lambda last: _log_volume_ratio(last, DAY))),
+        feature(51, "scaled_return_4", unit="ratio", low=-10, high=10,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_FLAT,
+                source="sum of the last 4 log returns / (sqrt(4) root mean square of the last 96)",
+                compute=_over(DAY, _returns, lambda last: _scaled_return(last, 4))),
+        feature(52, "scaled_return_16", unit="ratio", low=-10, high=10,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_FLAT,
+                source="sum of the last 16 log returns / (sqrt(16) root mean square of the last 96)",
+                compute=_over(DAY, _returns, lambda last: _scaled_return(last, 16))),
+        feature(53, "scaled_return_96", unit="ratio", low=-10, high=10,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_FLAT,
+                source="sum of the last 96 log returns / (sqrt(96) root mean square of the last 96)",
+                compute=_over(DAY, _returns, lambda last: _scaled_return(last, DAY))),
+        feature(54, "scaled_largest_move_16", unit="ratio", low=0, high=10,
+                missing=Missing.NAN_UNTIL_FULL | Missing.NAN_IF_FLAT,
+                source="largest |log return| of the last 16 / root mean square of the last 96",
+                compute=_over(DAY, _returns, _scaled_largest_move)),
     ),
 )
 # fmt: on

@@ -99,8 +99,26 @@ class _Run:
         return self.returns * self.returns
 
     @cached_property
+    def day_squares(self) -> Floats:
+        return _total(DAY, self.squares)
+
+    @cached_property
+    def day_root_mean_square(self) -> Floats:
+        return _unless_zero(np.sqrt(self.day_squares / DAY))
+
+    @cached_property
     def log_ranges(self) -> Floats:
         return _log(self.highs / self.lows)
+
+    @cached_property
+    def garman_klass(self) -> Floats:
+        change = _log(self.closes / self.opens)
+        return 0.5 * (self.log_ranges * self.log_ranges) - GARMAN_KLASS * (change * change)
+
+    @cached_property
+    def week_volume(self) -> Floats:
+        """Mean volume of a week."""
+        return _total(WEEK, self.volumes) / WEEK
 
     @cached_property
     def log_volumes(self) -> Floats:
@@ -123,6 +141,10 @@ class _Run:
 
 def _shifted(values: Floats) -> Floats:
     return np.concatenate([[np.nan], values[:-1]])
+
+
+def _unless_zero(values: Floats) -> Floats:
+    return np.where(values != 0, values, np.nan)
 
 
 def _each(function: Callable[[float], float], values: Floats) -> Floats:
@@ -241,14 +263,14 @@ def _volatility_ratio(run: _Run) -> Floats:
 
 
 def _jump_share(run: _Run) -> Floats:
-    realised, products = _total(DAY, run.squares), _total(DAY - 1, _shifted(run.sizes) * run.sizes)
+    realised, products = run.day_squares, _total(DAY - 1, _shifted(run.sizes) * run.sizes)
     bipower = math.pi / 2 * (DAY / (DAY - 1)) * products
     return np.where(realised != 0, np.maximum(realised - bipower, 0.0) / realised, np.nan)
 
 
-def _garman_klass(run: _Run) -> Floats:
-    change = _log(run.closes / run.opens)
-    return 0.5 * (run.log_ranges * run.log_ranges) - GARMAN_KLASS * (change * change)
+def _parkinson(count: int, run: _Run) -> Floats:
+    volatility: Floats = np.sqrt(_total(count, run.log_ranges * run.log_ranges) / PARKINSON)
+    return volatility
 
 
 def _rogers_satchell(run: _Run) -> Floats:
@@ -270,7 +292,7 @@ def _roll_spread_bps(run: _Run) -> Floats:
     products = _total(pairs, _shifted(returns) * returns)
     newer, older = _total(pairs, returns), _shifted(_total(pairs, returns))
     covariance = products / pairs - (newer / pairs) * (older / pairs)
-    return np.where(covariance < -ROUNDING * _total(DAY, run.squares), 2 * BPS * np.sqrt(-covariance), np.nan)
+    return np.where(covariance < -ROUNDING * run.day_squares, 2 * BPS * np.sqrt(-covariance), np.nan)
 
 
 def _autocorrelation(run: _Run) -> Floats:
@@ -293,6 +315,19 @@ def _z(values: Floats) -> Floats:
 def _variation(run: _Run) -> Floats:
     mean, sigma = _deviation(DAY, run.log_ranges)
     return np.where(mean != 0, sigma / mean, np.nan)
+
+
+def _downside_share(run: _Run) -> Floats:
+    downs = _total(DAY, np.where(run.returns < 0, run.squares, 0.0))
+    return downs / _unless_zero(run.day_squares)
+
+
+def _log_volume_ratio(count: int, run: _Run) -> Floats:
+    return _log(_unless_zero(_total(count, run.volumes) / count) / run.week_volume)
+
+
+def _scaled_return(count: int, run: _Run) -> Floats:
+    return _total(count, run.returns) / (math.sqrt(count) * run.day_root_mean_square)
 
 
 def _location(count: int, run: _Run) -> Floats:
@@ -323,12 +358,12 @@ _COLUMNS: dict[str, Callable[[_Run], Floats]] = {
     "trend_t": lambda run: _trend_t(TREND_BARS, run.closes),
     "channel_location_20": lambda run: _location(20, run),
     "realised_volatility_4": lambda run: np.sqrt(_total(4, run.squares)),
-    "realised_volatility_96": lambda run: np.sqrt(_total(DAY, run.squares)),
+    "realised_volatility_96": lambda run: np.sqrt(run.day_squares),
     "realised_volatility_672": lambda run: np.sqrt(_total(WEEK, run.squares)),
     "return_deviation_96": lambda run: _deviation(DAY, run.returns)[1],
     "jump_share_96": _jump_share,
-    "parkinson_volatility_16": lambda run: np.sqrt(_total(16, run.log_ranges * run.log_ranges) / PARKINSON),
-    "garman_klass_volatility_16": lambda run: np.sqrt(_total(16, _garman_klass(run))),
+    "parkinson_volatility_16": lambda run: _parkinson(16, run),
+    "garman_klass_volatility_16": lambda run: np.sqrt(_total(16, run.garman_klass)),
     "rogers_satchell_volatility_16": lambda run: np.sqrt(_total(16, _rogers_satchell(run))),
     "log_amihud_96": _log_amihud,
     "roll_spread_bps_96": _roll_spread_bps,
@@ -344,4 +379,19 @@ _COLUMNS: dict[str, Callable[[_Run], Floats]] = {
     "time_of_day_cos": lambda run: _phase(run, math.cos, 0, DAY_NS),
     "time_of_week_sin": lambda run: _phase(run, math.sin, MONDAY_NS, WEEK_NS),
     "time_of_week_cos": lambda run: _phase(run, math.cos, MONDAY_NS, WEEK_NS),
+    "realised_volatility_32": lambda run: np.sqrt(_total(32, run.squares)),
+    "realised_volatility_288": lambda run: np.sqrt(_total(3 * DAY, run.squares)),
+    "parkinson_volatility_4": lambda run: _parkinson(4, run),
+    "parkinson_volatility_96": lambda run: _parkinson(DAY, run),
+    "garman_klass_volatility_96": lambda run: np.sqrt(_total(DAY, run.garman_klass)),
+    "efficiency_ratio_16": lambda run: _efficiency_ratio(16, run),
+    "efficiency_ratio_32": lambda run: _efficiency_ratio(32, run),
+    "downside_share_96": _downside_share,
+    "log_volume_ratio_4_672": lambda run: _log_volume_ratio(4, run),
+    "log_volume_ratio_16_672": lambda run: _log_volume_ratio(16, run),
+    "log_volume_ratio_96_672": lambda run: _log_volume_ratio(DAY, run),
+    "scaled_return_4": lambda run: _scaled_return(4, run),
+    "scaled_return_16": lambda run: _scaled_return(16, run),
+    "scaled_return_96": lambda run: _scaled_return(DAY, run),
+    "scaled_largest_move_16": lambda run: _highest(16, run.sizes) / run.day_root_mean_square,
 }
