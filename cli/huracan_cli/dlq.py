@@ -31,6 +31,7 @@ from huracan.ports import Clock, TickLog
 from huracan.service.dead_letters import letter_record_id
 from huracan.ticklog.jetstream import JetStreamLog
 from huracan.ticklog.kafka.log import KafkaLog
+from huracan.ticklog.newest import newest_of
 from huracan_cli.options import JsonOption, StateOption, console, examples, on_the_loop
 from huracan_cli.query import text_of_time
 from huracan_cli.state import RunState, default_directory, load
@@ -169,10 +170,10 @@ def _next(letter: Letter, clock: Clock, attempt: int, reason: str, detail: str, 
 
 async def _read_frame(letter: Letter, log: TickLog) -> str:
     """Return as what a frame is read now, by the decoder of its venue; raise PoisonMessage when it is refused again."""
-    last = await log.last(subjects.TICKS_TOPIC, letter.key)
-    if last is None or not isinstance(last.message, TickBatch):
+    newest = await newest_of(log, subjects.TICKS_TOPIC, letter.key, TickBatch)
+    if newest.message is None:
         raise PoisonMessage("unknown_instrument", f"nothing of {letter.key} is in the log to say how frames are read")
-    definition = last.message.instrument
+    definition = newest.message.instrument
     try:
         kind, _ = venues.named(definition.id.venue).decoder(definition).decode(letter.said.raw)
     except Rejected as rejected:

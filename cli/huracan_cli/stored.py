@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from huracan.contracts.features import WINDOW_ROWS, FeatureRow
 from huracan.contracts.journal import JournalEntry
 from huracan.contracts.market import TickBatch, instrument_key
 from huracan.errors import BadInput
-from huracan.ports import TickLog
+from huracan.ports import Record, TickLog
 from huracan.store.evidence import Evidence, evidence
 from huracan.store.memory import MemoryStore
 from huracan_cli.dlq import reached
@@ -127,33 +127,34 @@ async def in_log(found: Found, log: TickLog, decision: Decision) -> Found:
 
 
 async def _rows(log: TickLog, key: str, decision: Decision) -> list[Message]:
-    rows: list[Message] = []
-    offset = 0
-    while records := await log.read(subjects.FEATURES_TOPIC, key, offset, limit=RECORDS_AT_ONCE):
-        rows += [
-            record.message
-            for record in records
-            if isinstance(record.message, FeatureRow)
-            and record.message.epoch == decision.gateway_epoch
-            and decision.step - WINDOW_ROWS < record.message.step <= decision.step
-        ]
-        offset = records[-1].offset + 1
-    return rows
+    return [
+        record.message
+        async for record in _records(log, subjects.FEATURES_TOPIC, key)
+        if isinstance(record.message, FeatureRow)
+        and record.message.epoch == decision.gateway_epoch
+        and decision.step - WINDOW_ROWS < record.message.step <= decision.step
+    ]
 
 
 async def _ticks(log: TickLog, key: str, decision: Decision) -> tuple[int, int] | None:
     """Return first and last offset of the batches that have frames of the decision's window."""
     offsets: list[int] = []
-    offset = 0
-    while records := await log.read(subjects.TICKS_TOPIC, key, offset, limit=RECORDS_AT_ONCE):
-        for record in records:
-            batch = record.message
-            if not isinstance(batch, TickBatch) or not batch.rows or batch.epoch != decision.gateway_epoch:
-                continue
-            sequence = np.frombuffer(batch.ingest_seq, dtype="<i8")
-            if sequence[0] > decision.last_ingest_seq:
-                return (offsets[0], offsets[-1]) if offsets else None
-            if ((sequence >= decision.first_ingest_seq) & (sequence <= decision.last_ingest_seq)).any():
-                offsets.append(record.offset)
-        offset = records[-1].offset + 1
+    async for record in _records(log, subjects.TICKS_TOPIC, key):
+        batch = record.message
+        if not isinstance(batch, TickBatch) or not batch.rows or batch.epoch != decision.gateway_epoch:
+            continue
+        sequence = np.frombuffer(batch.ingest_seq, dtype="<i8")
+        if sequence[0] > decision.last_ingest_seq:
+            break
+        if ((sequence >= decision.first_ingest_seq) & (sequence <= decision.last_ingest_seq)).any():
+            offsets.append(record.offset)
     return (offsets[0], offsets[-1]) if offsets else None
+
+
+async def _records(log: TickLog, topic: str, key: str) -> AsyncIterator[Record]:
+    """Give every record of a key that is there now, oldest first."""
+    offset = 0
+    while records := await log.read(topic, key, offset, limit=RECORDS_AT_ONCE):
+        for record in records:
+            yield record
+        offset = records[-1].offset + 1

@@ -270,7 +270,8 @@ def test_a_frame_is_read_again_by_the_decoder_of_its_venue(venue: str, raw: byte
         raise AssertionError(letter, message_id)
 
     async def main() -> None:
-        log, key = MemoryLog().node("x"), "binance_usdm.btc-usdt-perp"
+        memory, key = MemoryLog(), "binance_usdm.btc-usdt-perp"
+        log = memory.node("x")
         if venue:
             definition = InstrumentDefinition(
                 id=InstrumentId(venue=venue, symbol="btc-usdt-perp", definition_version=1),
@@ -279,6 +280,7 @@ def test_a_frame_is_read_again_by_the_decoder_of_its_venue(venue: str, raw: byte
                 size_increment="0.001",
             )
             await log.append(subjects.TICKS_TOPIC, key, TickBatch(instrument=definition), record_id=b"1")
+        memory.put(subjects.TICKS_TOPIC, key, "huracan.later.v1.Thing", b"", b"2")
         letter = dead_letter(raw=raw, source=key, schema="frame", reason="r", detail="d", attempt=1, at_ns=1)
         await log.append(TICK_LETTERS, key, letter, record_id=b"1")
         (found,) = await read_letters(log)

@@ -187,7 +187,9 @@ def test_a_journal_is_read_up_to_the_writer_that_closed_what_the_one_of_the_deci
     assert kept.journal[-2].message != JournalEntry()
 
 
-def test_what_only_the_log_has_is_read_from_it(run: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, stored.RECORDS_AT_ONCE])
+def test_what_only_the_log_has_is_read_from_it(run: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "RECORDS_AT_ONCE", at_once)
     told = explain(run, "last")
     decision = next(each for each in read_table(run, Decision) if each.decision_id.hex() == told.decision_id)
     journal = read_journals(run)[subjects.journal_key(decision.shard)]

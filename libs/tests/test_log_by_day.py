@@ -13,11 +13,11 @@ import pytest
 from google.protobuf.message import Message
 
 from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC
-from huracan.contracts.market import TickBatch
+from huracan.contracts.market import InstrumentDefinition, InstrumentId, TickBatch
 from huracan.errors import BadInput
 from huracan.ports import Record
 from huracan.store.aside import archive_days
-from huracan.store.logged import LOGGED
+from huracan.store.logged import LOGGED, rows
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
 from huracan.store.query import desk, page, query
@@ -129,6 +129,46 @@ def test_a_writer_that_claims_its_place_before_it_knows_a_time_leaves_no_row_wit
         assert LOGGED[TICKS_TOPIC].records(columns)[0] == Record(1, claim)
 
     _run(postgres_url, scenario)
+
+
+def test_ticks_that_an_older_release_kept_without_a_time_get_a_day_where_one_is_known(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    for path in migrations_directory().iterdir():
+        if path.name < "20261121220000":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    claim, alone = TickBatch(instrument=BTC, epoch=1), InstrumentDefinition(id=InstrumentId(venue="sim", symbol="eth"))
+    second = START_NS + DAY_NS
+    messages = [claim, ticks(1), claim, claim, ticks(2, recv_ns=second), claim, TickBatch(instrument=alone)]
+    records = [Record(number, message) for number, message in enumerate(messages)]
+
+    async def main() -> None:
+        await migrate(postgres_url, tmp_path)
+        admin = await asyncpg.connect(postgres_url)
+        columns = LOGGED[TICKS_TOPIC].columns(KEY, records)
+        columns["recv_ns"] = [
+            0 if row is None else ns for row, ns in zip(columns["row"], columns["recv_ns"], strict=True)
+        ]
+        await admin.copy_records_to_table(
+            "ticks", schema_name="market_data", records=rows(columns), columns=list(columns)
+        )
+        await admin.fetch("select partitions.maintain($1, 0)", second)
+        await migrate(postgres_url, migrations_directory())
+        times = await admin.fetch("select log_offset, recv_ns from market_data.ticks where row is null order by 1")
+        assert [tuple(row) for row in times] == [
+            *((0, START_NS), (2, START_NS), (3, START_NS), (5, second)),
+            (6, 0),
+        ]
+        kept = await admin.fetch("select * from market_data.ticks order by log_offset, row")
+        assert LOGGED[TICKS_TOPIC].records({name: [row[name] for row in kept] for name in columns}) == records
+        assert [tuple(row)[:2] for row in await admin.fetch("select * from partitions.in_default()")] == [
+            ("market_data.ticks", 1)
+        ]
+        forced = "select relforcerowsecurity from pg_class where oid = 'market_data.ticks'::regclass"
+        assert await admin.fetchval(forced)
+        await admin.close()
+
+    asyncio.run(main())
 
 
 def test_ticks_are_listed_page_by_page_and_shown_to_desks(postgres_url: str) -> None:

@@ -11,7 +11,7 @@ from huracan.contracts.execution import Fill
 from huracan.errors import BadInput, Recoverable
 from huracan.service.settings import StoreConfig
 from huracan.store.migrate import migrate, migrations_directory, read_migrations
-from huracan.store.postgres import PostgresStore, translated
+from huracan.store.postgres import PostgresStore, connected, translated
 from huracan.store.schema import VERSION
 
 FILL = Fill(fill_id=b"1", account="paper")
@@ -90,6 +90,20 @@ def test_a_full_disk_of_the_server_is_told() -> None:
         translated(),
     ):
         raise asyncpg.DiskFullError("could not extend file")
+
+
+def test_a_connection_of_its_own_ends_with_what_it_was_for_whatever_came_of_it(postgres_url: str) -> None:
+    async def main() -> None:
+        async with connected(postgres_url) as connection:
+            assert await connection.fetchval("select current_setting('application_name')") == "huracan"
+        assert connection.is_closed()
+        for statement, raised in (("select from nowhere", BadInput), ("select pg_sleep(600)", Recoverable)):
+            with pytest.raises(raised):
+                async with connected(postgres_url, command_timeout_s=0.5) as connection:
+                    await connection.execute(statement)
+            assert connection.is_closed()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("size", [0, 21])

@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from huracan.clock import NANOSECONDS
 from huracan.errors import BadInput
-from huracan_gateway.reliability import OUTLIER_MADS, PARTS, bars_reliability, score_parts
+from huracan_gateway.reliability import PARTS, bars_reliability, outlier_share, score_parts
 from huracan_training.bars import NOWHERE, VALUES, Bars, Mask, good, slots
 from huracan_training.calendar import DAY_NS, Calendar
 from huracan_training.samples import Floats, Integers
@@ -24,8 +23,6 @@ REFUSED_AT = 80.0
 _DRIFT_QUANTILE = 0.99
 _SESSIONS = "no bar is of a Saturday or Sunday: is it --calendar us_equities?"
 _WEEKDAY_OF_EPOCH = 3
-_NEAR = 10
-"""Returns before and after one whose MAD it is measured in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +74,8 @@ def verify(bars: Bars, calendar: Calendar = Calendar.ALWAYS) -> Report:
     gap: holes, of any length, over the bars that should be there: each breaks windows.
     duplicate, out_of_order: of the rows, as in `bars_reliability`.
     stale: rows that say again what the row before said, or that nothing happened at its close: a feed that hangs.
-    outlier: log returns further than 10 MAD from the median after which the next is as far the other way: a price that
-    was never there. The MAD is that of the 21 returns around, at least that of all: in two years of good bars 0.3 % of
-    the returns are further out, and below 0.01 % come back. With one MAD for all, wild days are taken for faults.
+    outlier: log returns that leave and come back, as in `outlier_share`, over gaps too: in two years of good bars 0.3 %
+    of the returns are that far out, and below 0.01 % come back. With one MAD for all, wild days are taken for faults.
     clock_drift: how far opens are from a multiple of the interval, less the median of that: the 99th percentile, in s.
     """
     places, expected = slots(bars, calendar)
@@ -93,7 +89,6 @@ def verify(bars: Bars, calendar: Calendar = Calendar.ALWAYS) -> Report:
     parts = dict(scored.parts) | {
         "gap": len(holes) / count,
         "stale": float(_stale(bars).mean()),
-        "outlier": _outlier_share(_returns(bars.open_ns, close)),
         "clock_drift": _drift_s(bars),
     }
     told = report(bars.asset, parts, rows=len(bars) + bars.unreadable, expected=count, missing=holes)
@@ -122,7 +117,7 @@ def verify_steps(asset: str, steps: Integers, returns: Floats, idle: Mask) -> Re
     parts = dict(scored.parts) | {
         "gap": len(holes) / len(present),
         "stale": float(idle.mean()),
-        "outlier": _outlier_share(returns[np.isfinite(returns)]),
+        "outlier": outlier_share(returns[np.isfinite(returns)]),
     }
     return report(asset, parts, rows=len(steps), expected=len(present), missing=holes)
 
@@ -184,25 +179,6 @@ def _has_sessions(bars: Bars, calendar: Calendar) -> bool:
     days = bars.open_ns // DAY_NS
     weekend = np.isin((days + _WEEKDAY_OF_EPOCH) % 7, (5, 6))
     return calendar is Calendar.ALWAYS and not weekend.any() and int(days.max() - days.min()) > 7
-
-
-def _returns(open_ns: Integers, close: Floats) -> Floats:
-    """Return log returns in the order of time, over gaps too, of what has a price."""
-    priced = np.flatnonzero(np.isfinite(close))
-    order = priced[np.unique(open_ns[priced], return_index=True)[1]]
-    return np.diff(np.log(close[order]))
-
-
-def _outlier_share(returns: Floats) -> float:
-    if len(returns) <= 2 * _NEAR:
-        return 0.0
-    off = returns - np.median(returns)
-    moved = np.abs(off)[off != 0]
-    if not len(moved):
-        return 0.0
-    near = np.median(sliding_window_view(np.pad(np.abs(off), _NEAR, mode="reflect"), 2 * _NEAR + 1), axis=1)
-    out = np.abs(off) > OUTLIER_MADS * np.maximum(near, np.median(moved))
-    return float((out[:-1] & out[1:] & (off[:-1] * off[1:] < 0)).sum() / len(off))
 
 
 def _stale(bars: Bars) -> Mask:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from huracan.errors import BadInput
 from huracan.store.comparison import same_values
 from huracan.store.files import sync_directory
-from huracan.store.postgres import APPLICATION, TIMEOUT_S, translated
+from huracan.store.postgres import connected
 
 ROWS_AT_ONCE = 20_000
 """Rows of one group of a file, and of what is in memory."""
@@ -50,19 +50,15 @@ async def archive_days(url: str, directory: Path) -> list[Path]:
     cannot be written or the database refuses us, Recoverable while the server is away.
     """
     files = []
-    with translated():
-        connection = await asyncpg.connect(url, timeout=TIMEOUT_S, server_settings=APPLICATION)
-        try:
-            for name, table, columns in await connection.fetch(_ASIDE):
-                schema = pa.schema([_field(*column.split(" ", 1)) for column in columns])
-                async with connection.transaction():
-                    # Nobody else archives it meanwhile, and nothing is added.
-                    await connection.execute(f"lock table {table} in share row exclusive mode")
-                    path = await _write(connection, table, schema, directory / name)
-                    await connection.execute(f"drop table {table}")
-                files.append(path)
-        finally:
-            await connection.close(timeout=TIMEOUT_S)
+    async with connected(url, command_timeout_s=None) as connection:
+        for name, table, columns in await connection.fetch(_ASIDE):
+            schema = pa.schema([_field(*column.split(" ", 1)) for column in columns])
+            async with connection.transaction():
+                # Nobody else archives it meanwhile, and nothing is added.
+                await connection.execute(f"lock table {table} in share row exclusive mode")
+                path = await _write(connection, table, schema, directory / name)
+                await connection.execute(f"drop table {table}")
+            files.append(path)
     return files
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-import asyncpg
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
@@ -23,10 +22,12 @@ from huracan.errors import BadInput
 from huracan.ports import Record
 from huracan.store.logged import FEATURES, JOURNAL, OFFSET, TICKS, LoggedTopic
 from huracan.store.marks import SKIPPED
-from huracan.store.postgres import APPLICATION, TIMEOUT_S, translated
+from huracan.store.postgres import connected
 from huracan.store.tables import LINEAGE_SCHEMA, LINEAGE_TABLE, MESSAGE, TABLE_OF
 
 if TYPE_CHECKING:
+    import asyncpg
+
     Connection = asyncpg.Connection[asyncpg.Record]
 
 M = TypeVar("M", bound=Message)
@@ -67,41 +68,27 @@ async def evidence(url: str, wanted: str) -> Evidence:
 
     Raises BadInput when the id names none or several, or the URL is refused, and Recoverable while the server is away.
     """
-    with translated():
-        connection = await asyncpg.connect(
-            url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S, server_settings=APPLICATION
+    async with connected(url) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        decision = await _named(connection, wanted.lower())
+        shard = subjects.journal_key(decision.shard)
+        skipped = await connection.fetchval(_SKIPPED, subjects.JOURNAL_TOPIC, shard)
+        return Evidence(
+            decision=decision,
+            messages=await _messages(connection, decision),
+            journal=await _records(connection, JOURNAL, _OF_JOURNAL, shard, decision.epoch, skipped),
+            skipped=skipped,
+            rows=await _records(
+                connection,
+                FEATURES,
+                "venue = $1 and symbol = $2 and epoch = $3 and step > $4 and step <= $5",
+                decision.instrument.venue,
+                decision.instrument.symbol,
+                decision.gateway_epoch,
+                decision.step - WINDOW_ROWS,
+                decision.step,
+            ),
+            ticks=await _ticks(connection, decision),
         )
-        try:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                decision = await _named(connection, wanted.lower())
-                return Evidence(
-                    decision=decision,
-                    messages=await _messages(connection, decision),
-                    journal=await _records(
-                        connection,
-                        JOURNAL,
-                        _OF_JOURNAL,
-                        subjects.journal_key(decision.shard),
-                        decision.epoch,
-                        skipped := await connection.fetchval(
-                            _SKIPPED, subjects.JOURNAL_TOPIC, subjects.journal_key(decision.shard)
-                        ),
-                    ),
-                    skipped=skipped,
-                    rows=await _records(
-                        connection,
-                        FEATURES,
-                        "venue = $1 and symbol = $2 and epoch = $3 and step > $4 and step <= $5",
-                        decision.instrument.venue,
-                        decision.instrument.symbol,
-                        decision.gateway_epoch,
-                        decision.step - WINDOW_ROWS,
-                        decision.step,
-                    ),
-                    ticks=await _ticks(connection, decision),
-                )
-        finally:
-            await connection.close(timeout=TIMEOUT_S)
 
 
 async def _named(connection: Connection, wanted: str) -> Decision:

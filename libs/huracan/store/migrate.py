@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from huracan.errors import BadInput, Fatal, Recoverable
-from huracan.store.postgres import APPLICATION, AWAY, TIMEOUT_S, said, translated
+from huracan.store.postgres import AWAY, connected, said
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -109,19 +109,13 @@ async def migrate(url: str, directory: Path) -> list[str]:
     and Fatal when a file fails, which leaves nothing of it but keeps the files before it.
     """
     migrations = read_migrations(directory)
-    with translated():
-        connection = await asyncpg.connect(
-            url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S, server_settings=APPLICATION
-        )
-        try:
-            await _lock(connection)
-            await connection.execute(_HISTORY)
-            pending = await _pending(connection, migrations)
-            for migration in pending:
-                await _apply(connection, migration)
-        finally:
-            # The lock ends with its session.
-            await connection.close(timeout=TIMEOUT_S)
+    async with connected(url) as connection:
+        # The lock ends with its session.
+        await _lock(connection)
+        await connection.execute(_HISTORY)
+        pending = await _pending(connection, migrations)
+        for migration in pending:
+            await _apply(connection, migration)
     return [migration.name for migration in pending]
 
 

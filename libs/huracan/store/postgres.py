@@ -118,6 +118,24 @@ def translated() -> Iterator[None]:
         raise Fatal(f"PostgreSQL cannot go on: {said(error)}") from None
 
 
+@asynccontextmanager
+async def connected(
+    url: str, *, timeout_s: float = TIMEOUT_S, command_timeout_s: float | None = TIMEOUT_S
+) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """Give a connection of its own, closed in the end; raise within it as `translated` does.
+
+    Connecting and closing take at most `timeout_s` each, a statement `command_timeout_s`, or as long as it takes.
+    """
+    with translated():
+        connection = await asyncpg.connect(
+            url, timeout=timeout_s, command_timeout=command_timeout_s, server_settings=APPLICATION
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=timeout_s)
+
+
 def said(error: BaseException) -> str:
     """Return the first line of an error, or its kind where it has no words."""
     return str(error).partition("\n")[0] or type(error).__name__

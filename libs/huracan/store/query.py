@@ -17,7 +17,7 @@ import asyncpg
 from huracan.errors import BadInput
 from huracan.store.derived import ALERTS, POSITIONS, Alert, Position
 from huracan.store.logged import HEADER, OFFSET, ROW, SCHEMA, TICKS
-from huracan.store.postgres import APPLICATION, translated
+from huracan.store.postgres import connected
 from huracan.store.tables import LINEAGE_SCHEMA, LINEAGE_TABLE, TABLES, Lineage
 
 LONGEST_LISTING = 10_000
@@ -164,10 +164,7 @@ async def page(
     question = _digest(table, instrument, since_ns, until_ns)
     begins = _begins(after, question, len(listing.newest)) if after is not None else None
     asked, values = statement(listing, instrument, since_ns, until_ns, limit, begins)
-    with translated():
-        connection = await asyncpg.connect(
-            url, timeout=CONNECT_WITHIN_S, command_timeout=timeout_s + CONNECT_WITHIN_S, server_settings=APPLICATION
-        )
+    async with connected(url, timeout_s=CONNECT_WITHIN_S, command_timeout_s=timeout_s + CONNECT_WITHIN_S) as connection:
         try:
             async with connection.transaction(readonly=True):
                 # Within the transaction, for poolers take no settings with the connection.
@@ -188,8 +185,6 @@ async def page(
             if begins is None:
                 raise
             raise BadInput(_NO_CURSOR) from None
-        finally:
-            await connection.close(timeout=CONNECT_WITHIN_S)
     rows = [{name: _cell(value) for name, value in record.items()} for record in records]
     more = len(rows) > limit
     return Page(rows=rows[:limit], after=_cursor(question, listing, rows[limit - 1]) if more else None)

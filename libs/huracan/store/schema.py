@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record]
 
-VERSION = "20261121210000"
+VERSION = "20261121220000"
 """Digits of the newest migration of this release."""
 _APPLIED = "select max(version) from supabase_migrations.schema_migrations"
 

@@ -6,10 +6,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import asyncpg
-
 from huracan.store.logged import TICKS
-from huracan.store.postgres import APPLICATION, translated
+from huracan.store.postgres import connected
 
 TIMEOUT_S = 60.0
 
@@ -37,14 +35,8 @@ async def tick_rows(url: str) -> list[TickRow]:
     Raises Recoverable while the server is away, BadInput for a database that was not migrated.
     """
     columns = ", ".join(TickRow._fields)
-    with translated():
-        connection = await asyncpg.connect(
-            url, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S, server_settings=APPLICATION
+    async with connected(url, timeout_s=TIMEOUT_S, command_timeout_s=TIMEOUT_S) as connection:
+        found = await connection.fetch(
+            f"select {columns} from {TICKS.sql} where ingest_seq is not null order by log_offset, row"
         )
-        try:
-            found = await connection.fetch(
-                f"select {columns} from {TICKS.sql} where ingest_seq is not null order by log_offset, row"
-            )
-        finally:
-            await connection.close()
     return [TickRow(*row) for row in found]

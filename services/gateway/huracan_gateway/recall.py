@@ -9,6 +9,7 @@ from huracan.bus import subjects
 from huracan.contracts.market import TickBatch, TickKind, tick_columns
 from huracan.errors import PoisonRecord
 from huracan.ports import Record, TickLog
+from huracan.ticklog.newest import between, newest_offset
 from huracan_gateway.adapter import TradeIds
 
 FIRST_LOOK = 1_024
@@ -17,8 +18,6 @@ LONGEST_LOOK = 262_144
 """Trades before these offsets are not recalled: what a venue repeats of them is taken for new."""
 NAMES_RECALLED = 2_048
 """Trades wanted where only its name tells that one is known: twice what any venue gives for one request."""
-_PAGE = 256
-"""Records of one read."""
 
 _Trades = tuple[int, list[int]]
 """Epoch of a batch and the ids of its trades."""
@@ -32,7 +31,7 @@ async def recalled_trades(log: TickLog, key: str, trade_ids: TradeIds, counts: C
     every reader.
     """
     wanted = NAMES_RECALLED if trade_ids is TradeIds.NAMES else 1
-    first = end = await _end(log, key)
+    first = end = await newest_offset(log, subjects.TICKS_TOPIC, key) + 1
     oldest, look = max(end - LONGEST_LOOK, 0), FIRST_LOOK
     batches: list[_Trades] = []
     found: list[int] = []
@@ -44,32 +43,14 @@ async def recalled_trades(log: TickLog, key: str, trade_ids: TradeIds, counts: C
     return found
 
 
-async def _end(log: TickLog, key: str) -> int:
-    try:
-        last = await log.last(subjects.TICKS_TOPIC, key)
-    except PoisonRecord as poison:
-        return poison.offset + 1
-    return 0 if last is None else last.offset + 1
-
-
 async def _batches(log: TickLog, key: str, first: int, end: int, counts: Counter[str]) -> list[_Trades]:
-    """Return what is from one offset to before another; of several records that cannot be read at once, halves."""
+    """Return what is from one offset to before another."""
     batches: list[_Trades] = []
-    limit = _PAGE
-    while first < end:
-        try:
-            records = await log.read(subjects.TICKS_TOPIC, key, first, limit=limit)
-        except PoisonRecord as poison:
-            if limit > 1:
-                limit //= 2
-                continue
-            counts["recall.unread"] += poison.offset < end
-            first, limit = poison.offset + 1, _PAGE
-            continue
-        batches += [_trades(record) for record in records if record.offset < end]
-        if len(records) < limit:
-            break
-        first = records[-1].offset + 1
+    async for found in between(log, subjects.TICKS_TOPIC, key, first, end):
+        if isinstance(found, PoisonRecord):
+            counts["recall.unread"] += 1
+        else:
+            batches.append(_trades(found))
     return batches
 
 

@@ -24,6 +24,7 @@ from huracan.market.news import load_news
 from huracan.ports import Ports
 from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import LAST, Service
+from huracan.ticklog.newest import newest_of
 from huracan.ticklog.writer import LogWriter
 from huracan_gateway.anomaly import DivergenceDetector
 from huracan_gateway.channel import NAME, Channel, next_version
@@ -125,11 +126,12 @@ class Gateway(Service):
                 task.cancel()
 
     async def _recall(self, place: Place) -> None:
-        """Take up the epoch after the one in the log."""
-        last = await self._ports.log.last(subjects.TICKS_TOPIC, place.key)
-        if last is not None and isinstance(last.message, TickBatch):
-            place.last = last.message
-            self.epoch = max(self.epoch, last.message.epoch + 1)
+        """Take up an epoch after all in the log: each record that cannot be read may be all there is of one."""
+        newest = await newest_of(self._ports.log, subjects.TICKS_TOPIC, place.key, TickBatch)
+        place.last = newest.message
+        place.counts["epoch.unread"] += newest.unread
+        taken = newest.message.epoch if newest.message is not None else 0
+        self.epoch = max(self.epoch, taken + newest.unread + 1)
 
     async def _serve(self, place: Place) -> None:
         """Play one instrument, from when its venue answers to the end of its feed."""

@@ -21,8 +21,10 @@ from huracan.contracts.market import (
     tick_batch,
     tick_columns,
 )
+from huracan.embedded.ports import free_port
 from huracan.sim.exchange import BINANCE_USDM, BYBIT, OKX, SimulatedExchange, SimulatedExchangeConfig
 from huracan.sim.venue.server import VenueServer
+from huracan.sim.venue.settings import VenueSettings, server
 from huracan.sim.world import World
 from huracan.ticklog.memory import MemoryLog
 from huracan_gateway import recall
@@ -106,6 +108,27 @@ def test_of_what_venues_repeat_to_a_gateway_that_was_killed_each_trade_is_logged
     assert len(in_order) == 2
     for numbers in in_order:
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "what was lost with the process is there"
+
+
+def test_trades_of_a_simulated_market_that_was_started_again_are_new() -> None:
+    exchange = SimulatedExchangeConfig(seed=3, venues=(BINANCE_USDM, OKX, BYBIT), market_orders_per_s=12.0)
+
+    async def main() -> tuple[dict[str, list[int]], Counter[str]]:
+        clock = SystemClock()
+        settings = VenueSettings(exchange=exchange, port=free_port())
+        config = _config(settings.port)
+        world = World(clock, seed=1, lockstep=False)
+        for life in range(1, LIVES + 1):
+            async with server(settings, clock):
+                world.start("gateway", lambda ports: SPEC.make(config, ports))
+                await _until(world, life * TRADES)
+                await world.kill("gateway")
+        return {key: await _logged(world.log, key) for key in world.log.keys(TICKS_TOPIC)}, world.counts["gateway"]
+
+    found, counts = asyncio.run(main())
+    assert {name: count for name, count in counts.items() if "rejected" in name and count} == {}
+    for key, numbers in found.items():
+        assert len(set(numbers)) == len(numbers) >= LIVES * TRADES, key
 
 
 def _batch(number: int, epoch: int, trades: list[int]) -> TickBatch:

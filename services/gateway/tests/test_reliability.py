@@ -149,6 +149,25 @@ def test_a_file_with_bad_prices_lacks_those_bars_and_has_outliers() -> None:
     assert result.score == pytest.approx(100 * (1 - 1 / 996 / 0.005))
 
 
+def test_a_wild_day_is_no_outlier_and_a_price_that_was_never_there_is_one_on_it_too() -> None:
+    opens, _ = clean()
+    wild = [100.0 if 400 <= bar < 500 else 1.0 for bar in range(BARS)]
+    closes = [60_000.0 * (1.0 + 1e-4 * wild[bar] * math.sin(bar * 2.0)) for bar in range(BARS)]
+    assert scored(opens, closes).score == 100.0
+    closes[450] *= 2
+    assert scored(opens, closes).parts["outlier"] == pytest.approx(1 / (BARS - 1))
+
+
+def test_few_bars_are_measured_in_the_scale_of_all_of_them() -> None:
+    opens, closes = clean()
+    end_ns = START_NS + 15 * MINUTE_NS
+    closes[7] *= 2
+    found = bars_reliability(opens[:15], closes[:15], interval_ns=MINUTE_NS, from_ns=START_NS, to_ns=end_ns)
+    assert found.parts["outlier"] == pytest.approx(1 / 14)
+    one = bars_reliability(opens[:1], closes[:1], interval_ns=MINUTE_NS, from_ns=START_NS, to_ns=START_NS + MINUTE_NS)
+    assert one.score == 100.0
+
+
 def test_rows_outside_the_range_or_off_the_grid_are_no_bars() -> None:
     opens, closes = clean()
     opens[0] -= MINUTE_NS
@@ -331,6 +350,16 @@ def test_a_price_that_moves_and_stays_is_none() -> None:
 
 def test_a_step_of_a_few_increments_is_none_however_quiet_the_market() -> None:
     assert trades(metered(), 600_200, 600_000) == 0.0
+
+
+def test_of_a_market_that_turns_wild_only_the_first_moves_are() -> None:
+    meter = metered()
+    feed(meter, 0, 100)
+    for trade in range(1_000):
+        meter.trade(600_000 + trade % 3, at_s(100))
+    for trade in range(1_000):
+        meter.trade(600_000 + 1_000 * (trade % 2), at_s(100))
+    assert 0.0 < parts(meter.current(at_s(100)))["outlier"] <= 10 / 2_000
 
 
 def test_refused_prices_are_outliers() -> None:

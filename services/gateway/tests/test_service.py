@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from huracan.bus import subjects
 from huracan.bus.memory import Stored
 from huracan.clock import MINUTE_NS, STEP_NS, step_close, step_of, step_open
+from huracan.contracts.codec import encode, schema_of
 from huracan.contracts.context import Context, context, mood_state
 from huracan.contracts.features import FeatureRow, FeatureWindow, window_matrix
 from huracan.contracts.market import InstrumentId, NewsItem, TickBatch, instrument_key, tick_columns
@@ -611,6 +612,22 @@ def test_a_gateway_that_is_killed_comes_back_in_the_next_epoch_and_goes_on(skew_
     assert [batch.batch for batch in batches if batch.epoch == 4] == list(
         range(1, 1 + sum(batch.epoch == 4 for batch in batches))
     )
+
+
+@pytest.mark.parametrize(("readable", "epoch"), [(True, 6), (False, 3)])
+def test_records_that_cannot_be_read_keep_no_gateway_from_an_epoch_that_none_had(readable: bool, epoch: int) -> None:
+    async def main(world: World, clock: VirtualClock, seen: Seen) -> None:
+        if readable:
+            batch = TickBatch(instrument=BTCUSDT, epoch=3)
+            world.log.put(subjects.TICKS_TOPIC, KEY, schema_of(batch), encode(batch), b"3")
+        for number in range(2):
+            world.log.put(subjects.TICKS_TOPIC, KEY, "huracan.later.v1.Thing", b"", b"later %d" % number)
+        world.start("gateway", gateway(ON_THE_CLOCK, ListFeed(steady(1_000).lines, clock)))
+        await world.finish("gateway")
+
+    seen = in_world(main)
+    assert {window.epoch for window in seen.micro()} == {epoch}
+    assert seen.counts()["epoch.unread"] == 2
 
 
 def test_watermarks_in_the_log_never_go_back_even_when_the_feed_ends_in_silence() -> None:

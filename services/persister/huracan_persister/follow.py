@@ -17,6 +17,7 @@ from huracan.contracts import codec
 from huracan.errors import BadInput, PoisonMessage, PoisonRecord, Recoverable
 from huracan.ports import Ports, Record
 from huracan.service.dead_letters import DeadLetters
+from huracan.ticklog.newest import newest_offset
 from huracan_persister.share import Share
 
 T = TypeVar("T")
@@ -131,7 +132,7 @@ class Follower:
         mark = await self._done(lambda: self._sink.mark(topic, key))
         if mark < 0:
             return mark
-        newest = await self._done(lambda: self._newest(topic, key))
+        newest = await self._done(lambda: newest_offset(self._log, topic, key))
         # Without any record of the key the log says nothing: it may be past the time for which it is kept.
         if 0 <= newest < mark:
             raise BadInput(
@@ -139,14 +140,6 @@ class Follower:
                 "the log was begun anew; restore the one before, or wipe what was kept of it (database, archive)"
             )
         return mark
-
-    async def _newest(self, topic: str, key: str) -> int:
-        """Return the offset of the newest record, -1 where there is none."""
-        try:
-            found = await self._log.last(topic, key)
-        except PoisonRecord as poison:
-            return poison.offset
-        return -1 if found is None else found.offset
 
     async def _keep(self, topic: str, key: str, limit: int) -> bool:
         """Keep the next records; return whether there may be more. Raises _Unkept when one of them cannot be."""

@@ -152,6 +152,9 @@ class SimulatedExchangeConfig(Config):
     """Event time of the beginning, as in the simulated market of one instrument: 2023-11-14 22:15:50 UTC."""
     duration_s: PositiveFloat | None = Field(default=None, le=1e9)
     """Event time covered; None is for ever."""
+    first_trade_id: PositiveInt = Field(default=1, le=2**47)
+    """Number of the first trade of each listing. Who has read a market takes one that begins again with numbers that it
+    had before for the same, and its trades for known."""
     assets: tuple[AssetConfig, ...] = Field(default=(SIM,), min_length=1, max_length=3)
     """Each is listed on each venue. Another one changes no event of those before."""
     venues: tuple[VenueConfig, ...] = Field(default=(BINANCE_USDM, OKX, BYBIT), min_length=1, max_length=3)

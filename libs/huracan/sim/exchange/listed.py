@@ -32,7 +32,6 @@ from huracan.sim.exchange.prices import GRID_NS, Draw, FairPrices, exponential, 
 from huracan.sim.told import Best, Book, Changed, Liquidated, Listing, Told, Trade
 
 FIRST_UPDATE_ID: Final = 1_000_000
-FIRST_TRADE_ID: Final = 1
 
 _BUY, _SELL, _QUOTE = range(3)
 _BPS: Final = 1e-4
@@ -133,7 +132,7 @@ class ListedMarket:
         self._regime = prices.regime
 
         self._update_id = self._flushed_id = FIRST_UPDATE_ID
-        self._trade_id = FIRST_TRADE_ID
+        self._trade_id = config.first_trade_id
         self._flushed_ns = config.start_ns
         self._flush_ns = config.start_ns + self._interval_ns
         self._incoming: deque[tuple[int, int]] = deque()

@@ -13,6 +13,9 @@ from huracan.sim.exchange import SimulatedExchange, SimulatedExchangeConfig
 from huracan.sim.venue.recording import Recording
 from huracan.sim.venue.server import VenueServer
 
+NS_PER_TRADE_ID = 100_000
+"""Ten thousand trades a second, which no listing has for long: their numbers stay behind the time."""
+
 
 class VenueSettings(Config):
     """Configure a venue process; raises pydantic's ValidationError for what cannot be."""
@@ -22,7 +25,8 @@ class VenueSettings(Config):
     recordings: tuple[Path, ...] = ()
     """Recorded frames of Binance USD-M, a symbol each."""
     start_now: bool = True
-    """The exchange starts at the wall time of the process, and event times are wall times; else at its `start_ns`."""
+    """The exchange starts at the wall time of the process, and event times are wall times; else at its `start_ns`.
+    Numbers of trades then come of that time too, so that they go on rising when the process is started again."""
     port: int = Field(default=0, ge=0, le=65_535)
     """Of 127.0.0.1; 0 takes a free one."""
     speed: PositiveFloat = Field(default=1.0, le=1_000)
@@ -41,7 +45,8 @@ def server(settings: VenueSettings, clock: Clock) -> VenueServer:
     """Return the server of these settings; raise BadInput for a recording that cannot be played."""
     config, on_wall_time = settings.exchange, settings.start_now and settings.exchange is not None
     if config is not None and settings.start_now:
-        config = config.model_copy(update={"start_ns": clock.now_ns()})
+        now_ns = clock.now_ns()
+        config = config.model_copy(update={"start_ns": now_ns, "first_trade_id": now_ns // NS_PER_TRADE_ID})
     exchange = None if config is None else SimulatedExchange(config)
     return VenueServer(
         market=exchange,
