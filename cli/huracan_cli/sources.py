@@ -20,7 +20,7 @@ from huracan_cli.composition import GATEWAY, Inputs, configs, gateway_config, hi
 from huracan_cli.local_venues import LocalVenues
 from huracan_gateway import venues
 from huracan_gateway.anomaly import AnomalyConfig
-from huracan_gateway.config import FeedConfig
+from huracan_gateway.config import FeedConfig, GatewayConfig
 from huracan_gateway.feed import recorded
 from huracan_gateway.live.feed import define
 from huracan_gateway.live.history import fetch_bars, write_bars
@@ -87,7 +87,7 @@ class Source:
         deadlines = None if lockstep else live_deadlines(self.time.speed if self.time else 1.0)
         gateway = gateway_config(self.inputs, lockstep=lockstep, recording=self.recording, feeds=self.feeds)
         if self.time is not None and not lockstep:
-            gateway = gateway.model_copy(update={"flush_after_ms": ceil(gateway.flush_after_ms * self.time.speed)})
+            gateway = _as_long(gateway, self.time.speed)
         if self.simulated and self.feeds:
             gateway = gateway.model_copy(update={"quality": SOON_WARM})
         return {GATEWAY: gateway, **configs(self.inputs, deadlines=deadlines)}
@@ -95,6 +95,20 @@ class Source:
 
 Opening = Callable[[Supervisor, Path], Awaitable[Source]]
 """Opens a source: what it needs to have running is started with the supervisor, what it writes is in a directory."""
+
+
+def _as_long(gateway: GatewayConfig, speed: float) -> GatewayConfig:
+    """Return a gateway that waits as long for the machine, on a tape that is played `speed` times as fast.
+
+    Else a stall of the machine, a tenth of a second, would look like a venue whose book fell silent.
+    """
+    quality = gateway.quality
+    return gateway.model_copy(
+        update={
+            "flush_after_ms": ceil(gateway.flush_after_ms * speed),
+            "quality": quality.model_copy(update={"book_silent_ms": ceil(quality.book_silent_ms * speed)}),
+        }
+    )
 
 
 def live_deadlines(speed: float) -> DeadlineConfig:

@@ -89,6 +89,16 @@ def test_a_recording_brings_its_own_time_and_history(tmp_path: Path) -> None:
     assert source.time.start_ns == source.inputs.first_recv_ns
 
 
+def test_on_a_fast_tape_the_machine_has_as_long_as_on_a_slow_one(tmp_path: Path) -> None:
+    market = tmp_path / "market.jsonl"
+    write_recording(MARKET, market)
+    gateways = [_opened(sources.recording(market, speed=speed), tmp_path).configs()[GATEWAY] for speed in (1.0, 10.0)]
+    plain, fast = (gateway for gateway in gateways if isinstance(gateway, GatewayConfig))
+    assert plain == GatewayConfig.model_validate(plain.model_dump() | {"quality": QualityConfig()})
+    assert fast.flush_after_ms == 10 * plain.flush_after_ms
+    assert fast.quality.book_silent_ms == 10 * plain.quality.book_silent_ms
+
+
 def test_instruments_of_two_shards_are_refused_by_name() -> None:
     definitions = [ADAPTER.implied(symbol, "0.1", "0.001") for symbol in ("BTCUSDT", "ETHUSDT")]
     names = ", ".join(instrument_key(definition.id) for definition in definitions)
