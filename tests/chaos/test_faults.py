@@ -8,7 +8,7 @@ import pytest
 
 from huracan_cli.chaos.run import Ledger, run_chaos
 
-RUNS, FAULTS = 28, 40
+RUNS, FAULTS = 25, 40
 
 
 @cache

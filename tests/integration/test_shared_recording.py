@@ -85,12 +85,11 @@ def test_it_trades_and_the_account_adds_up(run: Path, summary: dict[str, object]
     assert all(abs(row.size) <= 100 for row in read_table(run, Decision))
 
 
-def test_three_runs_and_any_hash_seed_give_the_same_decisions(
+def test_another_run_and_any_hash_seed_give_the_same_decisions(
     run: Path, summary: dict[str, object], tmp_path: Path
 ) -> None:
     assert decisions_digest(read_table(run, Decision)) == summary["decisions_digest"]
-    for number, hash_seed in enumerate(("1", "random")):
-        assert _replay(tmp_path / str(number), hash_seed) == summary
+    assert _replay(tmp_path, "random") == summary
 
 
 def test_decisions_are_made_again_from_what_was_kept(run: Path) -> None:

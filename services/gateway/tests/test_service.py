@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf.message import Message
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from huracan.bus import subjects
@@ -344,7 +344,8 @@ def test_a_window_is_bound_to_the_bytes_of_every_accepted_frame_before_its_close
     assert digests == [window.frames_digest for window in windows]
 
 
-@settings(max_examples=40)
+@pytest.mark.usefixtures("untraced")
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_line_however_damaged_stops_the_gateway(data: st.DataObject) -> None:
     lines = steady(1_000).lines
