@@ -16,7 +16,7 @@ from huracan.bus import subjects
 from huracan.bus.memory import HUB, Stored
 from huracan.clock import STEP_NS, step_close, step_open
 from huracan.contracts.codec import digest
-from huracan.contracts.context import Context, ContextRef, MoodState, mood_state
+from huracan.contracts.context import Context, ContextRef, MoodState, context_name, mood_state
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
 from huracan.contracts.market import NewsItem, linear_perpetual
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
@@ -330,6 +330,22 @@ def test_after_a_kill_versions_go_on_under_a_higher_epoch_and_nothing_is_said_tw
         said = [(context.ref.version, context.epoch, context.mood.headlines) for context in desk.contexts()]
         assert said == [(1, 1, 1), (2, 1, 2), (3, 2, 3), (4, 2, 4)]
         assert desk.builders[1].seen == [1, 2, 3, 4]
+
+    _run(scenario)
+
+
+def test_entries_that_cannot_be_read_keep_no_expert_from_a_version_and_an_epoch_that_none_had() -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.news(1, 2)
+        (key,) = {subjects.context_key(*context_name(context.ref)) for context in desk.contexts()}
+        await desk.world.kill(NAME)
+        for number in range(2):
+            desk.world.log.put(subjects.JOURNAL_TOPIC, key, "huracan.later.v1.Thing", b"", b"later %d" % number)
+        await desk.start()
+        await desk.news(3, 4)
+        said = [(context.ref.version, context.epoch) for context in desk.contexts()]
+        assert said == [(1, 1), (2, 1), (5, 4), (6, 4)]
 
     _run(scenario)
 

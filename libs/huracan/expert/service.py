@@ -17,6 +17,7 @@ from huracan.ports import Delivery, Ports
 from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import Service
+from huracan.ticklog.newest import newest_of
 
 VERSIONS_KEPT = 4
 """Versions of a context kept: windows name the newest that is in force, seldom the one before."""
@@ -35,6 +36,8 @@ class ExpertService(Service):
         self._versions: dict[tuple[str, str, int], Context] = {}
         self._newest: dict[tuple[str, str], Context] = {}
         self._epochs: dict[tuple[str, str], int] = {}
+        self._unread: dict[tuple[str, str], int] = {}
+        """Versions that are taken by entries which cannot be read."""
         self._written: dict[tuple[str, str], Context] = {}
         self._gateway_epochs: dict[int, int] = {}
 
@@ -103,7 +106,7 @@ class ExpertService(Service):
         made = context(
             kind=draft.kind,
             key=draft.key,
-            version=known.ref.version + 1 if known else 1,
+            version=(known.ref.version if known else 0) + self._unread.pop(name, 0) + 1,
             epoch=self._epochs[name],
             as_of_ns=draft.as_of_ns,
             effective_from_ns=step_open(step_of(now_ns - 1) + 1),
@@ -120,13 +123,17 @@ class ExpertService(Service):
         await self._send(made)
 
     async def _take_over(self, name: tuple[str, str]) -> None:
-        """Continue where the last writer of a context stopped; what it logged may not have been published."""
-        last = await self._ports.log.last(subjects.JOURNAL_TOPIC, subjects.context_key(*name))
-        entry = last.message if last is not None else None
-        self._epochs[name] = 1
-        if isinstance(entry, JournalEntry):
-            self._epochs[name] = entry.epoch + 1
-            await self._send(entry.context)
+        """Continue where the last writer of a context stopped; what it logged may not have been published.
+
+        Each entry after the newest that can be read counts as one version in one epoch: none is given twice.
+        """
+        key = subjects.context_key(*name)
+        found = await newest_of(self._ports.log, subjects.JOURNAL_TOPIC, key, JournalEntry)
+        self._unread[name] = found.unread
+        self._epochs[name] = found.unread + 1
+        if found.message is not None:
+            self._epochs[name] += found.message.epoch
+            await self._send(found.message.context)
 
     async def _send(self, made: Context) -> None:
         name = context_name(made.ref)
