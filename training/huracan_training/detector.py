@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -17,8 +16,9 @@ from huracan.inference.bundle import Bundle, Manifest
 from huracan_training.datasets import Dataset, FoldSamples
 from huracan_training.labels import TARGETS
 from huracan_training.models.inputs import Question
-from huracan_training.models.table import Kept, make_model
-from huracan_training.samples import WINDOW, Classifier, Floats, Sample
+from huracan_training.models.keeping import servable
+from huracan_training.models.table import Surroundings, make_model
+from huracan_training.samples import WINDOW, Classifier, Floats, Sample, Served
 from huracan_training.walk import Labelled
 
 TRAINING, CARD = "training.json", "card.md"
@@ -30,16 +30,11 @@ class TrainedOn(Config):
     """What a model has seen: an evaluation must not ask about it again."""
 
     target: str
-    until_ns: dict[str, int]
-    """By asset, when the last label that it learned from, or was stopped by, was known."""
+    seen_ns: dict[str, tuple[int, int]]
+    """By asset, the close of the first bar of the windows that it learned from, or was stopped by, and when the last
+    label was known."""
     thresholds: dict[str, tuple[float, ...]]
     """Of the labels that it learned, by asset."""
-
-
-class _Served(Kept, Protocol):
-    def meet(self, more: Sequence[Sample]) -> None: ...
-
-    def predict(self, sample: Sample) -> Floats: ...
 
 
 @dataclass(slots=True)
@@ -48,7 +43,8 @@ class Detector:
 
     name: str
     trained_on: TrainedOn
-    _model: _Served
+    _horizon_bars: int
+    _model: Served
 
     def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:  # noqa: ARG002 - nothing is learned
         """Meet the assets of `train`."""
@@ -59,34 +55,38 @@ class Detector:
         return self._model.predict(sample)
 
     def unseen(self, sample: Sample) -> Sample | None:
-        """Return the positions of a sample whose label is of later than what was trained on; None if there is none."""
-        keep = sample.series.close_ns[sample.at] >= self.trained_on.until_ns.get(sample.series.asset, 0)
+        """Return the positions of a sample whose label nothing was trained on; None if there is none."""
+        series, at = sample.series, sample.at
+        first_ns, last_ns = self.trained_on.seen_ns.get(series.asset, (0, 0))
+        horizon_ns = self._horizon_bars * series.interval_ns
+        keep = (series.close_ns[at] >= last_ns) | (series.close_ns[at] + horizon_ns <= first_ns)
         if not keep.any():
             return None
-        return replace(sample, at=sample.at[keep], labels=sample.labels[keep])
+        return replace(sample, at=at[keep], labels=sample.labels[keep])
 
 
 def contents_of(model: Classifier, samples: FoldSamples, card: str) -> dict[str, bytes]:
     """Return the files of a fitted model's bundle, by name; raise BadInput for a model that cannot be kept."""
-    if not all(hasattr(model, each) for each in ("write", "read", "meet")):
-        raise BadInput(f"{model.name} is refitted wherever it is asked, and cannot be kept; train another model")
     with tempfile.TemporaryDirectory() as directory:
-        model.write(Path(directory))  # type: ignore[attr-defined] # told above
+        servable(model).write(Path(directory))
         written = {each.name: each.read_bytes() for each in sorted(Path(directory).iterdir())}
     trained_on = TrainedOn(
         target=samples.thresholds.target,
-        until_ns=_until_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
+        seen_ns=_seen_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
         thresholds=samples.thresholds.values,
     )
     return {**written, TRAINING: trained_on.canonical_json().encode(), CARD: card.encode()}
 
 
-def _until_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, int]:
-    newest: dict[str, int] = {}
+def _seen_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, tuple[int, int]]:
+    spans: dict[str, tuple[int, int]] = {}
     for sample in samples:
-        last = int(sample.series.close_ns[sample.at[-1]]) + horizon_bars * sample.series.interval_ns
-        newest[sample.series.asset] = max(last, newest.get(sample.series.asset, 0))
-    return newest
+        series = sample.series
+        first = int(series.close_ns[sample.at[0] - (WINDOW - 1)])
+        last = int(series.close_ns[sample.at[-1]]) + horizon_bars * series.interval_ns
+        known_first, known_last = spans.get(series.asset, (first, last))
+        spans[series.asset] = min(first, known_first), max(last, known_last)
+    return spans
 
 
 def manifest_of(name: str, model: str, dataset: Dataset, horizon_bars: int, metrics: Mapping[str, float]) -> Manifest:
@@ -116,13 +116,13 @@ def detector_of(bundle: Bundle) -> Detector:
             f"{bundle.directory} was trained on other {manifest.feature_set} features than today's: train it again"
         )
     question = Question(classes=len(manifest.classes), horizon_bars=manifest.horizon_steps)
-    model = make_model(manifest.model, question)
+    model = servable(make_model(manifest.model, question, around=Surroundings(outlook=True)))
     try:
         trained_on = TrainedOn.model_validate_json(bundle.contents[TRAINING])
-        model.read(bundle.directory)  # type: ignore[attr-defined] # what is in a bundle was written by it
+        model.read(bundle.directory)
     except (KeyError, AttributeError, ValidationError) as error:
         raise BadInput(f"{bundle.directory} is no bundle of a detector: {error}") from error
-    return Detector(manifest.model, trained_on, model)  # type: ignore[arg-type]
+    return Detector(manifest.model, trained_on, manifest.horizon_steps, model)
 
 
 def unseen_folds(detector: Detector, folds: Sequence[Labelled]) -> list[Labelled]:

@@ -26,6 +26,7 @@ SMALL: Mapping[str, Mapping[str, float | int]] = {
     "lstm": NET,
     "strided_cnn": NET,
     "causal_tcn": NET,
+    "distilled_cnn": {**NET, "lightgbm.rounds": 25},
 }
 """Settings with which a test is fast."""
 

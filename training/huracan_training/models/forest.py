@@ -6,10 +6,11 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 from huracan_training.chance import seed_of
-from huracan_training.models.inputs import Question, as_probabilities, fitted, log_loss
+from huracan_training.models.inputs import Question, as_probabilities, fitted
 from huracan_training.models.tabular import TabularClassifier
 from huracan_training.samples import Floats, Integers, Rows
 from huracan_training.scaling import Method
+from huracan_training.scores import log_loss
 
 _LEAVES = (10, 40, 160)
 _ROWS_OF_A_TREE = 20_000
@@ -49,7 +50,7 @@ class Forest(TabularClassifier):
             )
             model.fit(np.nan_to_num(table), labels)
             shares = as_probabilities(self._spread_out(model.predict_proba(np.nan_to_num(judged)), model.classes_))
-            loss = log_loss(shares, truth)
+            loss = log_loss(truth, shares)
             if loss < best:
                 best, self._model = loss, model
 
