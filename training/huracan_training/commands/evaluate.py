@@ -39,10 +39,10 @@ def evaluate(
     dataset = build(data, out / "dataset")
     offered = [*walk_forward_folds(dataset, folds, horizon_bars), final_fold(dataset, horizon_bars, folds=folds)]
     unseen = unseen_folds(detector, offered)
-    known = sorted({each.name for each in dataset.assets} & detector.trained_on.until_ns.keys())
+    known = sorted({each.name for each in dataset.assets} & detector.trained_on.seen_ns.keys())
     notes = (
-        f"{loaded.manifest.name} version {loaded.manifest.version} was trained before, and on none of these rows.",
-        *([f"Of {', '.join(known)} only rows after its training time count."] if known else []),
+        f"{loaded.manifest.name} version {loaded.manifest.version} was trained on none of these rows.",
+        *([f"Of {', '.join(known)} only rows outside its training time count."] if known else []),
         "Baselines are fitted on the rows before each fold; the model learns the scales of assets new to it alone.",
     )
     line = Line(
