@@ -71,6 +71,12 @@ def test_a_causal_net_keeps_the_order_of_time() -> None:
     assert float(reached) > 0
 
 
+@pytest.mark.parametrize("depth", [0, 4])
+def test_a_window_is_not_quartered_more_often_than_it_can_be(depth: int) -> None:
+    with pytest.raises(BadInput, match=f"depth was {depth}; a window of 64 can be quartered 1 to 3 times"):
+        StridedCnn(3, 4, NetSettings(width=8, depth=depth, dropout=0.0))
+
+
 def test_the_original_detector_has_its_size() -> None:
     model = make_model("lstm", QUESTION)
     assert isinstance(model, NetClassifier)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, softmax
 
+from huracan.errors import BadInput
 from huracan_training.chance import seed_of
 from huracan_training.models.inputs import (
     Question,
@@ -33,6 +34,7 @@ OPSET = 17
 _BATCH = 1024
 _KERNEL = 3
 _STRIDE = 4
+_DEEPEST = 3
 _FAULTS = "faults.jsonl"
 _WEIGHTS = "weights.npz"
 _ONNX = "model.onnx"
@@ -74,6 +76,8 @@ class StridedCnn(nn.Module):
 
     def __init__(self, columns: int, classes: int, settings: NetSettings) -> None:
         super().__init__()
+        if not 1 <= settings.depth <= _DEEPEST:
+            raise BadInput(f"depth was {settings.depth}; a window of {WINDOW} can be quartered 1 to {_DEEPEST} times")
         width, hidden = settings.width, settings.width * 3 // 2
         layers: list[nn.Module] = []
         for index in range(settings.depth):
