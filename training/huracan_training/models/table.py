@@ -59,6 +59,46 @@ class Surroundings:
 Make = Callable[[Question, Settings, Surroundings], Classifier]
 
 
+BOUNDS: Mapping[str, Between] = {
+    "averaging": Between(0, 0.9999),
+    "bagging_fraction": Between(0.01, 1),
+    "batch": Between(1, 65_536, whole=True),
+    "checkpoint_steps": Between(1, 1_000_000, whole=True),
+    "class_weight_power": Between(0, 1),
+    "clip_norm": Between(1e-6, 1e6),
+    "depth": Between(1, 12, whole=True),
+    "dropout": Between(0, 0.95),
+    "epochs": Between(1, 100_000, whole=True),
+    "exploding_norm": Between(1e-6, 1e12),
+    "feature_fraction": Between(0.01, 1),
+    "grow_after": Between(1, 100_000, whole=True),
+    "half_life_bars": Between(1, 1e9),
+    "inverse_penalty": Between(1e-9, 1e9),
+    "iterations": Between(1, 10_000, whole=True),
+    "lambda_l2": Between(0, 1e6),
+    "largest_batch": Between(1, 65_536, whole=True),
+    "learning_rate": Between(1e-8, 1),
+    "least_leaf": Between(1, 100_000, whole=True),
+    "least_share": Between(0, 0.5),
+    "max_bars": Between(100, 100_000_000, whole=True),
+    "max_bin": Between(2, 65_535, whole=True),
+    "min_data_in_leaf": Between(1, 1_000_000, whole=True),
+    "noise": Between(0, 10),
+    "num_leaves": Between(2, 10_000, whole=True),
+    "patience": Between(1, 100_000, whole=True),
+    "plateau_factor": Between(0.01, 0.99),
+    "plateau_patience": Between(0, 100_000, whole=True),
+    "restarts": Between(1, 1_000, whole=True),
+    "rounds": Between(1, 100_000, whole=True),
+    "steps_per_epoch": Between(1, 1_000_000, whole=True),
+    "taught": Between(0, 1),
+    "trees": Between(1, 10_000, whole=True),
+    "weight_decay": Between(0, 10),
+    "width": Between(1, 4_096, whole=True),
+}
+"""What each setting may be at all; what is worth searching is in the rows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
     """One registered model."""
@@ -72,14 +112,14 @@ class ModelRow:
     """What can be tuned, by setting."""
     sizes: tuple[type, ...] = ()
     """Settings classes whose fields can be set as well."""
-
     teacher: str = ""
     """The model that it learns from: that one's settings, with its name and a dot before them, are its own too."""
 
     def settings(self) -> set[str]:
         """Return the names of all settings."""
         taught = {f"{self.teacher}.{name}" for name in MODELS[self.teacher].settings()} if self.teacher else set()
-        return taught.union(self.space, *(_names(size) for size in self.sizes))
+        own = {name for size in self.sizes for name in _names(size) if name in BOUNDS}
+        return taught.union(self.space, own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +134,13 @@ def _with(settings: S, given: Settings) -> S:
     """Return settings with those of the given ones that are theirs."""
     theirs: dict[str, Any] = {name: value for name, value in given.items() if name in _names(type(settings))}
     return replace(settings, **theirs)
+
+
+def _check(model: str, setting: str, value: float) -> None:
+    bound = BOUNDS[setting.rpartition(".")[2]]
+    if not bound.low <= value <= bound.high or (bound.whole and value != int(value)):
+        kind = "a whole number" if bound.whole else "a number"
+        raise BadInput(f"{setting} of {model} was {value}; give {kind} from {bound.low:g} to {bound.high:g}")
 
 
 def _names(settings: type) -> set[str]:
@@ -274,6 +321,8 @@ def make_model(
     if unknown:
         has = ", ".join(sorted(MODELS[name].settings())) or "none"
         raise BadInput(f"settings of {name} had {', '.join(sorted(unknown))}; it has {has}")
+    for setting, value in (settings or {}).items():
+        _check(name, setting, value)
     row, around = MODELS[name], around or Surroundings()
     if around.columns != NAMES and not row.sees_rows:
         raise BadInput(f"columns of {name} were chosen, which looks at none: leave them out")
