@@ -13,6 +13,7 @@ from huracan.config import Config
 from huracan.errors import BadInput
 from huracan.features.bar import BAR
 from huracan.inference.bundle import Bundle, Manifest
+from huracan_training.benchmark import TARGET
 from huracan_training.datasets import Dataset, FoldSamples
 from huracan_training.labels import TARGETS
 from huracan_training.models.inputs import Question
@@ -22,6 +23,8 @@ from huracan_training.samples import WINDOW, Classifier, Floats, Sample, Served
 from huracan_training.walk import Labelled
 
 TRAINING, CARD = "training.json", "card.md"
+TRIALS = "trials"
+"""Among the metrics of a bundle: how much had been tried by the time it was chosen."""
 UNREGISTERED = "unregistered"
 _FIRST_VERSION = 1
 
@@ -31,23 +34,30 @@ class TrainedOn(Config):
 
     target: str
     seen_ns: dict[str, tuple[int, int]]
-    """By asset, the close of the first bar of the windows that it learned from, or was stopped by, and when the last
-    label was known."""
-    thresholds: dict[str, tuple[float, ...]]
-    """Of the labels that it learned, by asset."""
+    """By asset, as its file was named: the close of the first bar of the windows that it learned from, or was stopped
+    by, and when the last label was known."""
+
+    def span_ns(self) -> tuple[int, int]:
+        """Return when the first bar was of which anything was learned, and when the last label was known."""
+        return min(first for first, _ in self.seen_ns.values()), max(last for _, last in self.seen_ns.values())
 
 
 @dataclass(slots=True)
 class Detector:
-    """A model out of a bundle: a Classifier that learns no more than the scales of assets that are new to it."""
+    """A model out of a bundle: a Classifier that learns no more than how the assets it is asked about are seen."""
 
     name: str
+    bundle: Bundle
     trained_on: TrainedOn
-    _horizon_bars: int
     _model: Served
 
+    @property
+    def horizon_bars(self) -> int:
+        """Return how many bars it looks ahead."""
+        return self.bundle.manifest.horizon_steps
+
     def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:  # noqa: ARG002 - nothing is learned
-        """Meet the assets of `train`."""
+        """See the assets of `train` as they are there: labels of other years have the thresholds of other years."""
         self._model.meet(train)
 
     def predict(self, sample: Sample) -> Floats:
@@ -58,7 +68,7 @@ class Detector:
         """Return the positions of a sample whose label nothing was trained on; None if there is none."""
         series, at = sample.series, sample.at
         first_ns, last_ns = self.trained_on.seen_ns.get(series.asset, (0, 0))
-        horizon_ns = self._horizon_bars * series.interval_ns
+        horizon_ns = self.horizon_bars * series.interval_ns
         keep = (series.close_ns[at] >= last_ns) | (series.close_ns[at] + horizon_ns <= first_ns)
         if not keep.any():
             return None
@@ -73,7 +83,6 @@ def contents_of(model: Classifier, samples: FoldSamples, card: str) -> dict[str,
     trained_on = TrainedOn(
         target=samples.thresholds.target,
         seen_ns=_seen_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
-        thresholds=samples.thresholds.values,
     )
     return {**written, TRAINING: trained_on.canonical_json().encode(), CARD: card.encode()}
 
@@ -89,16 +98,18 @@ def _seen_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, tuple[in
     return spans
 
 
-def manifest_of(name: str, model: str, dataset: Dataset, horizon_bars: int, metrics: Mapping[str, float]) -> Manifest:
-    """Return the manifest of a bundle that has no version yet."""
+def manifest_of(
+    model: str, columns: Sequence[str], dataset: Dataset, horizon_bars: int, metrics: Mapping[str, float]
+) -> Manifest:
+    """Return the manifest of a bundle of a detector that has no version yet; columns are those of its outlook."""
     return Manifest(
-        name=name,
+        name=TARGET,
         version=_FIRST_VERSION,
         model=model,
-        classes=TARGETS[name].classes,
+        classes=TARGETS[TARGET].classes,
         feature_set=BAR.name,
         feature_set_digest=BAR.digest.hex(),
-        columns=BAR.names,
+        columns=tuple(columns),
         window=WINDOW,
         interval_ns=dataset.manifest.interval_ns,
         horizon_steps=horizon_bars,
@@ -122,7 +133,7 @@ def detector_of(bundle: Bundle) -> Detector:
         model.read(bundle.directory)
     except (KeyError, AttributeError, ValidationError) as error:
         raise BadInput(f"{bundle.directory} is no bundle of a detector: {error}") from error
-    return Detector(manifest.model, trained_on, manifest.horizon_steps, model)
+    return Detector(manifest.model, bundle, trained_on, model)
 
 
 def unseen_folds(detector: Detector, folds: Sequence[Labelled]) -> list[Labelled]:

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from huracan_training.benchmark import AROUND, TARGET, Line, final_fold, judged_on, registered
+from huracan_training.benchmark import AROUND, TARGET, Line, final_fold, judged_on, question_of, registered
 from huracan_training.datasets import Dataset
-from huracan_training.detector import Detector, contents_of, detector_of, manifest_of, unseen_folds
+from huracan_training.detector import TRIALS, Detector, contents_of, detector_of, manifest_of, unseen_folds
 from huracan_training.evaluation import RIVALS, Evaluation
 from huracan_training.labels import HORIZON_BARS
+from huracan_training.models.keeping import servable
 from huracan_training.models.loop import Watch
 from huracan_training.models.outlook import NAMES
-from huracan_training.models.table import Settings
-from huracan_training.registry import CHAMPION, Registry, Run, Version
+from huracan_training.models.table import Settings, make_model
+from huracan_training.registry import CHAMPION, FITS, Registry, Run, Version
 from huracan_training.samples import Classifier
 from huracan_training.walk import Contender, Walker
 
@@ -36,8 +37,10 @@ class Recipe:
     def contender(self, watch: Watch | None = None) -> Contender:
         """Return the model as a contender from its one seed.
 
-        Raises BadInput for a model that there is not, or a setting or column that it does not have.
+        Raises BadInput for a model that there is not or that cannot be served, and for a setting or column that it does
+        not have.
         """
+        servable(make_model(self.model, question_of(self.horizon_bars), self.settings))
         (found,) = registered(
             [self.model],
             seeds=1,
@@ -90,11 +93,17 @@ def trained(
         model = contender.make(room / "kept")
         model.fit(fold.samples.train, fold.samples.valid, seed=recipe.seed)
     scores = evaluation.judged.scores
-    metrics = {"log_loss": scores.log_loss, "macro_f1": scores.macro_f1, "ece": scores.ece, "brier": scores.brier}
-    run.metrics(metrics)
+    metrics = {
+        "log_loss": scores.log_loss,
+        "macro_f1": scores.macro_f1,
+        "ece": scores.ece,
+        "brier": scores.brier,
+        TRIALS: evaluation.study.trials,
+    }
+    run.metrics({**metrics, FITS: len(line.contenders)})
     version = registry.register(
         run,
-        manifest_of(TARGET, recipe.model, dataset, recipe.horizon_bars, metrics),
+        manifest_of(recipe.model, recipe.columns, dataset, recipe.horizon_bars, metrics),
         contents_of(model, fold.samples, card_of(dataset, recipe, evaluation)),
         quarantined=None if evaluation.verdict.promoted else "; ".join(evaluation.verdict.reasons),
     )
@@ -114,9 +123,9 @@ class _Keeping:
 
 
 def served(detector: Detector, name: str) -> Contender:
-    """Return the model of a bundle as a contender: it learns nothing but the scales of assets that are new to it."""
-    digest = detector.trained_on.digest().hex()
-    return Contender(name=name, make=lambda _room: detector, settings={}, seeds=(1,), identity=digest)
+    """Return the model of a bundle as a contender: it learns nothing but how assets are seen, in each fold anew."""
+    bundle = detector.bundle
+    return Contender(name=name, make=lambda _room: detector_of(bundle), identity=bundle.digest.hex())
 
 
 def champion_of(registry: Registry, room: Path) -> Detector | None:

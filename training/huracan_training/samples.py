@@ -83,5 +83,5 @@ class Served(Kept, Protocol):
     """A model that can be kept, and asked about assets that it was not trained on."""
 
     def meet(self, more: Sequence[Sample]) -> None:
-        """Learn the scales of assets that were not trained on, and nothing else."""
+        """Learn the scales of assets that are to be asked about, and nothing else."""
         ...

@@ -99,7 +99,7 @@ def alarm_window(train: Sequence[Integers]) -> int:
 def alarm_scores(probabilities: Floats, known: Integers) -> Floats:
     """Return 1 - p(newest known label) of each row, in [0, 1], shape (m,); 0 where no label is known.
 
-    `known` (m,) is the newest label whose horizon had ended: persistence, which repeats it, never alarms.
+    `known` (m,) is the newest label whose horizon had ended: whoever is sure of it never alarms.
     """
     unknown = known == UNKNOWN
     scores: Floats = 1.0 - probabilities[np.arange(known.size), np.where(unknown, 0, known)]

@@ -22,6 +22,9 @@ from huracan_training.samples import Classifier, Floats, Integers, Sample
 from huracan_training.splits import Fold
 from huracan_training.transitions import Watch, alarm_scores, alarm_window, threshold_for_recall, trailing_ranks
 
+FORMAT = 2
+"""Raised by whoever changes what models answer, defaults among it: what was said before is then asked anew."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
@@ -96,6 +99,7 @@ def walked(
 
 def _said(contender: Contender, fold: Labelled, seed: int, data_digest: str, window_bars: int, room: Path) -> _Said:
     depends = {
+        "format": FORMAT,
         "data": data_digest,
         "model": contender.name,
         "settings": dict(contender.settings),

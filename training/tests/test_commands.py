@@ -22,6 +22,7 @@ from huracan_training.detector import detector_of
 from huracan_training.models.boosting import Boosting
 from huracan_training.models.outlook import NAMES
 from huracan_training.registry import Registry
+from huracan_training.retraining import served
 from huracan_training.samples import Sample
 
 from .market import synthetic_bars, write_bars
@@ -127,6 +128,9 @@ def test_a_champion_serves_is_exported_and_judged_on_what_it_has_not_seen(
     _run("promote", "regime", version, "--author", "a desk", "--export", str(bundle), *registry, "--json")
     detector = detector_of(load_bundle(bundle))
     assert set(detector.trained_on.seen_ns) == {"sim_AUSDT", "sim_BUSDT"}
+    contender, room_of_it = served(detector, "regime"), room / "nowhere"
+    assert contender.identity == load_bundle(bundle).digest.hex()
+    assert contender.make(room_of_it) is not contender.make(room_of_it), "each fold meets its assets anew"
     other = write_bars(synthetic_bars(1_200, seed=9, asset="sim_CUSDT"), room / "sim_CUSDT_15m.parquet")
     judged = ["evaluate", "--bundle", str(bundle), "--folds", "2", "--json"]
     fresh = json.loads(_run(*judged, "--data", str(other), "--out", str(room / "fresh")))
@@ -228,6 +232,9 @@ def test_progress_tells_what_is_fitted_and_how_a_net_is_doing(stopped: bool, don
     [
         (["train", "--model", "xgboost"], "model was 'xgboost', left out because"),
         (["train", "--set", "width=wide"], "--set was 'width=wide': give a name and a number"),
+        (["train", "--model", "random_forest"], "random_forest is refitted wherever it is asked"),
+        (["retrain", "--model", "hmm"], "hmm is refitted wherever it is asked"),
+        (["train", "--set", "dropout=2"], "dropout of distilled_cnn was 2; give a number from 0 to 0.95"),
         (["train", "--set", "wingspan=3"], "settings of distilled_cnn had wingspan"),
         (["evaluate", "--model", "weather"], "--model was 'weather': there is regime"),
         (["evaluate", "--bundle", "/nowhere"], "/nowhere is no model bundle"),
@@ -263,13 +270,6 @@ def test_a_file_that_names_no_columns_is_refused(told: str, message: str, bars: 
     (tmp_path / "columns.json").write_text(told)
     with pytest.raises(BadInput, match=message):
         CliRunner().invoke(app, ["train", *bars, "--columns", str(tmp_path / "columns.json")], catch_exceptions=False)
-
-
-def test_a_model_without_columns_takes_none(bars: list[str], tmp_path: Path) -> None:
-    (tmp_path / "columns.json").write_text('{"columns": ["move"]}')
-    asked = ["train", *bars, "--model", "hmm", "--columns", str(tmp_path / "columns.json")]
-    with pytest.raises(BadInput, match="columns of hmm were chosen, which looks at none"):
-        CliRunner().invoke(app, asked, catch_exceptions=False)
 
 
 def test_settings_are_taken_to_the_last_digit_as_they_are_told() -> None:

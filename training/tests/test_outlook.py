@@ -109,7 +109,18 @@ def test_an_asset_that_was_not_trained_on_is_seen_as_all_together_until_it_is_me
     assert _last(met, larger, "realised_volatility_96") == pytest.approx(
         _last(met, plain, "realised_volatility_96"), abs=0.01
     )
-    assert met.met([larger]) is met
+    assert met.met([]) is met
+
+
+def test_an_asset_is_seen_as_it_is_in_the_years_that_are_asked_about() -> None:
+    bars = synthetic_bars(BARS)
+    calm, wild = _sample(bars), _sample(replace(_larger(bars, 3.0), asset=bars.asset))
+    outlook = fit_outlook([calm], HORIZON)
+    assert _last(outlook, wild, "realised_volatility_96") > _last(outlook, calm, "realised_volatility_96") + 0.3
+    assert _last(outlook.met([wild]), wild, "realised_volatility_96") == pytest.approx(
+        _last(outlook, calm, "realised_volatility_96"), abs=0.01
+    )
+    assert outlook.met([wild]).met([calm]).views == outlook.views, "nothing stays of what was met before"
 
 
 def test_what_is_seen_has_bounds_and_short_histories_are_missing() -> None:
@@ -168,6 +179,11 @@ def test_a_model_is_fed_the_columns_that_were_chosen_and_is_kept_with_them(tmp_p
     model.write(tmp_path)
     again.read(tmp_path)
     assert again.predict(sample).tobytes() == model.predict(sample).tobytes()
+
+
+def test_a_model_that_looks_at_no_rows_takes_no_columns() -> None:
+    with pytest.raises(BadInput, match="columns of hmm were chosen, which looks at none"):
+        make_model("hmm", QUESTION, None, Surroundings(outlook=True, columns=("move",)))
 
 
 def test_models_that_look_at_no_rows_have_no_outlook() -> None:

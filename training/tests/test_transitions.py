@@ -134,7 +134,7 @@ def test_where_no_threshold_reaches_the_goal_the_lowest_is_taken() -> None:
     assert np.isnan([told.recall, told.precision, told.lead_bars]).all()
 
 
-def test_persistence_never_alarms() -> None:
+def test_whoever_is_sure_of_what_is_known_never_alarms() -> None:
     known = np.array([2, 0, UNKNOWN])
     scores = alarm_scores(np.array([[0.0, 0.0, 1.0], [0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]), known)
     assert scores.tolist() == [0.0, 0.5, 0.0]
@@ -151,7 +151,7 @@ def test_the_window_is_at_most_a_quarter_of_the_median_regime() -> None:
 def test_a_rank_is_among_the_scores_before_it() -> None:
     np.testing.assert_allclose(trailing_ranks(np.array([0.5, 0.2, 0.7, 0.5]), np.zeros(0)), [0, 0, 1, 1 / 3])
     np.testing.assert_allclose(trailing_ranks(np.array([0.5, 0.5]), np.array([0.1, 0.9])), [1 / 2, 1 / 3])
-    assert trailing_ranks(np.zeros(5), np.zeros(3)).tolist() == [0, 0, 0, 0, 0], "persistence never alarms"
+    assert trailing_ranks(np.zeros(5), np.zeros(3)).tolist() == [0, 0, 0, 0, 0], "whoever is sure never alarms"
 
 
 def test_ranks_keep_the_rate_of_alarms_when_all_scores_become_louder() -> None:

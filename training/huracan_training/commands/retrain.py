@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -40,6 +41,8 @@ def retrain(
     dataset = build(data, out / "dataset")
     kept = Registry(registry)
     champion = champion_of(kept, out)
+    if champion is not None:
+        recipe = replace(recipe, horizon_bars=champion.horizon_bars)
     with kept.run(EXPERIMENT, kind="retrain") as run, Shown(quiet=as_json) as shown:
         run.parameters({"model": model, "seed": seed, **recipe.settings})
         run.note("data_digest", dataset.digest)

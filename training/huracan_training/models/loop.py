@@ -295,7 +295,9 @@ class Training:
         if self._train.told is None:
             return loss
         taught = self._settings.taught
-        return (1 - taught) * loss + taught * cross_entropy(logits, self._train.told[chosen])
+        return (1 - taught) * loss + taught * cross_entropy(
+            logits, self._train.told[chosen], weight=self._class_weights
+        )
 
     def _close_epoch(self, train_loss: float) -> None:
         progress, settings = self._progress, self._settings

@@ -139,12 +139,11 @@ class Outlook(Config):
         return replace(sample, series=replace(series, rows=rows))
 
     def met(self, more: Sequence[Sample]) -> Outlook:
-        """Return an outlook that also has views of assets it was not fitted on."""
-        unseen = [sample for sample in more if sample.series.asset not in self.views and len(sample.at)]
-        if not unseen:
+        """Return an outlook that sees these assets as they are in these samples; all others as before."""
+        if not any(len(sample.at) for sample in more):
             return self
-        views = fit_outlook(unseen, self.horizon_bars).views
-        return self.model_copy(update={"views": {**views, **self.views}})
+        views = fit_outlook(more, self.horizon_bars).views
+        return self.model_copy(update={"views": {**self.views, **views, POOLED: self.views[POOLED]}})
 
 
 def fit_outlook(train: Sequence[Sample], horizon_bars: int, columns: Sequence[str] = NAMES) -> Outlook:
@@ -186,7 +185,7 @@ class Outlooked:
         self._model.fit([*map(self._outlook.seen, train)], [*map(self._outlook.seen, valid)], seed=seed)
 
     def meet(self, more: Sequence[Sample]) -> None:
-        """Learn how assets are seen that were not trained on, and nothing else."""
+        """Learn how these assets are seen, and nothing else."""
         self._outlook = fitted(self._outlook, self.name).met(more)
 
     def predict(self, sample: Sample) -> Floats:
