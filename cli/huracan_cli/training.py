@@ -16,6 +16,8 @@ COMMANDS = {
     "train": "Train a model and keep it in the registry.",
     "evaluate": "Judge a model on data it has not seen, beside its baselines.",
     "benchmark": "Compare every registered model, walk-forward, per asset and regime.",
+    "tune": "Search for settings of a model, walk-forward; every trial is logged.",
+    "prune": "Find the columns that a model can do without.",
     "promote": "Let a version of a model serve.",
     "retrain": "Train a challenger, judge it against the champion, and export what passes.",
 }

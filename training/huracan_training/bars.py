@@ -157,9 +157,7 @@ def resampled(bars: Bars, interval_ns: int) -> Bars:
         return bars
     if interval_ns % bars.interval_ns:
         name, has, asked = bars.asset, bars.interval_ns / 1e9, interval_ns / 1e9
-        raise BadInput(
-            f"{name} has bars of {has:g} s, of which none of {asked:g} s can be made: give --interval {has:g}s"
-        )
+        raise BadInput(f"{name} has bars of {has:g} s, of which none of {asked:g} s can be made: give shorter ones")
     count = interval_ns // bars.interval_ns
     _, starts, sizes = np.unique(bars.open_ns // interval_ns, return_index=True, return_counts=True)
     first = starts[sizes == count]

@@ -19,16 +19,19 @@ from huracan_training.evaluation import Evaluation, Fold, Source, Study, evaluat
 from huracan_training.labels import HORIZON_BARS, TARGETS
 from huracan_training.models.inputs import Question
 from huracan_training.models.loop import LoopSettings
+from huracan_training.models.outlook import NAMES
 from huracan_training.models.table import Settings, Surroundings, make_model
 from huracan_training.samples import Sample
 from huracan_training.transitions import run_lengths
 from huracan_training.walk import Contender, Labelled, Walker, walked
 
 TARGET = "regime"
-NETS = ("lstm", "strided_cnn", "causal_tcn")
+DETECTOR = "distilled_cnn"
+"""The model of it that is trained where none is named."""
+NETS = ("lstm", "strided_cnn", "causal_tcn", "distilled_cnn")
 """Models that start from chance: they are fitted from several seeds."""
-NET_STEPS_PER_EPOCH = 300
-"""Of batches drawn anew each epoch: what lets an LSTM end within the hour on two cores."""
+AROUND = Surroundings(outlook=True, loop=LoopSettings(steps_per_epoch=100, patience=8, plateau_patience=3))
+"""What every model is given that is fitted on bars."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,23 +47,39 @@ class Line:
 
 
 def registered(
-    names: Sequence[str], *, seeds: int, horizon_bars: int, settings: Mapping[str, Settings] | None = None
+    names: Sequence[str],
+    *,
+    seeds: int,
+    horizon_bars: int,
+    seeds_beside: int | None = None,
+    settings: Mapping[str, Settings] | None = None,
+    around: Surroundings = AROUND,
 ) -> tuple[Contender, ...]:
-    """Return registered models as contenders, nets from several seeds, the others from one.
+    """Return registered models as contenders, nets from several seeds (those after the first from `seeds_beside`), the
+    others from one.
 
-    Raises BadInput for a model that is not registered, or a setting (given by model) that it does not have.
+    Raises BadInput for a model that is not registered, and for settings (given by model) or columns that it does not
+    have.
     """
-    return tuple(_contender(name, seeds, horizon_bars, (settings or {}).get(name, {})) for name in dict.fromkeys(names))
+    given, question, beside = settings or {}, question_of(horizon_bars), seeds if seeds_beside is None else seeds_beside
+    return tuple(
+        _contender(name, beside if place else seeds, question, given.get(name, {}), around)
+        for place, name in enumerate(dict.fromkeys(names))
+    )
 
 
-def _contender(name: str, seeds: int, horizon_bars: int, settings: Settings) -> Contender:
-    question = Question(classes=len(TARGETS[TARGET].classes), horizon_bars=horizon_bars)
-    loop = LoopSettings(steps_per_epoch=NET_STEPS_PER_EPOCH)
-    make_model(name, question, settings)
+def question_of(horizon_bars: int) -> Question:
+    """Return what is asked of every model: the regime of the bars of the horizon."""
+    return Question(classes=len(TARGETS[TARGET].classes), horizon_bars=horizon_bars)
+
+
+def _contender(name: str, seeds: int, question: Question, settings: Settings, around: Surroundings) -> Contender:
+    make_model(name, question, settings, around)
     return Contender(
         name=name,
-        make=lambda room: make_model(name, question, settings, Surroundings(loop=loop, room=room)),
+        make=lambda room: make_model(name, question, settings, replace(around, room=room)),
         settings=settings,
+        identity="" if around.columns == NAMES else " ".join(around.columns),
         seeds=tuple(range(1, seeds + 1)) if name in NETS else (1,),
     )
 

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -14,14 +13,18 @@ from huracan.config import Config
 from huracan.errors import BadInput
 from huracan.features.bar import BAR
 from huracan.inference.bundle import Bundle, Manifest
+from huracan_training.benchmark import TARGET
 from huracan_training.datasets import Dataset, FoldSamples
 from huracan_training.labels import TARGETS
 from huracan_training.models.inputs import Question
-from huracan_training.models.table import Kept, make_model
-from huracan_training.samples import WINDOW, Classifier, Floats, Sample
+from huracan_training.models.keeping import servable
+from huracan_training.models.table import Surroundings, make_model
+from huracan_training.samples import WINDOW, Classifier, Floats, Sample, Served
 from huracan_training.walk import Labelled
 
 TRAINING, CARD = "training.json", "card.md"
+TRIALS = "trials"
+"""Among the metrics of a bundle: how much had been tried by the time it was chosen."""
 UNREGISTERED = "unregistered"
 _FIRST_VERSION = 1
 
@@ -30,28 +33,31 @@ class TrainedOn(Config):
     """What a model has seen: an evaluation must not ask about it again."""
 
     target: str
-    until_ns: dict[str, int]
-    """By asset, when the last label that it learned from, or was stopped by, was known."""
-    thresholds: dict[str, tuple[float, ...]]
-    """Of the labels that it learned, by asset."""
+    seen_ns: dict[str, tuple[int, int]]
+    """By asset, as its file was named: the close of the first bar of the windows that it learned from, or was stopped
+    by, and when the last label was known."""
 
-
-class _Served(Kept, Protocol):
-    def meet(self, more: Sequence[Sample]) -> None: ...
-
-    def predict(self, sample: Sample) -> Floats: ...
+    def span_ns(self) -> tuple[int, int]:
+        """Return when the first bar was of which anything was learned, and when the last label was known."""
+        return min(first for first, _ in self.seen_ns.values()), max(last for _, last in self.seen_ns.values())
 
 
 @dataclass(slots=True)
 class Detector:
-    """A model out of a bundle: a Classifier that learns no more than the scales of assets that are new to it."""
+    """A model out of a bundle: a Classifier that learns no more than how the assets it is asked about are seen."""
 
     name: str
+    bundle: Bundle
     trained_on: TrainedOn
-    _model: _Served
+    _model: Served
+
+    @property
+    def horizon_bars(self) -> int:
+        """Return how many bars it looks ahead."""
+        return self.bundle.manifest.horizon_steps
 
     def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:  # noqa: ARG002 - nothing is learned
-        """Meet the assets of `train`."""
+        """See the assets of `train` as they are there: labels of other years have the thresholds of other years."""
         self._model.meet(train)
 
     def predict(self, sample: Sample) -> Floats:
@@ -59,46 +65,51 @@ class Detector:
         return self._model.predict(sample)
 
     def unseen(self, sample: Sample) -> Sample | None:
-        """Return the positions of a sample whose label is of later than what was trained on; None if there is none."""
-        keep = sample.series.close_ns[sample.at] >= self.trained_on.until_ns.get(sample.series.asset, 0)
+        """Return the positions of a sample whose label nothing was trained on; None if there is none."""
+        series, at = sample.series, sample.at
+        first_ns, last_ns = self.trained_on.seen_ns.get(series.asset, (0, 0))
+        horizon_ns = self.horizon_bars * series.interval_ns
+        keep = (series.close_ns[at] >= last_ns) | (series.close_ns[at] + horizon_ns <= first_ns)
         if not keep.any():
             return None
-        return replace(sample, at=sample.at[keep], labels=sample.labels[keep])
+        return replace(sample, at=at[keep], labels=sample.labels[keep])
 
 
 def contents_of(model: Classifier, samples: FoldSamples, card: str) -> dict[str, bytes]:
     """Return the files of a fitted model's bundle, by name; raise BadInput for a model that cannot be kept."""
-    if not all(hasattr(model, each) for each in ("write", "read", "meet")):
-        raise BadInput(f"{model.name} is refitted wherever it is asked, and cannot be kept; train another model")
     with tempfile.TemporaryDirectory() as directory:
-        model.write(Path(directory))  # type: ignore[attr-defined] # told above
+        servable(model).write(Path(directory))
         written = {each.name: each.read_bytes() for each in sorted(Path(directory).iterdir())}
     trained_on = TrainedOn(
         target=samples.thresholds.target,
-        until_ns=_until_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
-        thresholds=samples.thresholds.values,
+        seen_ns=_seen_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
     )
     return {**written, TRAINING: trained_on.canonical_json().encode(), CARD: card.encode()}
 
 
-def _until_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, int]:
-    newest: dict[str, int] = {}
+def _seen_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, tuple[int, int]]:
+    spans: dict[str, tuple[int, int]] = {}
     for sample in samples:
-        last = int(sample.series.close_ns[sample.at[-1]]) + horizon_bars * sample.series.interval_ns
-        newest[sample.series.asset] = max(last, newest.get(sample.series.asset, 0))
-    return newest
+        series = sample.series
+        first = int(series.close_ns[sample.at[0] - (WINDOW - 1)])
+        last = int(series.close_ns[sample.at[-1]]) + horizon_bars * series.interval_ns
+        known_first, known_last = spans.get(series.asset, (first, last))
+        spans[series.asset] = min(first, known_first), max(last, known_last)
+    return spans
 
 
-def manifest_of(name: str, model: str, dataset: Dataset, horizon_bars: int, metrics: Mapping[str, float]) -> Manifest:
-    """Return the manifest of a bundle that has no version yet."""
+def manifest_of(
+    model: str, columns: Sequence[str], dataset: Dataset, horizon_bars: int, metrics: Mapping[str, float]
+) -> Manifest:
+    """Return the manifest of a bundle of a detector that has no version yet; columns are those of its outlook."""
     return Manifest(
-        name=name,
+        name=TARGET,
         version=_FIRST_VERSION,
         model=model,
-        classes=TARGETS[name].classes,
+        classes=TARGETS[TARGET].classes,
         feature_set=BAR.name,
         feature_set_digest=BAR.digest.hex(),
-        columns=BAR.names,
+        columns=tuple(columns),
         window=WINDOW,
         interval_ns=dataset.manifest.interval_ns,
         horizon_steps=horizon_bars,
@@ -116,13 +127,13 @@ def detector_of(bundle: Bundle) -> Detector:
             f"{bundle.directory} was trained on other {manifest.feature_set} features than today's: train it again"
         )
     question = Question(classes=len(manifest.classes), horizon_bars=manifest.horizon_steps)
-    model = make_model(manifest.model, question)
+    model = servable(make_model(manifest.model, question, around=Surroundings(outlook=True)))
     try:
         trained_on = TrainedOn.model_validate_json(bundle.contents[TRAINING])
-        model.read(bundle.directory)  # type: ignore[attr-defined] # what is in a bundle was written by it
+        model.read(bundle.directory)
     except (KeyError, AttributeError, ValidationError) as error:
         raise BadInput(f"{bundle.directory} is no bundle of a detector: {error}") from error
-    return Detector(manifest.model, trained_on, model)  # type: ignore[arg-type]
+    return Detector(manifest.model, bundle, trained_on, model)
 
 
 def unseen_folds(detector: Detector, folds: Sequence[Labelled]) -> list[Labelled]:

@@ -79,7 +79,7 @@ class Forecast:
     alarm: Floats
     """How much a change was expected, any scale, shape (m,)."""
     alarm_threshold: float
-    """An alarm is raised from here on: chosen on the train and valid rows of the fold."""
+    """An alarm is raised from here on: chosen on the valid rows of the fold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,8 @@ _WIDTH = 9.6
 _OTHERS = (*EXPERT_COLOURS, "#84cc16", "#78716c", "#a16207")
 _MARKERS = ("D", "s", "^", "v", "P", "X", "*", "h")
 _MOST_LINES = 5
+_LETTER = 0.08
+"""Inches that a letter beside an axis takes."""
 _FEWEST_ALARMS = 30
 """Below this many, a point of a curve is left out: precision of a handful says nothing."""
 
@@ -72,7 +74,7 @@ def gains(evaluation: Evaluation) -> str:
         axis.set_xlabel("log loss gained, nats a row; right of 0 the judged model is better; bars are 95 % intervals")
         _legend(axis)
 
-    return _one("gains", height, draw, left=1.45)
+    return _one("gains", height, draw)
 
 
 def losses(evaluation: Evaluation) -> str:
@@ -105,7 +107,7 @@ def losses(evaluation: Evaluation) -> str:
         axis.grid(visible=True, axis="x")
         axis.set_xlabel("log loss, nats a row, lower is better; the axis does not start at 0; bars are 95 % intervals")
 
-    return _one("losses", 0.7 + 0.32 * len(models), draw, left=1.45)
+    return _one("losses", 0.7 + 0.32 * len(models), draw)
 
 
 def folds(evaluation: Evaluation) -> str:
@@ -228,7 +230,7 @@ def transitions(evaluation: Evaluation) -> str:
         axis.set_ylabel("precision: share of alarms right")
         _legend(axis)
 
-    return _one("transitions", 3.4, draw, left=0.75)
+    return _one("transitions", 3.4, draw)
 
 
 def equity(evaluation: Evaluation) -> str:
@@ -286,7 +288,7 @@ def shares(evaluation: Evaluation) -> str:
         axis.xaxis.set_major_formatter(PercentFormatter(1.0))
         _legend(axis)
 
-    return _one("shares", 0.5 + 0.26 * len(rows), draw, left=1.45)
+    return _one("shares", 0.5 + 0.26 * len(rows), draw)
 
 
 # How it is drawn.
@@ -335,11 +337,14 @@ def _figure(height: float) -> Iterator[Figure]:
         yield Figure(figsize=(_WIDTH, height))
 
 
-def _one(name: str, height: float, draw: Callable[[Axes], None], *, left: float) -> str:
-    """Return a drawing of one panel, `height` inches with its margins."""
+def _one(name: str, height: float, draw: Callable[[Axes], None]) -> str:
+    """Return a drawing of one panel, `height` inches with its margins, wide enough at the left for its longest name."""
     with _figure(height) as figure:
+        axis = figure.add_axes((0, 0, 1, 1))
+        draw(axis)
+        left = 0.35 + _LETTER * max(len(label.get_text()) for label in axis.get_yticklabels())
         bottom, top = 0.48 / height, 0.3 / height
-        draw(figure.add_axes((left / _WIDTH, bottom, 1 - (left + 0.28) / _WIDTH, 1 - bottom - top)))
+        axis.set_position((left / _WIDTH, bottom, 1 - (left + 0.28) / _WIDTH, 1 - bottom - top))
         return inlined(name, figure)
 
 

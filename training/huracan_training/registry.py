@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CHAMPION = "champion"
+FITS = "fits"
+"""The metric under which a run of several models and seeds says how many they were."""
 """Alias of the version that serves."""
 CHALLENGER = "challenger"
 """Alias of the newest version that was trained to take its place."""
@@ -90,9 +92,13 @@ class Registry:
         self._client.set_terminated(run.run_id)
 
     def trials(self, experiment: str) -> int:
-        """Return how many runs an experiment has seen, failed ones too: the number that the deflated Sharpe needs."""
+        """Return how much an experiment has tried: the number that the deflated Sharpe needs.
+
+        Each run counts what it says under `FITS`, else as one, failed ones too.
+        """
         found = self._client.get_experiment_by_name(experiment)
-        return len(self._client.search_runs([found.experiment_id], max_results=_MOST_RUNS)) if found else 0
+        runs = self._client.search_runs([found.experiment_id], max_results=_MOST_RUNS) if found else []
+        return sum(int(run.data.metrics.get(FITS, 1)) for run in runs)
 
     def register(
         self, run: Run, manifest: Manifest, contents: Mapping[str, bytes], *, quarantined: str | None = None

@@ -240,7 +240,7 @@ def _scores(evaluation: Evaluation) -> str:
 def _by_group(evaluation: Evaluation, part: str, what: str) -> str:
     own: Mapping[str, Scores] = getattr(evaluation.judged, part)
     names = [each.name for each in evaluation.models]
-    traded = evaluation.judged.trading.by_asset if evaluation.judged.trading and part == "by_asset" else {}
+    traded: Mapping[str, float] = getattr(evaluation.judged.trading, part, {})
     rows: list[list[Cell]] = []
     for group, scores in own.items():
         values = [getattr(each, part).get(group) for each in evaluation.models]
@@ -253,7 +253,7 @@ def _by_group(evaluation: Evaluation, part: str, what: str) -> str:
                 *((_number(each, 4), "good" if each == best else "") for each in losses),
                 _number(scores.macro_f1, 3),
                 _number(scores.ece, 3),
-                *([_number(traded[group], 2)] if traded else []),
+                *([_number(traded.get(group, np.nan), 2)] if traded else []),
             ]
         )
     return table(

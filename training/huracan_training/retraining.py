@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from huracan_training.benchmark import TARGET, Line, final_fold, judged_on, registered
+from huracan_training.benchmark import AROUND, TARGET, Line, final_fold, judged_on, question_of, registered
 from huracan_training.datasets import Dataset
-from huracan_training.detector import Detector, contents_of, detector_of, manifest_of, unseen_folds
+from huracan_training.detector import TRIALS, Detector, contents_of, detector_of, manifest_of, unseen_folds
 from huracan_training.evaluation import RIVALS, Evaluation
 from huracan_training.labels import HORIZON_BARS
-from huracan_training.models.table import Settings
-from huracan_training.registry import CHAMPION, Registry, Run, Version
+from huracan_training.models.keeping import servable
+from huracan_training.models.loop import Watch
+from huracan_training.models.outlook import NAMES
+from huracan_training.models.table import Settings, make_model
+from huracan_training.registry import CHAMPION, FITS, Registry, Run, Version
+from huracan_training.samples import Classifier
 from huracan_training.walk import Contender, Walker
 
 CHAMPION_NAME = "champion"
@@ -24,15 +29,26 @@ class Recipe:
 
     model: str
     settings: Settings
+    columns: tuple[str, ...] = NAMES
+    """Of its outlook."""
     seed: int = 1
     horizon_bars: int = HORIZON_BARS
 
-    def contender(self) -> Contender:
-        """Return the model as a contender from its one seed; raise BadInput for a model or setting there is not."""
+    def contender(self, watch: Watch | None = None) -> Contender:
+        """Return the model as a contender from its one seed.
+
+        Raises BadInput for a model that there is not or that cannot be served, and for a setting or column that it does
+        not have.
+        """
+        servable(make_model(self.model, question_of(self.horizon_bars), self.settings))
         (found,) = registered(
-            [self.model], seeds=self.seed, horizon_bars=self.horizon_bars, settings={self.model: self.settings}
+            [self.model],
+            seeds=1,
+            horizon_bars=self.horizon_bars,
+            settings={self.model: self.settings},
+            around=replace(AROUND, columns=self.columns, watch=watch),
         )
-        return Contender(name=found.name, make=found.make, settings=found.settings, seeds=(self.seed,))
+        return replace(found, seeds=(self.seed,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,31 +76,56 @@ def trained(
 
     A model that does not beat random forest and persistence there, with an interval above zero, is quarantined.
     """
-    contender = recipe.contender()
+    contender = recipe.contender(walker)
+    kept = _Keeping(contender.make)
     fold = final_fold(dataset, recipe.horizon_bars)
     rivals = registered(RIVALS, seeds=1, horizon_bars=recipe.horizon_bars)
     serving = [served(champion, CHAMPION_NAME)] if champion else []
     judged_fold = unseen_folds(champion, [fold])[0] if champion else fold
-    line = Line(judged=recipe.model, contenders=(contender, *rivals, *serving), horizon_bars=recipe.horizon_bars)
+    line = Line(
+        judged=recipe.model,
+        contenders=(replace(contender, make=kept), *rivals, *serving),
+        horizon_bars=recipe.horizon_bars,
+    )
     evaluation = judged_on(dataset, [judged_fold], line, room=room, trials=trials, walker=walker)
-    model = contender.make(room / "kept")
-    model.fit(fold.samples.train, fold.samples.valid, seed=recipe.seed)
+    model = kept.model
+    if model is None:  # judged before, by a run that was stopped
+        model = contender.make(room / "kept")
+        model.fit(fold.samples.train, fold.samples.valid, seed=recipe.seed)
     scores = evaluation.judged.scores
-    metrics = {"log_loss": scores.log_loss, "macro_f1": scores.macro_f1, "ece": scores.ece, "brier": scores.brier}
-    run.metrics(metrics)
+    metrics = {
+        "log_loss": scores.log_loss,
+        "macro_f1": scores.macro_f1,
+        "ece": scores.ece,
+        "brier": scores.brier,
+        TRIALS: evaluation.study.trials,
+    }
+    run.metrics({**metrics, FITS: len(line.contenders)})
     version = registry.register(
         run,
-        manifest_of(TARGET, recipe.model, dataset, recipe.horizon_bars, metrics),
+        manifest_of(recipe.model, recipe.columns, dataset, recipe.horizon_bars, metrics),
         contents_of(model, fold.samples, card_of(dataset, recipe, evaluation)),
         quarantined=None if evaluation.verdict.promoted else "; ".join(evaluation.verdict.reasons),
     )
     return Trained(version=version, evaluation=evaluation, beats_champion=_beats_champion(evaluation))
 
 
+@dataclass(slots=True)
+class _Keeping:
+    """Makes models, and keeps the last."""
+
+    make: Callable[[Path], Classifier]
+    model: Classifier | None = None
+
+    def __call__(self, room: Path) -> Classifier:
+        self.model = self.make(room)
+        return self.model
+
+
 def served(detector: Detector, name: str) -> Contender:
-    """Return the model of a bundle as a contender: it learns nothing but the scales of assets that are new to it."""
-    digest = detector.trained_on.digest().hex()
-    return Contender(name=name, make=lambda _room: detector, settings={}, seeds=(1,), identity=digest)
+    """Return the model of a bundle as a contender: it learns nothing but how assets are seen, in each fold anew."""
+    bundle = detector.bundle
+    return Contender(name=name, make=lambda _room: detector_of(bundle), identity=bundle.digest.hex())
 
 
 def champion_of(registry: Registry, room: Path) -> Detector | None:
@@ -112,6 +153,7 @@ Tells the regime of the next {recipe.horizon_bars} bars from a window of 64: {",
 
 - Trained on: {assets}; data {dataset.digest[:12]}, seed {recipe.seed}.
 - Settings: {dict(recipe.settings) or "the model's own"}.
+- Fed: {"all that it can see" if recipe.columns == NAMES else ", ".join(recipe.columns)}.
 - Judged on the newest bars, which it had not seen: {sum(each.rows for each in evaluation.comparisons[:1])} rows.
 - Log loss {scores.log_loss:.4f} nats, Brier {scores.brier:.4f}, macro-F1 {scores.macro_f1:.3f}, ECE {scores.ece:.3f}.
 - {". ".join(evaluation.verdict.reasons)}.

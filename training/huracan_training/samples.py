@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,4 +62,26 @@ class Classifier(Protocol):
 
     def predict(self, sample: Sample) -> Floats:
         """Return class probabilities, shape (m, classes), rows of sum 1; the labels of the sample are not read."""
+        ...
+
+
+@runtime_checkable
+class Kept(Classifier, Protocol):
+    """A model that can be kept in a directory; the others are baselines, refitted wherever they are wanted."""
+
+    def write(self, directory: Path) -> None:
+        """Write what was fitted; raise BadInput before `fit`."""
+        ...
+
+    def read(self, directory: Path) -> None:
+        """Take back what was written; raise BadInput where there is nothing."""
+        ...
+
+
+@runtime_checkable
+class Served(Kept, Protocol):
+    """A model that can be kept, and asked about assets that it was not trained on."""
+
+    def meet(self, more: Sequence[Sample]) -> None:
+        """Learn the scales of assets that are to be asked about, and nothing else."""
         ...

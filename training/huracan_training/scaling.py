@@ -14,7 +14,7 @@ from huracan.config import Config
 from huracan.errors import BadInput
 from huracan_training.bars import Mask
 from huracan_training.labels import POOLED
-from huracan_training.samples import Rows, Series
+from huracan_training.samples import Floats, Rows, Series
 
 LIMIT = 10.0
 """Scaled values end here on both sides: one bad print must not decide what a network says."""
@@ -28,6 +28,8 @@ class Method(StrEnum):
     """Median and 1.4826 MAD: what few rows say does not count."""
     STANDARD = "standard"
     """Mean and standard deviation."""
+    AS_IS = "as_is"
+    """0 and 1: of rows that are on one scale already."""
 
 
 class Scale(Config):
@@ -85,7 +87,7 @@ def fit_scaler(train: Sequence[tuple[Series, Mask]], method: Method = Method.ROB
     return Scaler(
         method=method,
         columns=columns.pop(),
-        scales={name: _scale(chosen, method) for name, chosen in {**rows, POOLED: pooled}.items()},
+        scales={name: scale_of(chosen, method) for name, chosen in {**rows, POOLED: pooled}.items()},
     )
 
 
@@ -98,11 +100,14 @@ def load_scaler(path: Path) -> Scaler:
         raise BadInput(f"{path} is no scaler: {first_line}; fit it again") from None
 
 
-def _scale(rows: Rows, method: Method) -> Scale:
+def scale_of(rows: Rows | Floats, method: Method) -> Scale:
+    """Return centre and spread of each column of rows, shape (n, columns); missing values do not count."""
     return Scale(**dict(zip(("centre", "spread"), _told(rows.astype(np.float64), method), strict=True)))
 
 
-def _told(rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]], method: Method) -> tuple[tuple[float, ...], ...]:
+def _told(rows: Floats, method: Method) -> tuple[tuple[float, ...], ...]:
+    if method is Method.AS_IS:
+        return (0.0,) * rows.shape[1], (1.0,) * rows.shape[1]
     centres, spreads = [], []
     for column in rows.T:
         values = column[np.isfinite(column)]

@@ -93,7 +93,7 @@ def scored(labels: Integers, probabilities: Floats) -> Scores:
     confusion = confusions(labels, probabilities)
     return Scores(
         rows=labels.size,
-        log_loss=float(log_losses(labels, probabilities).mean()),
+        log_loss=log_loss(labels, probabilities),
         brier=float(briers(labels, probabilities).mean()),
         accuracy=float(confusion.trace() / labels.size),
         balanced_accuracy=float(balanced_accuracy(confusion)),
@@ -107,6 +107,11 @@ def log_losses(labels: Integers, probabilities: Floats) -> Floats:
     outcome = probabilities[np.arange(labels.size), labels]
     losses: Floats = -np.log(np.clip(outcome.astype(np.float64), SMALLEST_PROBABILITY, 1.0))
     return losses
+
+
+def log_loss(labels: Integers, probabilities: Floats) -> float:
+    """Return the mean of the log losses of all rows, nats."""
+    return float(log_losses(labels, probabilities).mean())
 
 
 def briers(labels: Integers, probabilities: Floats) -> Floats:

@@ -34,7 +34,7 @@ from huracan_training.returns import (
     sharpe,
     turnover,
 )
-from huracan_training.samples import Floats, Integers, Series
+from huracan_training.samples import UNKNOWN, Floats, Integers, Series
 
 if TYPE_CHECKING:
     from huracan_training.evaluation import Forecast, Study
@@ -56,6 +56,8 @@ class Trading:
     """Per year, stationary block bootstrap."""
     by_asset: Mapping[str, float]
     """Sharpe ratio of each asset alone, per year, net of costs."""
+    by_known_regime: Mapping[str, float]
+    """The same of the bars at which each regime was the newest known, of all assets together."""
     gross_total: float
     """Sum of returns before costs."""
     at_ns: Integers
@@ -73,6 +75,8 @@ class _Book:
 
     positions: Floats
     returns: Floats
+    known: Integers
+    """Newest regime known, of the shape of the positions."""
     assets: tuple[str, ...]
     seeds: Integers
 
@@ -120,6 +124,7 @@ def _trading(study: Study, book: _Book, times: Integers, variance: float, alone:
         ),
         sharpe=_sharpe_interval(study, net),
         by_asset={asset: _alone_in(study, book, asset) for asset in dict.fromkeys(book.assets)},
+        by_known_regime=_by_known_regime(study, book),
         gross_total=float(gross.sum()),
         at_ns=times,
         net=net,
@@ -132,6 +137,15 @@ def _alone_in(study: Study, book: _Book, asset: str) -> float:
     own = [each == asset for each in book.assets]
     net = portfolio(book.positions[:, own], book.returns[:, own], study.costs, study.interval_ns)
     return sharpe(net) * float(bars_per_year(study.interval_ns) ** 0.5)
+
+
+def _by_known_regime(study: Study, book: _Book) -> dict[str, float]:
+    each = net_returns(book.positions, book.returns, study.costs, study.interval_ns)
+    yearly = float(bars_per_year(study.interval_ns) ** 0.5)
+    return {
+        name: sharpe(np.where(book.known == of, each, 0.0).mean(axis=1)) * yearly
+        for of, name in enumerate(study.classes)
+    }
 
 
 def _monte_carlo(study: Study, book: _Book, net: Floats, alone: Floats) -> MonteCarlo:
@@ -165,6 +179,7 @@ def _book(study: Study, forecasts: Sequence[Forecast], series: Mapping[str, Seri
     columns = sorted({(each.asset, each.seed) for each in forecasts})
     positions = np.zeros((times.size, len(columns)))
     returns = np.full(positions.shape, np.nan)
+    known = np.full(positions.shape, UNKNOWN)
     for column, (asset, seed) in enumerate(columns):
         after, past = _returns(series[asset], study.horizon_bars)
         for each in forecasts:
@@ -173,13 +188,17 @@ def _book(study: Study, forecasts: Sequence[Forecast], series: Mapping[str, Seri
                 bars = np.searchsorted(series[asset].close_ns, each.at_ns)
                 positions[rows, column] = _positions(study.classes, each.probabilities, past[bars])
                 returns[rows, column] = after[bars]
-    return _Book(positions, returns, tuple(asset for asset, _ in columns), np.array([seed for _, seed in columns]))
+                known[rows, column] = each.known
+    return _Book(
+        positions, returns, known, tuple(asset for asset, _ in columns), np.array([seed for _, seed in columns])
+    )
 
 
 def _held(book: _Book) -> _Book:
     first = book.seeds == book.seeds[0]
     assets = tuple(asset for asset, kept in zip(book.assets, first, strict=True) if kept)
-    return _Book(np.ones((book.positions.shape[0], len(assets))), book.returns[:, first], assets, book.seeds[first])
+    held = np.ones((book.positions.shape[0], len(assets)))
+    return _Book(held, book.returns[:, first], book.known[:, first], assets, book.seeds[first])
 
 
 def _returns(series: Series, horizon: int) -> tuple[Floats, Floats]:

@@ -17,9 +17,13 @@ import numpy as np
 
 from huracan_training.datasets import FoldSamples
 from huracan_training.evaluation import Forecast
+from huracan_training.models import loop
 from huracan_training.samples import Classifier, Floats, Integers, Sample
 from huracan_training.splits import Fold
-from huracan_training.transitions import Watch, alarm_scores, alarm_window, threshold_for_recall
+from huracan_training.transitions import Watch, alarm_scores, alarm_window, threshold_for_recall, trailing_ranks
+
+FORMAT = 2
+"""Raised by whoever changes what models answer, defaults among it: what was said before is then asked anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,7 @@ class Contender:
     settings: Mapping[str, float | int] = field(default_factory=dict)
     """What it was made with: part of what its answers depend on."""
     identity: str = ""
-    """Digest of what it was before it is fitted, where that is something: part of what its answers depend on too."""
+    """Of what it is besides its settings, where that is something: part of what its answers depend on too."""
     seeds: tuple[int, ...] = (1,)
 
 
@@ -50,11 +54,11 @@ class Labelled:
         return alarm_window([each.labels for each in self.samples.train])
 
 
-class Walker(Protocol):
-    """Is told how far it is."""
+class Walker(loop.Watch, Protocol):
+    """Is told how far it is, and how the nets are doing that were made to be watched by it."""
 
-    def fitting(self, model: str, fold: int, seed: int, done: int, total: int) -> None:
-        """Take what is fitted next, and how many fits of all are done."""
+    def fitting(self, told: str, done: int, total: int) -> None:
+        """Take what is fitted next, and how many of all are done."""
         ...
 
 
@@ -62,6 +66,7 @@ class Walker(Protocol):
 class _Said:
     probabilities: tuple[Floats, ...]
     """Of each test sample."""
+    alarms: tuple[Floats, ...]
     threshold: float
 
 
@@ -85,7 +90,7 @@ def walked(
         for fold in folds:
             for seed in contender.seeds:
                 if walker is not None:
-                    walker.fitting(contender.name, fold.number, seed, done, total)
+                    walker.fitting(f"{contender.name}, fold {fold.number}, seed {seed}", done, total)
                 said = _said(contender, fold, seed, data_digest, window_bars, room)
                 forecasts += _forecasts(contender.name, fold, seed, said)
                 done += 1
@@ -94,6 +99,7 @@ def walked(
 
 def _said(contender: Contender, fold: Labelled, seed: int, data_digest: str, window_bars: int, room: Path) -> _Said:
     depends = {
+        "format": FORMAT,
         "data": data_digest,
         "model": contender.name,
         "settings": dict(contender.settings),
@@ -109,28 +115,43 @@ def _said(contender: Contender, fold: Labelled, seed: int, data_digest: str, win
         kept.parent.mkdir(parents=True, exist_ok=True)
         said = _asked(contender.make(room / name), fold.samples, seed, window_bars)
         part = kept.with_suffix(".part.npz")
-        np.savez(part, said.threshold, *said.probabilities)
+        np.savez(part, said.threshold, *said.probabilities, *said.alarms)
         part.rename(kept)
     with np.load(kept, allow_pickle=False) as arrays:
-        threshold, *probabilities = (arrays[key] for key in arrays.files)
-    return _Said(tuple(probabilities), float(threshold))
+        threshold, *told = (arrays[key] for key in arrays.files)
+    tests = len(fold.samples.test)
+    return _Said(tuple(told[:tests]), tuple(told[tests:]), float(threshold))
 
 
 def _asked(model: Classifier, samples: FoldSamples, seed: int, window_bars: int) -> _Said:
     model.fit(samples.train, samples.valid, seed=seed)
-    watches = [watch(each, model.predict(each)) for each in samples.valid]
+    valid = [_expected(each, model.predict(each)) for each in samples.valid]
+    watches = [
+        watch(each, trailing_ranks(expected, np.zeros(0))) for each, expected in zip(samples.valid, valid, strict=True)
+    ]
     threshold = threshold_for_recall(watches, window_bars)
-    return _Said(tuple(model.predict(each) for each in samples.test), threshold)
+    before = {each.series.asset: expected for each, expected in zip(samples.valid, valid, strict=True)}
+    probabilities = tuple(model.predict(each) for each in samples.test)
+    alarms = tuple(
+        trailing_ranks(_expected(each, told), before.get(each.series.asset, np.zeros(0)))
+        for each, told in zip(samples.test, probabilities, strict=True)
+    )
+    return _Said(probabilities, alarms, threshold)
 
 
-def watch(sample: Sample, probabilities: Floats) -> Watch:
-    """Return a model's alarms over a sample: how far it expects another class than the newest that is known."""
+def _expected(sample: Sample, probabilities: Floats) -> Floats:
+    """Return how far a model expects another class than the newest that is known, shape (m,)."""
+    return alarm_scores(probabilities, known_at(sample))
+
+
+def watch(sample: Sample, score: Floats) -> Watch:
+    """Return a model's alarms over a sample."""
     series = sample.series
     return Watch(
         group=series.asset,
         bar=series.close_ns[sample.at] // series.interval_ns,
         labels=sample.labels,
-        score=alarm_scores(probabilities, known_at(sample)),
+        score=score,
     )
 
 
@@ -150,8 +171,8 @@ def _forecasts(name: str, fold: Labelled, seed: int, said: _Said) -> list[Foreca
             labels=sample.labels,
             known=known_at(sample),
             probabilities=probabilities,
-            alarm=alarm_scores(probabilities, known_at(sample)),
+            alarm=alarms,
             alarm_threshold=said.threshold,
         )
-        for sample, probabilities in zip(fold.samples.test, said.probabilities, strict=True)
+        for sample, probabilities, alarms in zip(fold.samples.test, said.probabilities, said.alarms, strict=True)
     ]

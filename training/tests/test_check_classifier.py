@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from huracan.errors import BadInput
 from huracan_training.models.baselines import Majority
 from huracan_training.models.check import LawBroken, check_classifier, cut_after
-from huracan_training.models.table import LEFT_OUT, MODELS, make_model
+from huracan_training.models.table import BOUNDS, LEFT_OUT, MODELS, make_model
 from huracan_training.samples import Floats, Rows, Sample
 
 from .switching import QUESTION, feature_rows, switching_parts
@@ -26,6 +26,7 @@ SMALL: Mapping[str, Mapping[str, float | int]] = {
     "lstm": NET,
     "strided_cnn": NET,
     "causal_tcn": NET,
+    "distilled_cnn": {**NET, "lightgbm.rounds": 25},
 }
 """Settings with which a test is fast."""
 
@@ -214,3 +215,29 @@ def test_every_model_is_registered_or_left_out_with_a_reason() -> None:
 def test_a_model_that_cannot_be_made_is_refused_by_name(name: str, settings: dict[str, float], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         make_model(name, QUESTION, settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("strided_cnn", "batch", 0),
+        ("strided_cnn", "batch", 2.5),
+        ("strided_cnn", "dropout", 2),
+        ("strided_cnn", "learning_rate", float("nan")),
+        ("distilled_cnn", "taught", 7),
+        ("distilled_cnn", "lightgbm.num_leaves", 1),
+        ("random_forest", "trees", 0),
+        ("logistic", "inverse_penalty", -1),
+        ("hmm", "restarts", 1.5),
+    ],
+)
+def test_a_setting_out_of_its_bounds_is_refused_by_name(name: str, setting: str, value: float) -> None:
+    with pytest.raises(BadInput, match=rf"{setting} of {name} was {value}; give a"):
+        make_model(name, QUESTION, {setting: value})
+
+
+def test_every_setting_has_bounds_and_what_is_searched_lies_within() -> None:
+    for row in MODELS.values():
+        assert {setting.rpartition(".")[2] for setting in row.settings()} <= BOUNDS.keys()
+        for setting, between in row.space.items():
+            assert BOUNDS[setting].low <= between.low < between.high <= BOUNDS[setting].high

@@ -120,6 +120,16 @@ def test_costs_only_take_and_holding_is_a_trial_of_nothing(market: Market, evalu
     assert told[HOLDING].monte_carlo is None
 
 
+def test_what_was_earned_is_told_by_the_regime_that_was_known(market: Market) -> None:
+    forecasts = _of(market.forecasts, "patch_net")
+    told = traded(market.study, {"patch_net": forecasts}, market.series)["patch_net"]
+    assert set(told.by_known_regime) == set(market.study.classes)
+    always = [replace(each, known=np.zeros_like(each.known)) for each in forecasts]
+    one = traded(market.study, {"patch_net": always}, market.series)["patch_net"].by_known_regime
+    assert one[market.study.classes[0]] == pytest.approx(told.scores.sharpe), "all that was earned"
+    assert np.isnan(one[market.study.classes[1]]), "nothing was earned where nothing was held"
+
+
 def test_positions_are_taken_from_directions_where_those_are_the_classes(market: Market) -> None:
     study = replace(market.study, classes=("down", "flat", "up", "unknown"), replicates=20)
     told = traded(study, {"patch_net": _of(market.forecasts, "patch_net")}, market.series)

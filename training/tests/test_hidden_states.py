@@ -12,7 +12,7 @@ from huracan.errors import Fatal
 from huracan_training.models.baselines import Majority
 from huracan_training.models.hmm import FilteredHmm, HmmSettings, observed_columns, observed_returns
 from huracan_training.models.kalman import KalmanHmm, TrendModel, fit_trend, follow_trend, log_likelihood
-from huracan_training.models.tuning import judged_loss
+from huracan_training.models.tuning import losses_of
 from huracan_training.samples import Floats
 
 from .switching import QUESTION, switching_parts
@@ -34,7 +34,7 @@ def test_filtered_states_tell_the_classes_better_than_their_shares(model: Filter
     majority = Majority(QUESTION)
     for fitted in (majority, model):
         fitted.fit(parts.train, parts.valid, seed=1)
-    assert judged_loss(model, parts.judged) < judged_loss(majority, parts.judged) - 0.05
+    assert losses_of(model, parts.judged).mean() < losses_of(majority, parts.judged).mean() - 0.05
 
 
 def test_returns_are_observed_as_volatility_of_a_short_and_a_long_while() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from huracan.errors import BadInput
 from huracan_training.models.keeping import read_state, write_state
-from huracan_training.models.table import MODELS, Kept, make_model
+from huracan_training.models.table import MODELS, make_model
+from huracan_training.samples import Kept
 
 from .switching import QUESTION, switching_parts
 
@@ -26,7 +27,7 @@ REFITTED = {"logistic", "random_forest"}
 @pytest.mark.parametrize("name", sorted(set(MODELS) - REFITTED))
 def test_a_model_that_was_kept_answers_the_same_bytes(name: str, tmp_path: Path) -> None:
     parts = switching_parts(bars=500, step=2)
-    settings = SMALL.get(name, NET if name in ("lstm", "strided_cnn", "causal_tcn") else {})
+    settings = SMALL.get(name, NET if name in ("lstm", "strided_cnn", "causal_tcn", "distilled_cnn") else {})
     model, again = make_model(name, QUESTION, settings), make_model(name, QUESTION, settings)
     assert isinstance(model, Kept)
     assert isinstance(again, Kept)

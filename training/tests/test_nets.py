@@ -16,7 +16,7 @@ from huracan_training.models.baselines import Majority
 from huracan_training.models.loop import LoopSettings
 from huracan_training.models.nets import CausalTcn, LstmNet, NetClassifier, NetSettings, StridedCnn
 from huracan_training.models.table import Surroundings, make_model
-from huracan_training.models.tuning import judged_loss
+from huracan_training.models.tuning import losses_of
 from huracan_training.samples import Floats, Rows
 
 from .switching import QUESTION, switching_parts
@@ -56,7 +56,9 @@ def test_the_onnx_of_a_net_answers_as_torch_does(name: str, tmp_path: Path) -> N
 
 
 def test_a_causal_net_keeps_the_order_of_time() -> None:
-    net = CausalTcn(3, 4, NetSettings(width=8, depth=6, dropout=0.0)).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = CausalTcn(3, 4, NetSettings(width=8, depth=6, dropout=0.0)).eval()
     windows = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0))
     later = windows.clone()
     later[:, :, 40:] += 1
@@ -67,6 +69,12 @@ def test_a_causal_net_keeps_the_order_of_time() -> None:
         reached = (net(first) - net(windows)).abs().max()
     torch.testing.assert_close(early[:, :, :40], changed[:, :, :40])
     assert float(reached) > 0
+
+
+@pytest.mark.parametrize("depth", [0, 4])
+def test_a_window_is_not_quartered_more_often_than_it_can_be(depth: int) -> None:
+    with pytest.raises(BadInput, match=f"depth was {depth}; a window of 64 can be quartered 1 to 3 times"):
+        StridedCnn(3, 4, NetSettings(width=8, depth=depth, dropout=0.0))
 
 
 def test_the_original_detector_has_its_size() -> None:
@@ -87,7 +95,7 @@ def test_a_net_learns_and_answers_are_corrected_for_class_weights() -> None:
         around = Surroundings(loop=LoopSettings(class_weight_power=power))
         model = make_model("strided_cnn", QUESTION, size, around)
         model.fit(parts.train, parts.valid, seed=1)
-        assert judged_loss(model, parts.judged) < judged_loss(majority, parts.judged) - 0.1
+        assert losses_of(model, parts.judged).mean() < losses_of(majority, parts.judged).mean() - 0.1
         means.append(np.concatenate([model.predict(sample) for sample in parts.valid]).mean(axis=0))
     np.testing.assert_allclose(means[0], means[1], atol=0.12)
 

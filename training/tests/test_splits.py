@@ -30,7 +30,7 @@ FIRST_NS, LAST_NS = int(CLOSES_NS.min()), int(CLOSES_NS.max())
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 8), st.integers(1, 60), st.integers(0, 20), st.floats(0.1, 0.4))
+@given(st.integers(1, 5), st.integers(1, 60), st.integers(0, 10), st.floats(0.1, 0.4))
 def test_no_label_of_a_training_row_meets_one_of_the_test(count: int, horizon: int, embargo: int, share: float) -> None:
     plan = walk_forward(CLOSES_NS, folds=count, embargo_ns=embargo * INTERVAL_NS, valid_share=share, final_share=share)
     for fold in (*plan.folds, plan.final):

@@ -11,6 +11,7 @@ from huracan.errors import BadInput
 from huracan_training.chance import generator
 from huracan_training.samples import UNKNOWN, Floats, Integers
 from huracan_training.transitions import (
+    RANKED_BARS,
     TransitionScores,
     Watch,
     alarm_scores,
@@ -20,6 +21,7 @@ from huracan_training.transitions import (
     curve,
     run_lengths,
     threshold_for_recall,
+    trailing_ranks,
     transitions_scored,
 )
 
@@ -132,7 +134,7 @@ def test_where_no_threshold_reaches_the_goal_the_lowest_is_taken() -> None:
     assert np.isnan([told.recall, told.precision, told.lead_bars]).all()
 
 
-def test_persistence_never_alarms() -> None:
+def test_whoever_is_sure_of_what_is_known_never_alarms() -> None:
     known = np.array([2, 0, UNKNOWN])
     scores = alarm_scores(np.array([[0.0, 0.0, 1.0], [0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]), known)
     assert scores.tolist() == [0.0, 0.5, 0.0]
@@ -144,3 +146,22 @@ def test_the_window_is_at_most_a_quarter_of_the_median_regime() -> None:
     assert run_lengths(np.zeros(0, dtype=np.int64)).size == 0
     with pytest.raises(BadInput, match="train labels"):
         alarm_window([])
+
+
+def test_a_rank_is_among_the_scores_before_it() -> None:
+    np.testing.assert_allclose(trailing_ranks(np.array([0.5, 0.2, 0.7, 0.5]), np.zeros(0)), [0, 0, 1, 1 / 3])
+    np.testing.assert_allclose(trailing_ranks(np.array([0.5, 0.5]), np.array([0.1, 0.9])), [1 / 2, 1 / 3])
+    assert trailing_ranks(np.zeros(5), np.zeros(3)).tolist() == [0, 0, 0, 0, 0], "whoever is sure never alarms"
+
+
+def test_ranks_keep_the_rate_of_alarms_when_all_scores_become_louder() -> None:
+    random = np.random.default_rng(0)
+    quiet, loud = random.random(2 * RANKED_BARS), 5 + random.random(3 * RANKED_BARS)
+    ranks = trailing_ranks(loud, quiet)
+    assert (ranks[:100] >= 0.9).mean() > 0.9, "at first everything is louder than what was usual"
+    assert (ranks[RANKED_BARS:] >= 0.9).mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_rank_does_not_know_what_comes_later() -> None:
+    scores, before = np.random.default_rng(1).random(5000), np.random.default_rng(2).random(300)
+    np.testing.assert_array_equal(trailing_ranks(scores[:4500], before), trailing_ranks(scores, before)[:4500])

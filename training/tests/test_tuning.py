@@ -1,24 +1,21 @@
-"""Tuning logs every trial, pruning drops what does not matter, and progress is shown."""
+"""Tuning logs every trial, and pruning drops what does not matter."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from huracan.errors import BadInput, Fatal
 from huracan_training.models.inputs import Question
-from huracan_training.models.progress import ProgressBar
 from huracan_training.models.pruning import (
     Attribute,
     Drop,
     Pruning,
     alike_columns,
-    by_boosting,
+    attributed,
     by_permutation,
     prune,
     with_columns,
@@ -38,6 +35,9 @@ class Logged:
     """Keep trials in memory."""
 
     trials: list[Trial] = field(default_factory=list)
+
+    def recall(self, number: int, settings: Mapping[str, float | int]) -> Trial | None:
+        return next((trial for trial in self.trials if trial.number == number), None)
 
     def record(self, trial: Trial) -> None:
         self.trials.append(trial)
@@ -96,15 +96,13 @@ def test_a_search_that_cannot_end_well_is_refused() -> None:
 
 
 def _boosted() -> Classifier:
-    return make_model("lightgbm", QUESTION, {"rounds": 30})
+    return make_model("lightgbm", QUESTION, {"rounds": 30, "min_data_in_leaf": 20, "bagging_fraction": 1})
 
 
-@pytest.mark.parametrize(
-    "attribute", [by_boosting(QUESTION), by_permutation(_boosted)], ids=["boosting", "permutation"]
-)
+@pytest.mark.parametrize("attribute", [attributed, by_permutation])
 def test_pruning_drops_noise_and_not_what_matters(attribute: Attribute) -> None:
     (fold,) = folds()
-    found = prune(_boosted, attribute, fold, share=0.34, block=HORIZON, seed=1)
+    found = prune(_boosted, fold, share=0.34, block=HORIZON, seed=1, attribute=attribute)
     assert set(found.lowest.columns) < {*NOISE, COLUMNS.index("return")}
     assert found.beats_random
     assert abs(found.lowest.rise) < 3 * found.lowest.error
@@ -118,9 +116,9 @@ def test_columns_that_are_alike_go_together_or_not_at_all() -> None:
     assert len(set(groups.tolist())) == 5
     assert alike_columns(with_columns(fold.train, [0])).tolist() == [0]
     with pytest.raises(BadInput, match="left no group to drop"):
-        prune(_boosted, lambda fold, seed: np.array([0, 0, 1, 1, 1, 1.0]), fold, share=0.2, block=8, seed=1)
+        prune(_boosted, fold, share=0.2, block=8, seed=1, attribute=lambda *_: np.array([0, 0, 1, 1, 1, 1.0]))
     with pytest.raises(BadInput, match="share was 1"):
-        prune(_boosted, by_boosting(QUESTION), fold, share=1, block=8, seed=1)
+        prune(_boosted, fold, share=1, block=8, seed=1)
 
 
 def test_a_drop_that_costs_more_than_its_error_is_not_accepted() -> None:
@@ -131,14 +129,11 @@ def test_a_drop_that_costs_more_than_its_error_is_not_accepted() -> None:
     assert found.kept() == (0, 1, 2)
 
 
-def test_progress_shows_steps_and_losses() -> None:
-    written = io.StringIO()
-    with ProgressBar("lstm", Console(file=written, width=160)) as bar:
-        bar.step(0, 3, 9, 1.5)
-        bar.epoch(0, 1.25, 1.375, 64, 1e-3)
-    assert "lstm epoch 0" in written.getvalue()
-    assert "3/9" in written.getvalue()
-    assert "loss 1.2500, valid 1.3750, batch 64" in written.getvalue()
+def test_a_model_that_cannot_tell_what_matters_is_asked_by_shuffling() -> None:
+    (fold,) = folds()
+    model = make_model("logistic", QUESTION, {"inverse_penalty": 0.01})
+    model.fit(fold.train, fold.valid, seed=1)
+    assert attributed(model, fold.valid, 1).tolist() == by_permutation(model, fold.valid, 1).tolist()
 
 
 def test_a_question_is_asked_of_any_number_of_classes() -> None:

@@ -42,7 +42,7 @@ class Manifest(Config):
     feature_set_digest: Sha256
     """The feature set it was trained on; windows of another are refused."""
     columns: tuple[str, ...] = Field(min_length=1)
-    """Features it reads, in the order in which it reads them."""
+    """What its engine is fed, in this order: features of the set, or what its outlook makes of them."""
     window: PositiveInt
     """Rows of a window."""
     interval_ns: PositiveInt

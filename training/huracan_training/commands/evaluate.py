@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from huracan.errors import BadInput
@@ -13,7 +14,7 @@ from huracan.inference.bundle import load_bundle
 from huracan_training.benchmark import TARGET, Line, final_fold, judged_on, registered, walk_forward_folds
 from huracan_training.commands.shown import DataOption, JsonOption, OutOption, Shown, print_evaluation
 from huracan_training.datasets import build
-from huracan_training.detector import detector_of, unseen_folds
+from huracan_training.detector import TRIALS, detector_of, unseen_folds
 from huracan_training.evaluation import RIVALS
 from huracan_training.report import summary, write_report
 from huracan_training.retraining import served
@@ -39,11 +40,20 @@ def evaluate(
     dataset = build(data, out / "dataset")
     offered = [*walk_forward_folds(dataset, folds, horizon_bars), final_fold(dataset, horizon_bars, folds=folds)]
     unseen = unseen_folds(detector, offered)
-    known = sorted({each.name for each in dataset.assets} & detector.trained_on.until_ns.keys())
+    begun_ns, ended_ns = detector.trained_on.span_ns()
+    closes_ns = np.concatenate([each.series.close_ns[each.at] for fold in unseen for each in fold.samples.test])
+    before, after = int((closes_ns < begun_ns).sum()), int((closes_ns >= ended_ns).sum())
+    known = sorted({each.name for each in dataset.assets} & detector.trained_on.seen_ns.keys())
+    manifest = loaded.manifest
+    within = (
+        f"{manifest.name} version {manifest.version} was trained on none of these rows, as far as file names tell. "
+        f"Of {closes_ns.size:,} rows {after:,} are of after its training time; the other "
+        f"{closes_ns.size - after:,} ({before:,} of before it) are of markets whose later fate it has seen in others."
+    )
     notes = (
-        f"{loaded.manifest.name} version {loaded.manifest.version} was trained before, and on none of these rows.",
-        *([f"Of {', '.join(known)} only rows after its training time count."] if known else []),
-        "Baselines are fitted on the rows before each fold; the model learns the scales of assets new to it alone.",
+        within,
+        *([f"Of {', '.join(known)} only rows outside its training time count."] if known else []),
+        "Baselines are fitted on the rows before each fold; of those the model learns only how assets are seen.",
     )
     line = Line(
         judged=model,
@@ -52,7 +62,9 @@ def evaluate(
         notes=notes,
     )
     with Shown(quiet=as_json) as shown:
-        evaluation = judged_on(dataset, unseen, line, room=out / "said", trials=0, walker=shown)
+        evaluation = judged_on(
+            dataset, unseen, line, room=out / "said", trials=int(loaded.manifest.metrics.get(TRIALS, 0)), walker=shown
+        )
     page = write_report(evaluation, out)
     if as_json:
         typer.echo(json.dumps(summary(evaluation), allow_nan=False))

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 
+from huracan_training.benchmark import DETECTOR
 from huracan_training.commands.shown import EXPERIMENT, DataOption, JsonOption, OutOption, RegistryOption, Shown
-from huracan_training.commands.train import ModelOption, SeedOption, SetOption, settings_of, tell
+from huracan_training.commands.train import (
+    ColumnsOption,
+    ModelOption,
+    SeedOption,
+    SetOption,
+    columns_of,
+    settings_of,
+    tell,
+)
 from huracan_training.datasets import build
 from huracan_training.registry import Registry
 from huracan_training.report import write_report
@@ -17,22 +27,26 @@ from huracan_training.retraining import Recipe, champion_of, trained
 
 def retrain(
     data: DataOption,
-    model: ModelOption = "strided_cnn",
+    model: ModelOption = DETECTOR,
     given: SetOption = None,
     seed: SeedOption = 1,
+    chosen: ColumnsOption = None,
     registry: RegistryOption = "out/registry",
     out: OutOption = Path("out/retrain"),
     as_json: JsonOption = False,
 ) -> None:
     """Train a challenger, judge it beside the champion on bars neither has seen, and export what is better."""
-    recipe = Recipe(model=model, settings=settings_of(given or []), seed=seed)
+    recipe = Recipe(model=model, settings=settings_of(given or []), columns=columns_of(chosen), seed=seed)
     recipe.contender()
     dataset = build(data, out / "dataset")
     kept = Registry(registry)
     champion = champion_of(kept, out)
+    if champion is not None:
+        recipe = replace(recipe, horizon_bars=champion.horizon_bars)
     with kept.run(EXPERIMENT, kind="retrain") as run, Shown(quiet=as_json) as shown:
         run.parameters({"model": model, "seed": seed, **recipe.settings})
         run.note("data_digest", dataset.digest)
+        run.note("columns", " ".join(recipe.columns))
         told = trained(
             dataset,
             recipe,

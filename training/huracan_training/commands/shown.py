@@ -18,23 +18,31 @@ RegistryOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option(help="Directory of what is written.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+FoldsOption = Annotated[int, typer.Option(min=1, help="Walk-forward folds.")]
+HorizonOption = Annotated[int, typer.Option(min=1, help="Bars that labels look ahead.")]
 EXPERIMENT = "regime"
 """In the registry: every fit counts as a trial of it."""
 
 
 class Shown:
-    """Show which model is fitted on which fold; a Walker."""
+    """Show which of all fits is under way and, of a net, how far its epoch is and what it loses; a Walker.
 
-    def __init__(self, *, quiet: bool) -> None:
+    On something that is no terminal only the last state is printed.
+    """
+
+    def __init__(self, *, quiet: bool, console: Console | None = None) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=console or Console(stderr=True),
             disable=quiet,
         )
-        self._task = self._progress.add_task("", total=None)
+        self._fits = self._progress.add_task("", total=None)
+        self._epoch = self._progress.add_task("", total=None, visible=False)
+        self._judged = ""
+        self._total = 0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -43,12 +51,27 @@ class Shown:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self._progress.update(self._fits, completed=self._total, total=self._total)
         self._progress.stop()
 
-    def fitting(self, model: str, fold: int, seed: int, done: int, total: int) -> None:
-        """Say what is fitted next."""
-        told = f"{model}, fold {fold}, seed {seed}"
-        self._progress.update(self._task, description=told, completed=done, total=total)
+    def fitting(self, told: str, done: int, total: int) -> None:
+        """Say what is fitted next, and how many of all are done."""
+        self._total = total
+        self._progress.update(self._fits, description=told, completed=done, total=total)
+        self._progress.reset(self._epoch, visible=False)
+        self._judged = ""
+
+    def step(self, epoch: int, done: int, steps: int, loss: float) -> None:
+        """Move the bar of the epoch."""
+        told = f"  epoch {epoch}, loss {loss:.4f}{self._judged}"
+        self._progress.update(self._epoch, description=told, completed=done, total=steps, visible=True)
+
+    def epoch(self, epoch: int, train_loss: float, valid_loss: float, batch: int, learning_rate: float) -> None:  # noqa: ARG002 - of a Watch
+        """Show the losses of an epoch."""
+        self._judged = f", valid {valid_loss:.4f}, batch {batch}"
+        told = f"  epoch {epoch}, loss {train_loss:.4f}{self._judged}"
+        self._progress.update(self._epoch, description=told, visible=True)
 
 
 def print_evaluation(evaluation: Evaluation, page: Path) -> None:

@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 from huracan.errors import BadInput
+from huracan_training.benchmark import DETECTOR
 from huracan_training.commands.shown import (
     EXPERIMENT,
     DataOption,
+    HorizonOption,
     JsonOption,
     OutOption,
     RegistryOption,
@@ -21,6 +23,7 @@ from huracan_training.commands.shown import (
 )
 from huracan_training.datasets import build
 from huracan_training.labels import HORIZON_BARS
+from huracan_training.models.outlook import NAMES, in_order
 from huracan_training.models.table import MODELS, Settings
 from huracan_training.registry import Registry
 from huracan_training.report import summary, write_report
@@ -31,26 +34,37 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="A setting of the model, as width=96; give it once for each.")
 ]
 SeedOption = Annotated[int, typer.Option(min=1, help="Seed of all randomness of training.")]
+ColumnsOption = Annotated[
+    Path | None, typer.Option("--columns", help="What `huracan prune` wrote: the columns that the model is fed.")
+]
 
 
 def train(
     data: DataOption,
-    model: ModelOption = "strided_cnn",
+    model: ModelOption = DETECTOR,
     given: SetOption = None,
     seed: SeedOption = 1,
-    horizon_bars: Annotated[int, typer.Option(min=1, help="Bars that labels look ahead.")] = HORIZON_BARS,
+    chosen: ColumnsOption = None,
+    horizon_bars: HorizonOption = HORIZON_BARS,
     registry: RegistryOption = "out/registry",
     out: OutOption = Path("out/train"),
     as_json: JsonOption = False,
 ) -> None:
     """Train on all but the newest bars, judge on those beside the baselines, and keep it in the registry."""
-    recipe = Recipe(model=model, settings=settings_of(given or []), seed=seed, horizon_bars=horizon_bars)
+    recipe = Recipe(
+        model=model,
+        settings=settings_of(given or []),
+        columns=columns_of(chosen),
+        seed=seed,
+        horizon_bars=horizon_bars,
+    )
     recipe.contender()
     dataset = build(data, out / "dataset")
     kept = Registry(registry)
     with kept.run(EXPERIMENT, kind="train") as run, Shown(quiet=as_json) as shown:
         run.parameters({"model": model, "seed": seed, "horizon_bars": horizon_bars, **recipe.settings})
         run.note("data_digest", dataset.digest)
+        run.note("columns", " ".join(recipe.columns))
         told = trained(dataset, recipe, kept, run, trials=kept.trials(EXPERIMENT), room=out / "said", walker=shown)
         page = write_report(told.evaluation, out)
         run.keep(page)
@@ -80,3 +94,21 @@ def settings_of(given: Sequence[str]) -> Settings:
             raise BadInput(f"--set was {each!r}: give a name and a number, as width=96") from None
         settings[name] = int(number) if number.is_integer() and "." not in value else number
     return settings
+
+
+def options_of(settings: Settings) -> str:
+    """Return the options that give these settings, to the last digit: what `settings_of` takes."""
+    return " ".join(f"--set {name}={value!r}" for name, value in settings.items())
+
+
+def columns_of(file: Path | None) -> tuple[str, ...]:
+    """Return the columns that a pruning kept, all without one; raise BadInput for a file that names none."""
+    if file is None:
+        return NAMES
+    try:
+        columns = json.loads(file.read_text(encoding="utf-8"))["columns"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"--columns {file} names no columns ({error}): give what `huracan prune` wrote") from None
+    if not isinstance(columns, list):
+        raise BadInput(f"--columns {file} had no list of columns: give what `huracan prune` wrote")
+    return in_order([str(each) for each in columns])

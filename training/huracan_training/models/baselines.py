@@ -15,10 +15,10 @@ from huracan_training.models.inputs import (
     check_positions,
     check_samples,
     fitted,
-    log_loss,
 )
 from huracan_training.models.keeping import read_state, write_state
 from huracan_training.samples import UNKNOWN, Floats, Integers, Sample
+from huracan_training.scores import log_loss
 
 _PRIOR = 1.0
 _HALF_LIVES = (1_000.0, 4_000.0, 16_000.0)
@@ -120,7 +120,7 @@ class MarkovChain:
 
     def _loss(self, valid: Sequence[Sample], half_life_bars: float) -> float:
         answers = np.concatenate([self._forecast(sample, half_life_bars) for sample in valid])
-        return log_loss(answers, all_labels(valid))
+        return log_loss(all_labels(valid), answers)
 
     def predict(self, sample: Sample) -> Floats:
         """Return the chain's forecast at each position, and class shares where no label is known."""

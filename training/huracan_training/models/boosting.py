@@ -25,15 +25,17 @@ from huracan_training.scaling import Method, Scaler
 class BoostingSettings:
     """What can be tuned of boosted trees; the names are LightGBM's."""
 
-    learning_rate: float = 0.05
+    learning_rate: float = 0.06
     num_leaves: int = 15
-    min_data_in_leaf: int = 100
-    feature_fraction: float = 0.5
-    bagging_fraction: float = 0.7
-    lambda_l2: float = 1.0
+    min_data_in_leaf: int = 400
+    feature_fraction: float = 0.3
+    bagging_fraction: float = 0.2
+    """Small: windows that lie side by side tell much the same."""
+    lambda_l2: float = 10.0
+    max_bin: int = 63
     rounds: int = 500
     """Trees per class at most."""
-    patience: int = 25
+    patience: int = 20
     """Stop when `valid` has not improved for as many rounds."""
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from huracan.errors import BadInput
 from huracan_training.chance import generator
-from huracan_training.models.inputs import Question, all_labels, log_loss
+from huracan_training.models.inputs import Question, all_labels
 from huracan_training.samples import UNKNOWN, Classifier, Floats, Integers, Sample
+from huracan_training.scores import log_loss
 
 _TOLERANCE = 1e-6
 _SUM_TOLERANCE = 1e-9
@@ -220,7 +221,7 @@ def knows_nothing_of_random_labels(case: Case) -> None:
     _require(
         float(gain.mean()) <= _CHANCE_ERRORS * noise + _TOLERANCE,
         law,
-        f"log loss {log_loss(answers, truth):.4f} was {gain.mean():.4f} below that of the shares",
+        f"log loss {log_loss(truth, answers):.4f} was {gain.mean():.4f} below that of the shares",
     )
 
 

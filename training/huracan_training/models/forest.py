@@ -6,13 +6,16 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 from huracan_training.chance import seed_of
-from huracan_training.models.inputs import Question, as_probabilities, fitted, log_loss
+from huracan_training.models.inputs import Question, as_probabilities, fitted
 from huracan_training.models.tabular import TabularClassifier
 from huracan_training.samples import Floats, Integers, Rows
 from huracan_training.scaling import Method
+from huracan_training.scores import log_loss
 
 _LEAVES = (10, 40, 160)
 _ROWS_OF_A_TREE = 20_000
+_TRIED_TREES = 40
+"""Of a forest whose leaf is tried; only the chosen one grows to its full size."""
 
 
 class Forest(TabularClassifier):
@@ -38,20 +41,25 @@ class Forest(TabularClassifier):
         self._model: RandomForestClassifier | None = None
 
     def _learn(self, table: Rows, labels: Integers, judged: Rows, truth: Integers, seed: int) -> None:
-        best = np.inf
+        filled, best = np.nan_to_num(table), np.inf
         for leaf in self._leaves:
             model = RandomForestClassifier(
-                n_estimators=self._trees,
+                n_estimators=min(_TRIED_TREES, self._trees),
                 min_samples_leaf=leaf,
                 max_samples=min(_ROWS_OF_A_TREE, len(table)),
                 random_state=seed_of(seed, self.name),
                 n_jobs=1,
+                warm_start=True,
             )
-            model.fit(np.nan_to_num(table), labels)
+            model.fit(filled, labels)
             shares = as_probabilities(self._spread_out(model.predict_proba(np.nan_to_num(judged)), model.classes_))
-            loss = log_loss(shares, truth)
+            loss = log_loss(truth, shares)
             if loss < best:
                 best, self._model = loss, model
+        chosen = fitted(self._model, self.name)
+        chosen.n_estimators = self._trees
+        if self._trees > _TRIED_TREES:
+            chosen.fit(filled, labels)
 
     def _shares(self, table: Rows) -> Floats:
         model = fitted(self._model, self.name)

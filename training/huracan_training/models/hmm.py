@@ -56,7 +56,7 @@ class HmmSettings:
 
     states: tuple[int, ...] = (4, 6)
     """Numbers of states to choose from, by BIC."""
-    restarts: int = 5
+    restarts: int = 10
     """Fits from different first guesses; the likeliest is kept."""
     iterations: int = 60
     max_bars: int = 60_000

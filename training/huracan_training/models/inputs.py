@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from huracan.errors import BadInput
 from huracan_training.samples import WINDOW, Floats, Integers, Rows, Sample
 from huracan_training.scaling import Method, Scaler, fit_scaler
+from huracan_training.scores import SMALLEST_PROBABILITY
 
 T = TypeVar("T")
 _BATCH = 2048
-_FLOOR = 1e-6
 SUMMARIES = 4
 """Summaries of one column over a window: last, mean, standard deviation, last less first."""
 
@@ -119,14 +119,9 @@ def table_of(samples: Sequence[Sample], scaling: Scaler) -> Rows:
 
 def as_probabilities(weights: Floats) -> Floats:
     """Return rows of sum 1 from weights that are not negative; no class gets less than a millionth."""
-    floored = np.maximum(weights.astype(np.float64), _FLOOR)
+    floored = np.maximum(weights.astype(np.float64), SMALLEST_PROBABILITY)
     shares: Floats = floored / floored.sum(axis=1, keepdims=True)
     return shares
-
-
-def log_loss(probabilities: Floats, labels: Integers) -> float:
-    """Return the mean of -ln p(label), in nats."""
-    return float(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
 
 
 def fitted(value: T | None, name: str) -> T:

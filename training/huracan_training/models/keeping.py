@@ -9,8 +9,16 @@ from typing import Any
 
 from huracan.errors import BadInput
 from huracan.store.files import sync_directory
+from huracan_training.samples import Classifier, Served
 
 _FILE = "model.json"
+
+
+def servable(model: Classifier) -> Served:
+    """Return a model that can be kept and served; raise BadInput for one that cannot."""
+    if not isinstance(model, Served):
+        raise BadInput(f"{model.name} is refitted wherever it is asked, and cannot be served; train another model")
+    return model
 
 
 def write_state(directory: Path, state: Mapping[str, object], file: str = _FILE) -> None:

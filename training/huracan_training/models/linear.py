@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from huracan_training.models.inputs import Question, as_probabilities, fitted, log_loss
+from huracan_training.models.inputs import Question, as_probabilities, fitted
 from huracan_training.models.tabular import TabularClassifier
 from huracan_training.samples import Floats, Integers, Rows
 from huracan_training.scaling import Method
+from huracan_training.scores import log_loss
 
 _PENALTIES = (0.001, 0.01, 0.1)
 _MAX_ITERATIONS = 300
@@ -38,7 +39,7 @@ class Logistic(TabularClassifier):
             model = LogisticRegression(C=penalty, max_iter=_MAX_ITERATIONS, tol=1e-3)
             model.fit(self._standard(table), labels)
             shares = as_probabilities(self._spread_out(model.predict_proba(self._standard(judged)), model.classes_))
-            loss = log_loss(shares, truth)
+            loss = log_loss(truth, shares)
             if loss < best:
                 best, self._model = loss, model
 

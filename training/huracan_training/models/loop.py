@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -70,6 +71,13 @@ class LoopSettings:
     """Weight classes by share ** -power: 0 is none, 1 makes all count alike. Answers are corrected for it."""
     steps_per_epoch: int | None = None
     """At most as many steps, on windows drawn anew each epoch; None for all windows."""
+    averaging: float = 0.0
+    """Keep the running mean of the weights in place of the last ones: the share of the mean so far at each step, 0 for
+    none (Polyak & Juditsky 1992, with an exponential window)."""
+    noise: float = 0.0
+    """Standard deviation of what is added to each scaled value of a train window."""
+    taught: float = 0.6
+    """Share of the loss that is towards what a teacher says, where there is one (Hinton et al. 2015)."""
     time_first: bool = False
     """Feed (batch, 64, columns) rather than (batch, columns, 64)."""
     checkpoint_steps: int = 200
@@ -86,6 +94,8 @@ class WindowSet:
     """The last row of each window, shape (m,)."""
     labels: Tensor
     """Shape (m,)."""
+    told: Tensor | None = None
+    """What a teacher says, probabilities of shape (m, classes); None where there is none."""
 
     def windows(self, chosen: Tensor) -> Tensor:
         """Return the chosen windows, shape (b, columns, 64)."""
@@ -94,7 +104,8 @@ class WindowSet:
 
     def to(self, device: str) -> WindowSet:
         """Return the same windows on a device."""
-        return WindowSet(rows=self.rows.to(device), at=self.at.to(device), labels=self.labels.to(device))
+        told = None if self.told is None else self.told.to(device)
+        return WindowSet(rows=self.rows.to(device), at=self.at.to(device), labels=self.labels.to(device), told=told)
 
 
 class Watch(Protocol):
@@ -200,6 +211,8 @@ class Training:
         self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self._optimiser, factor=settings.plateau_factor, patience=settings.plateau_patience
         )
+        self._judged = copy.deepcopy(self._net) if settings.averaging else self._net
+        """What is judged and kept: the net, or the running mean of its weights."""
         self._progress = _Progress(batch=min(settings.batch, settings.largest_batch))
         self._best = self._weights()
         self._class_weights = self._weigh(classes)
@@ -227,7 +240,7 @@ class Training:
         return weights.float()
 
     def _weights(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self._net.state_dict().items()}
+        return {name: value.detach().clone() for name, value in self._judged.state_dict().items()}
 
     def _order(self) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self._seed, f"order/{self._progress.epoch}"))
@@ -252,9 +265,11 @@ class Training:
         self._close_epoch(progress.loss_sum / len(order))
 
     def _step(self, chosen: Tensor) -> float:
-        windows, labels = self._train.windows(chosen), self._train.labels[chosen]
+        windows = self._train.windows(chosen)
+        if self._settings.noise:
+            windows = windows + self._settings.noise * torch.randn_like(windows)
         self._optimiser.zero_grad()
-        loss = cross_entropy(self._net(windows), labels, weight=self._class_weights)
+        loss = self._loss(self._net(windows), chosen)
         value = float(loss.item())
         if not math.isfinite(value):
             raise TrainingFault(FaultKind.NOT_A_NUMBER, f"loss was {value} at step {self._progress.step}")
@@ -263,7 +278,26 @@ class Training:
         if not norm <= self._settings.exploding_norm:
             raise TrainingFault(FaultKind.EXPLODING, f"gradient norm was {norm:g} at step {self._progress.step}")
         self._optimiser.step()
+        self._average()
         return value
+
+    def _average(self) -> None:
+        if self._judged is self._net:
+            return
+        with torch.no_grad():
+            for mean, newest in zip(self._judged.parameters(), self._net.parameters(), strict=True):
+                mean.lerp_(newest, 1 - self._settings.averaging)
+            for kept, now in zip(self._judged.buffers(), self._net.buffers(), strict=True):
+                kept.copy_(now)
+
+    def _loss(self, logits: Tensor, chosen: Tensor) -> Tensor:
+        loss = cross_entropy(logits, self._train.labels[chosen], weight=self._class_weights)
+        if self._train.told is None:
+            return loss
+        taught = self._settings.taught
+        return (1 - taught) * loss + taught * cross_entropy(
+            logits, self._train.told[chosen], weight=self._class_weights
+        )
 
     def _close_epoch(self, train_loss: float) -> None:
         progress, settings = self._progress, self._settings
@@ -282,11 +316,11 @@ class Training:
 
     def _judge(self) -> float:
         """Return the log loss on `valid`, answers corrected for the class weights."""
-        self._net.eval()
+        self._judged.eval()
         total, correction = 0.0, torch.log(self._class_weights)
         with torch.no_grad():
             for chosen in torch.split(torch.arange(len(self._valid.at), device=self._settings.device), _JUDGED_BATCH):
-                logits = self._net(self._valid.windows(chosen)) - correction
+                logits = self._judged(self._valid.windows(chosen)) - correction
                 total += float(cross_entropy(logits, self._valid.labels[chosen], reduction="sum").item())
         loss = total / len(self._valid.at)
         if not math.isfinite(loss):
@@ -299,7 +333,7 @@ class Training:
         for name, value in self._net.state_dict().items():
             digest.update(f"{name}{tuple(value.shape)}".encode())
         for part in (self._train, self._valid):
-            for values in (part.rows, part.at, part.labels):
+            for values in (part.rows, part.at, part.labels, *([] if part.told is None else [part.told])):
                 digest.update(values.cpu().numpy().tobytes())
         return digest.hexdigest()
 
@@ -309,6 +343,7 @@ class Training:
         state = {
             "progress": asdict(self._progress),
             "net": self._net.state_dict(),
+            "judged": self._judged.state_dict(),
             "best": self._best,
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
@@ -329,6 +364,7 @@ class Training:
         state: dict[str, Any] = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
         self._progress = _Progress(**state["progress"])
         self._net.load_state_dict(state["net"])
+        self._judged.load_state_dict(state["judged"])
         self._best = {name: value.to(self._settings.device) for name, value in state["best"].items()}
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, softmax
 
+from huracan.errors import BadInput
 from huracan_training.chance import seed_of
 from huracan_training.models.inputs import (
     Question,
@@ -26,12 +27,14 @@ from huracan_training.models.inputs import (
 from huracan_training.models.keeping import read_state, write_state
 from huracan_training.models.loop import LoopSettings, Outcome, Training, Watch, WindowSet, deterministic
 from huracan_training.models.resolver import FaultMemory, resolved
-from huracan_training.samples import WINDOW, Floats, Integers, Sample
+from huracan_training.samples import WINDOW, Classifier, Floats, Integers, Sample
 from huracan_training.scaling import Method, Scaler
 
 OPSET = 17
 _BATCH = 1024
 _KERNEL = 3
+_STRIDE = 4
+_DEEPEST = 3
 _FAULTS = "faults.jsonl"
 _WEIGHTS = "weights.npz"
 _ONNX = "model.onnx"
@@ -66,25 +69,36 @@ class LstmNet(nn.Module):
 
 
 class StridedCnn(nn.Module):
-    """Convolutions that halve the window, batch norm, ReLU, dropout, and one hidden layer: fit for INT8."""
+    """Convolutions that quarter the window, batch norm and ReLU, beside a layer that reads the last row: fit for INT8.
+
+    The last row says most, and also reaches the classes directly; the convolutions say how it came about.
+    """
 
     def __init__(self, columns: int, classes: int, settings: NetSettings) -> None:
         super().__init__()
+        if not 1 <= settings.depth <= _DEEPEST:
+            raise BadInput(f"depth was {settings.depth}; a window of {WINDOW} can be quartered 1 to {_DEEPEST} times")
+        width, hidden = settings.width, settings.width * 3 // 2
         layers: list[nn.Module] = []
         for index in range(settings.depth):
             layers += [
-                nn.Conv1d(columns if index == 0 else settings.width, settings.width, _KERNEL, stride=2, padding=1),
-                nn.BatchNorm1d(settings.width),
+                nn.Conv1d(columns if index == 0 else width, width, _STRIDE, stride=_STRIDE),
+                nn.BatchNorm1d(width),
                 nn.ReLU(),
                 nn.Dropout(settings.dropout),
             ]
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.hidden = nn.Linear(settings.width * (WINDOW >> settings.depth), settings.width)
-        self.head = nn.Linear(settings.width, classes)
+        self.last = nn.Linear(columns, hidden)
+        self.hidden = nn.Linear(width * (WINDOW // _STRIDE**settings.depth) + hidden, hidden)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head = nn.Linear(hidden, classes)
+        self.direct = nn.Linear(columns, classes)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return logits, shape (b, classes), of windows of shape (b, columns, 64)."""
-        logits: Tensor = self.head(torch.relu(self.hidden(self.layers(windows))))
+        last = windows[:, :, -1]
+        seen = torch.cat([self.layers(windows), self.dropout(torch.relu(self.last(last)))], dim=1)
+        logits: Tensor = self.head(self.dropout(torch.relu(self.hidden(seen)))) + self.direct(last)
         return logits
 
 
@@ -141,7 +155,8 @@ class NetClassifier:
     """A net behind the interface of classifiers.
 
     Rows are scaled per asset and 0, the mean of train, where they are missing. With a `room`, a directory,
-    training leaves a checkpoint there and goes on from it, and remembers what helped after a fault.
+    training leaves a checkpoint there and goes on from it, and remembers what helped after a fault. With a `teacher`,
+    it learns from what that one says beside the labels, and the teacher is not kept.
     """
 
     def __init__(
@@ -155,6 +170,7 @@ class NetClassifier:
         scaling: Method = Method.STANDARD,
         room: Path | None = None,
         watch: Watch | None = None,
+        teacher: Classifier | None = None,
     ) -> None:
         self.name = name
         self.outcome: Outcome | None = None
@@ -166,6 +182,7 @@ class NetClassifier:
         self._method = scaling
         self._room = room
         self._watch = watch
+        self._teacher = teacher
         self._scaling: Scaler | None = None
         self._net: _Fed | None = None
         self._columns = 0
@@ -184,7 +201,7 @@ class NetClassifier:
         check_samples(valid, self._question, name="valid")
         self._scaling = fitted_scaler(train, self._method)
         self._columns = train[0].series.rows.shape[1]
-        learned = _windows_of(train, self._scaling, all_labels(train))
+        learned = replace(_windows_of(train, self._scaling, all_labels(train)), told=self._told(train, valid, seed))
         judged = _windows_of(valid, self._scaling, all_labels(valid))
         memory = None
         if self._room is not None:
@@ -196,6 +213,13 @@ class NetClassifier:
 
         subject = f"{self.name} on {self._columns} columns"
         self._net, self.outcome = resolved(attempt, self._loop, subject=subject, memory=memory)
+
+    def _told(self, train: Sequence[Sample], valid: Sequence[Sample], seed: int) -> Tensor | None:
+        """Return what the teacher, fitted on the same windows, says of those to learn from."""
+        if self._teacher is None:
+            return None
+        self._teacher.fit(train, valid, seed=seed)
+        return torch.from_numpy(np.concatenate([self._teacher.predict(sample) for sample in train])).float()
 
     def _attempt(
         self, learned: WindowSet, judged: WindowSet, settings: LoopSettings, seed: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -11,16 +12,26 @@ from scipy.spatial.distance import squareform
 
 from huracan.errors import BadInput
 from huracan_training.chance import generator
-from huracan_training.models.boosting import Boosting
-from huracan_training.models.inputs import Question, all_labels, covered
-from huracan_training.models.tuning import Fold
+from huracan_training.models.inputs import covered
+from huracan_training.models.tuning import Fold, losses_of
 from huracan_training.samples import Classifier, Floats, Integers, Rows, Sample
 
+FITS = 5
+"""Of a pruning: with all columns, without the lowest, and each time without as many by chance."""
 _ALIKE = 0.9
-_RANDOM_DROPS = 3
+_RANDOM_DROPS = FITS - 2
 
-Attribute = Callable[[Fold, int], Floats]
-"""A fold and a seed → how much each column matters, shape (columns,)."""
+Attribute = Callable[[Classifier, Sequence[Sample], int], Floats]
+"""A fitted model, samples and a seed → how much each column matters to it there, shape (columns,)."""
+
+
+@runtime_checkable
+class Attributed(Classifier, Protocol):
+    """A model that can tell how much each column matters."""
+
+    def attribution(self, sample: Sample) -> Floats:
+        """Return how much each column matters over the sample, at least 0, shape (columns,)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,32 +82,20 @@ def with_columns(samples: Sequence[Sample], columns: Sequence[int]) -> list[Samp
     return [replace(sample, series=replace(sample.series, rows=sample.series.rows[:, chosen])) for sample in samples]
 
 
-def by_boosting(question: Question) -> Attribute:
-    """Return attribution by exact Shapley values of boosted trees, on the validation part (DOMAIN §7)."""
-
-    def attribute(fold: Fold, seed: int) -> Floats:
-        model = Boosting(question)
-        model.fit(fold.train, fold.valid, seed=seed)
-        weights = [len(sample.at) for sample in fold.valid]
-        return np.average([model.attribution(sample) for sample in fold.valid], axis=0, weights=weights)
-
-    return attribute
+def attributed(model: Classifier, samples: Sequence[Sample], seed: int) -> Floats:
+    """Return what the model itself tells (trees: exact Shapley values), else what shuffling a column costs it."""
+    if not isinstance(model, Attributed):
+        return by_permutation(model, samples, seed)
+    weights = [len(sample.at) for sample in samples]
+    return np.average([model.attribution(sample) for sample in samples], axis=0, weights=weights)
 
 
-def by_permutation(make: Callable[[], Classifier]) -> Attribute:
-    """Return attribution of any model: the rise of its log loss on the validation part when the bars of a column
-    are shuffled within each asset (Breiman 2001)."""
-
-    def attribute(fold: Fold, seed: int) -> Floats:
-        model = make()
-        model.fit(fold.train, fold.valid, seed=seed)
-        whole = _losses(model, fold.valid).mean()
-        columns = fold.valid[0].series.rows.shape[1]
-        rng = generator(seed, "permutation")
-        rises = [_losses(model, _shuffled(fold.valid, column, rng)).mean() - whole for column in range(columns)]
-        return np.array(rises)
-
-    return attribute
+def by_permutation(model: Classifier, samples: Sequence[Sample], seed: int) -> Floats:
+    """Return the rise of the log loss when the bars of a column are shuffled within each asset (Breiman 2001)."""
+    whole = losses_of(model, samples).mean()
+    rng = generator(seed, "permutation")
+    columns = range(samples[0].series.rows.shape[1])
+    return np.array([losses_of(model, _shuffled(samples, column, rng)).mean() - whole for column in columns])
 
 
 def _shuffled(samples: Sequence[Sample], column: int, rng: np.random.Generator) -> list[Sample]:
@@ -135,26 +134,29 @@ def _centred(rows: Rows) -> Floats:
 
 def prune(
     make: Callable[[], Classifier],
-    attribute: Attribute,
     fold: Fold,
     *,
     share: float,
     block: int,
     seed: int,
+    attribute: Attribute = attributed,
 ) -> Pruning:
     """Return what dropping the least of the groups costs, and what as many columns by chance do.
 
-    `share` of the columns, in (0, 1), may go; alike columns go together, so that it may be fewer. `block` is how
-    many neighbouring positions count as one observation of the loss: at least the horizon.
+    Columns are attributed on the validation part of the fold. `share` of them, in (0, 1), may go; alike columns go
+    together, so that it may be fewer. `block` is how many neighbouring positions count as one observation of the loss:
+    at least the horizon. Raises BadInput for a share that leaves none to drop.
     """
     if not 0 < share < 1:
         raise BadInput(f"share was {share}; choose between 0 and 1, DOMAIN has 0.2 to 0.3")
-    matters = attribute(fold, seed)
+    model = make()
+    model.fit(fold.train, fold.valid, seed=seed)
+    matters = attribute(model, fold.valid, seed)
     groups = alike_columns(fold.train)
     lowest = _lowest(matters, groups, int(share * len(matters)))
     if not lowest:
         raise BadInput(f"share {share} of {len(matters)} columns left no group to drop; choose a larger one")
-    whole = _refitted(make, fold, range(len(matters)), seed)
+    whole = losses_of(model, fold.judged)
     rng = generator(seed, "random drop")
     chances = [tuple(sorted(rng.permutation(len(matters))[: len(lowest)].tolist())) for _ in range(_RANDOM_DROPS)]
 
@@ -189,11 +191,4 @@ def _lowest(matters: Floats, groups: Integers, most: int) -> tuple[int, ...]:
 def _refitted(make: Callable[[], Classifier], fold: Fold, columns: Sequence[int], seed: int) -> Floats:
     model = make()
     model.fit(with_columns(fold.train, columns), with_columns(fold.valid, columns), seed=seed)
-    return _losses(model, with_columns(fold.judged, columns))
-
-
-def _losses(model: Classifier, samples: Sequence[Sample]) -> Floats:
-    labels = all_labels(samples)
-    answers = np.concatenate([model.predict(sample) for sample in samples])
-    losses: Floats = -np.log(answers[np.arange(len(labels)), labels])
-    return losses
+    return losses_of(model, with_columns(fold.judged, columns))

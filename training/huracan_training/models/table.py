@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 from huracan.errors import BadInput
 from huracan_training.models.baselines import Majority, MarkovChain, Persistence
@@ -17,40 +17,86 @@ from huracan_training.models.kalman import KalmanHmm
 from huracan_training.models.linear import Logistic
 from huracan_training.models.loop import LoopSettings, Watch
 from huracan_training.models.nets import BuildNet, CausalTcn, LstmNet, NetClassifier, NetSettings, StridedCnn
+from huracan_training.models.outlook import NAMES, Outlooked
 from huracan_training.models.tuning import Between, Space
 from huracan_training.samples import Classifier
 from huracan_training.scaling import Method
 
 S = TypeVar("S", BoostingSettings, LoopSettings, NetSettings, HmmSettings)
 Settings = Mapping[str, float | int]
+TEACHER = "lightgbm"
+_STRIDED = NetSettings(width=64, depth=3, dropout=0.25)
+_GENTLE: Settings = {
+    "learning_rate": 2e-3,
+    "weight_decay": 0.03,
+    "averaging": 0.99,
+    "noise": 0.05,
+    "largest_batch": 256,
+}
+"""Of a student: labels of windows that overlap are learned by heart within few epochs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What a model is given besides the question."""
 
-    scaling: Method = Method.STANDARD
+    outlook: bool = False
+    """Whether rows are of `bar`, and models are to see an outlook in their place."""
+    columns: tuple[str, ...] = NAMES
+    """Of the outlook, those that models are fed."""
     loop: LoopSettings = field(default_factory=LoopSettings)
     """How nets are trained."""
     room: Path | None = None
     """Where a net keeps its checkpoint and what helped after a fault; None for nowhere."""
     watch: Watch | None = None
 
+    @property
+    def scaling(self) -> Method:
+        """Return how rows are to be scaled."""
+        return Method.AS_IS if self.outlook else Method.STANDARD
+
 
 Make = Callable[[Question, Settings, Surroundings], Classifier]
 
 
-@runtime_checkable
-class Kept(Classifier, Protocol):
-    """A model that can be kept in a directory; the others are baselines, refitted wherever they are wanted."""
-
-    def write(self, directory: Path) -> None:
-        """Write what was fitted; raise BadInput before `fit`."""
-        ...
-
-    def read(self, directory: Path) -> None:
-        """Take back what was written; raise BadInput where there is nothing."""
-        ...
+BOUNDS: Mapping[str, Between] = {
+    "averaging": Between(0, 0.9999),
+    "bagging_fraction": Between(0.01, 1),
+    "batch": Between(1, 65_536, whole=True),
+    "checkpoint_steps": Between(1, 1_000_000, whole=True),
+    "class_weight_power": Between(0, 1),
+    "clip_norm": Between(1e-6, 1e6),
+    "depth": Between(1, 12, whole=True),
+    "dropout": Between(0, 0.95),
+    "epochs": Between(1, 100_000, whole=True),
+    "exploding_norm": Between(1e-6, 1e12),
+    "feature_fraction": Between(0.01, 1),
+    "grow_after": Between(1, 100_000, whole=True),
+    "half_life_bars": Between(1, 1e9),
+    "inverse_penalty": Between(1e-9, 1e9),
+    "iterations": Between(1, 10_000, whole=True),
+    "lambda_l2": Between(0, 1e6),
+    "largest_batch": Between(1, 65_536, whole=True),
+    "learning_rate": Between(1e-8, 1),
+    "least_leaf": Between(1, 100_000, whole=True),
+    "least_share": Between(0, 0.5),
+    "max_bars": Between(100, 100_000_000, whole=True),
+    "max_bin": Between(2, 65_535, whole=True),
+    "min_data_in_leaf": Between(1, 1_000_000, whole=True),
+    "noise": Between(0, 10),
+    "num_leaves": Between(2, 10_000, whole=True),
+    "patience": Between(1, 100_000, whole=True),
+    "plateau_factor": Between(0.01, 0.99),
+    "plateau_patience": Between(0, 100_000, whole=True),
+    "restarts": Between(1, 1_000, whole=True),
+    "rounds": Between(1, 100_000, whole=True),
+    "steps_per_epoch": Between(1, 1_000_000, whole=True),
+    "taught": Between(0, 1),
+    "trees": Between(1, 10_000, whole=True),
+    "weight_decay": Between(0, 10),
+    "width": Between(1, 4_096, whole=True),
+}
+"""What each setting may be at all; what is worth searching is in the rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +106,20 @@ class ModelRow:
     name: str
     purpose: str
     make: Make
+    sees_rows: bool = False
+    """Whether it looks at feature rows, not at returns or labels alone."""
     space: Space = field(default_factory=dict)
     """What can be tuned, by setting."""
     sizes: tuple[type, ...] = ()
     """Settings classes whose fields can be set as well."""
+    teacher: str = ""
+    """The model that it learns from: that one's settings, with its name and a dot before them, are its own too."""
 
     def settings(self) -> set[str]:
         """Return the names of all settings."""
-        return set(self.space).union(*(_names(size) for size in self.sizes))
+        taught = {f"{self.teacher}.{name}" for name in MODELS[self.teacher].settings()} if self.teacher else set()
+        own = {name for size in self.sizes for name in _names(size) if name in BOUNDS}
+        return taught.union(self.space, own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +134,13 @@ def _with(settings: S, given: Settings) -> S:
     """Return settings with those of the given ones that are theirs."""
     theirs: dict[str, Any] = {name: value for name, value in given.items() if name in _names(type(settings))}
     return replace(settings, **theirs)
+
+
+def _check(model: str, setting: str, value: float) -> None:
+    bound = BOUNDS[setting.rpartition(".")[2]]
+    if not bound.low <= value <= bound.high or (bound.whole and value != int(value)):
+        kind = "a whole number" if bound.whole else "a number"
+        raise BadInput(f"{setting} of {model} was {value}; give {kind} from {bound.low:g} to {bound.high:g}")
 
 
 def _names(settings: type) -> set[str]:
@@ -106,6 +165,22 @@ def _net(name: str, build: BuildNet, size: NetSettings) -> Make:
 
 def _boosting(question: Question, settings: Settings, around: Surroundings) -> Classifier:
     return Boosting(question, settings=_with(BoostingSettings(), settings), scaling=around.scaling)
+
+
+def _distilled(question: Question, settings: Settings, around: Surroundings) -> Classifier:
+    start = f"{TEACHER}."
+    of_teacher = {name.removeprefix(start): value for name, value in settings.items() if name.startswith(start)}
+    return NetClassifier(
+        "distilled_cnn",
+        StridedCnn,
+        question,
+        _with(_STRIDED, settings),
+        loop=_with(_with(around.loop, _GENTLE), settings),
+        scaling=around.scaling,
+        room=around.room,
+        watch=around.watch,
+        teacher=MODELS[TEACHER].make(question, of_teacher, around),
+    )
 
 
 def _forest(question: Question, settings: Settings, around: Surroundings) -> Classifier:
@@ -149,18 +224,21 @@ _ROWS = (
         name="logistic",
         purpose="the least model that reads features",
         make=_logistic,
+        sees_rows=True,
         space={"inverse_penalty": Between(1e-4, 1, log=True)},
     ),
     ModelRow(
         name="random_forest",
         purpose="the baseline that a detector is judged against",
         make=_forest,
+        sees_rows=True,
         space={"least_leaf": Between(5, 500, whole=True, log=True), "trees": Between(100, 400, whole=True)},
     ),
     ModelRow(
         name="lightgbm",
         purpose="boosted trees: the strongest model of tables, with exact attribution",
         make=_boosting,
+        sees_rows=True,
         space={
             "learning_rate": Between(0.01, 0.2, log=True),
             "num_leaves": Between(4, 63, whole=True, log=True),
@@ -186,13 +264,15 @@ _ROWS = (
         name="lstm",
         purpose="the original detector: hidden 128, 2 layers, last step to the classes",
         make=_net("lstm", LstmNet, NetSettings(width=128, depth=2, dropout=0.1)),
+        sees_rows=True,
         space=_NET_SPACE,
         sizes=(NetSettings, LoopSettings),
     ),
     ModelRow(
         name="strided_cnn",
-        purpose="three convolutions that halve the window: the fastest net, and fit for INT8",
-        make=_net("strided_cnn", StridedCnn, NetSettings(width=64, depth=3, dropout=0.1)),
+        purpose="three convolutions that quarter the window, beside its last row: the fastest net, and fit for INT8",
+        make=_net("strided_cnn", StridedCnn, _STRIDED),
+        sees_rows=True,
         space=_NET_SPACE,
         sizes=(NetSettings, LoopSettings),
     ),
@@ -200,8 +280,18 @@ _ROWS = (
         name="causal_tcn",
         purpose="six dilated causal convolutions that see the whole window, fit for INT8",
         make=_net("causal_tcn", CausalTcn, NetSettings(width=64, depth=6, dropout=0.1)),
+        sees_rows=True,
         space=_NET_SPACE,
         sizes=(NetSettings, LoopSettings),
+    ),
+    ModelRow(
+        name="distilled_cnn",
+        purpose="strided_cnn that also learns what lightgbm says of the train windows: one net, better than either",
+        make=_distilled,
+        sees_rows=True,
+        space=_NET_SPACE,
+        sizes=(NetSettings, LoopSettings),
+        teacher=TEACHER,
     ),
 )
 MODELS: Mapping[str, ModelRow] = {row.name: row for row in _ROWS}
@@ -221,7 +311,7 @@ LEFT_OUT = (
 def make_model(
     name: str, question: Question, settings: Settings | None = None, around: Surroundings | None = None
 ) -> Classifier:
-    """Return a new model; raise BadInput for a model that is not registered or a setting it does not have."""
+    """Return a new model; raise BadInput for one that is not registered, and a setting or column it does not have."""
     left_out = {entry.name: entry.reason for entry in LEFT_OUT}
     if name in left_out:
         raise BadInput(f"model was {name!r}, left out because: {left_out[name]}")
@@ -231,4 +321,10 @@ def make_model(
     if unknown:
         has = ", ".join(sorted(MODELS[name].settings())) or "none"
         raise BadInput(f"settings of {name} had {', '.join(sorted(unknown))}; it has {has}")
-    return MODELS[name].make(question, settings or {}, around or Surroundings())
+    for setting, value in (settings or {}).items():
+        _check(name, setting, value)
+    row, around = MODELS[name], around or Surroundings()
+    if around.columns != NAMES and not row.sees_rows:
+        raise BadInput(f"columns of {name} were chosen, which looks at none: leave them out")
+    model = row.make(question, settings or {}, around)
+    return Outlooked(model, question.horizon_bars, around.columns) if row.sees_rows and around.outlook else model

@@ -11,8 +11,9 @@ import optuna
 
 from huracan.errors import BadInput, HuracanError
 from huracan_training.chance import seed_of
-from huracan_training.models.inputs import all_labels, log_loss
-from huracan_training.samples import Classifier, Sample
+from huracan_training.models.inputs import all_labels
+from huracan_training.samples import Classifier, Floats, Sample
+from huracan_training.scores import log_losses
 
 TRIALS = 50
 
@@ -60,6 +61,10 @@ class Trial:
 class TrialLog(Protocol):
     """Keeps trials, failed ones too."""
 
+    def recall(self, number: int, settings: Mapping[str, float | int]) -> Trial | None:
+        """Return the trial of a number and settings, if it ended in an earlier run of the same search."""
+        ...
+
     def record(self, trial: Trial) -> None:
         """Keep one trial; called as soon as it has ended."""
         ...
@@ -77,6 +82,7 @@ def tune(
     """Return all trials, the best first: TPE over the space, the mean log loss over the folds.
 
     A model that cannot be fitted with some settings is a failed trial, not the end; raise BadInput when all fail.
+    Trials that the log recalls are not fitted again: a search that was stopped ends as it would have.
     """
     if not space:
         raise BadInput("space was empty; this model has nothing to tune")
@@ -86,12 +92,14 @@ def tune(
     for number in range(trials):
         asked = study.ask()
         settings = {name: _suggested(asked, name, between) for name, between in space.items()}
-        trial = _tried(number, make, settings, folds, seed)
+        trial = log.recall(number, settings)
+        if trial is None:
+            trial = _tried(number, make, settings, folds, seed)
+            log.record(trial)
         if trial.failure:
             study.tell(asked, state=optuna.trial.TrialState.FAIL)
         else:
             study.tell(asked, trial.loss)
-        log.record(trial)
         done.append(trial)
     if all(trial.failure for trial in done):
         raise BadInput(f"every one of {trials} trials failed, the last because: {done[-1].failure}")
@@ -116,12 +124,12 @@ def _tried(
         for fold in folds:
             model = make(settings)
             model.fit(fold.train, fold.valid, seed=seed)
-            losses.append(judged_loss(model, fold.judged))
+            losses.append(float(losses_of(model, fold.judged).mean()))
     except HuracanError as error:
         return Trial(number=number, settings=settings, losses=tuple(losses), failure=str(error))
     return Trial(number=number, settings=settings, losses=tuple(losses), failure="")
 
 
-def judged_loss(model: Classifier, samples: Sequence[Sample]) -> float:
-    """Return the log loss of a fitted model over all positions of some samples, in nats."""
-    return log_loss(np.concatenate([model.predict(sample) for sample in samples]), all_labels(samples))
+def losses_of(model: Classifier, samples: Sequence[Sample]) -> Floats:
+    """Return the log loss of a fitted model at each position of some samples, one after another, in nats."""
+    return log_losses(all_labels(samples), np.concatenate([model.predict(sample) for sample in samples]))

@@ -1,0 +1,45 @@
+"""The detector of this release: its bundle is whole, and says of recorded markets what its committed report says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from huracan.inference.bundle import load_bundle
+from huracan_training.benchmark import TARGET, final_fold
+from huracan_training.commands.evaluate import BUNDLES
+from huracan_training.datasets import build
+from huracan_training.detector import CARD, detector_of, unseen_folds
+from huracan_training.scores import log_loss
+
+from .market import SHARED
+
+REPORT = BUNDLES.parent / "reports" / TARGET / "report.json"
+BARS = sorted((SHARED / "ohlcv").glob("binance_*_15m*.parquet"))
+
+
+def test_the_bundle_of_this_release_is_whole_and_has_its_card() -> None:
+    bundle = load_bundle(BUNDLES / TARGET)
+    assert detector_of(bundle).trained_on.target == TARGET
+    assert b"Log loss" in bundle.contents[CARD]
+
+
+@pytest.mark.skipif(len(BARS) < 12, reason="needs binance_*_15m*.parquet in ../shared/data/ohlcv")
+def test_the_committed_report_is_what_the_committed_bundle_says(tmp_path: Path) -> None:
+    told = json.loads(REPORT.read_text())
+    bundle = load_bundle(BUNDLES / TARGET)
+    detector = detector_of(bundle)
+    dataset = build(BARS, tmp_path)
+    assert dataset.digest == told["data_digest"] == bundle.manifest.data_digest
+    fold = final_fold(dataset, bundle.manifest.horizon_steps)
+    detector.fit(fold.samples.train, fold.samples.valid, seed=1)
+    (unseen,) = unseen_folds(detector, [fold])
+    tests = unseen.samples.test
+    probabilities = np.concatenate([detector.predict(sample) for sample in tests])
+    labels = np.concatenate([sample.labels for sample in tests])
+    assert len(labels) == told["scores"]["rows"]
+    assert log_loss(labels, probabilities) == pytest.approx(told["scores"]["log_loss"], abs=1e-6)
+    assert told["promoted"], "a bundle in quarantine is not committed"
