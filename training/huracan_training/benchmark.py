@@ -20,7 +20,7 @@ from huracan_training.labels import HORIZON_BARS, TARGETS
 from huracan_training.models.inputs import Question
 from huracan_training.models.loop import LoopSettings
 from huracan_training.models.outlook import NAMES
-from huracan_training.models.table import Settings, Surroundings, make_model
+from huracan_training.models.table import MODELS, Settings, Surroundings, make_model
 from huracan_training.samples import Sample
 from huracan_training.transitions import run_lengths
 from huracan_training.walk import Contender, Labelled, Walker, walked
@@ -28,8 +28,6 @@ from huracan_training.walk import Contender, Labelled, Walker, walked
 TARGET = "regime"
 DETECTOR = "distilled_cnn"
 """The model of it that is trained where none is named."""
-NETS = ("lstm", "strided_cnn", "causal_tcn", "distilled_cnn")
-"""Models that start from chance: they are fitted from several seeds."""
 AROUND = Surroundings(outlook=True, loop=LoopSettings(steps_per_epoch=100, patience=8, plateau_patience=3))
 """What every model is given that is fitted on bars."""
 
@@ -80,7 +78,7 @@ def _contender(name: str, seeds: int, question: Question, settings: Settings, ar
         make=lambda room: make_model(name, question, settings, replace(around, room=room)),
         settings=settings,
         identity="" if around.columns == NAMES else " ".join(around.columns),
-        seeds=tuple(range(1, seeds + 1)) if name in NETS else (1,),
+        seeds=tuple(range(1, seeds + 1)) if MODELS[name].is_net else (1,),
     )
 
 

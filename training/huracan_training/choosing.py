@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +18,7 @@ from huracan_training.models.table import MODELS, Settings, make_model
 from huracan_training.models.tuning import Fold, Space, Trial, tune
 from huracan_training.registry import Registry
 from huracan_training.samples import Classifier
-from huracan_training.walk import Labelled, Walker
+from huracan_training.walk import Labelled, Walker, digest_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,7 @@ class Search:
             "choice": choice.parameters(),
             "space": {name: asdict(between) for name, between in self._space.items()},
         }
-        self._name = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:24]
+        self._name = digest_of(depends)
         self._file = f"trials-{choice.model}-{self._name}.json"
         self._ended = self._read() if (room / self._file).exists() else {}
 

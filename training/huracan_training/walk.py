@@ -97,9 +97,14 @@ def walked(
     return forecasts
 
 
+def digest_of(depends: Mapping[str, object]) -> str:
+    """Return under what an answer is kept: a digest of what it depends on, and of `FORMAT`."""
+    told = json.dumps({"format": FORMAT, **depends}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:24]
+
+
 def _said(contender: Contender, fold: Labelled, seed: int, data_digest: str, window_bars: int, room: Path) -> _Said:
     depends = {
-        "format": FORMAT,
         "data": data_digest,
         "model": contender.name,
         "settings": dict(contender.settings),
@@ -109,7 +114,7 @@ def _said(contender: Contender, fold: Labelled, seed: int, data_digest: str, win
         "window_bars": window_bars,
         "seed": seed,
     }
-    name = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:24]
+    name = digest_of(depends)
     kept = room / f"{contender.name}-{fold.number}-{seed}-{name}.npz"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)

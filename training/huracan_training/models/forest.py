@@ -41,7 +41,7 @@ class Forest(TabularClassifier):
         self._model: RandomForestClassifier | None = None
 
     def _learn(self, table: Rows, labels: Integers, judged: Rows, truth: Integers, seed: int) -> None:
-        filled, best = np.nan_to_num(table), np.inf
+        filled, tried, best = np.nan_to_num(table), np.nan_to_num(judged), np.inf
         for leaf in self._leaves:
             model = RandomForestClassifier(
                 n_estimators=min(_TRIED_TREES, self._trees),
@@ -52,7 +52,7 @@ class Forest(TabularClassifier):
                 warm_start=True,
             )
             model.fit(filled, labels)
-            shares = as_probabilities(self._spread_out(model.predict_proba(np.nan_to_num(judged)), model.classes_))
+            shares = as_probabilities(self._spread_out(model.predict_proba(tried), model.classes_))
             loss = log_loss(truth, shares)
             if loss < best:
                 best, self._model = loss, model

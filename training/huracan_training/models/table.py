@@ -115,6 +115,11 @@ class ModelRow:
     teacher: str = ""
     """The model that it learns from: that one's settings, with its name and a dot before them, are its own too."""
 
+    @property
+    def is_net(self) -> bool:
+        """Return whether it is a net, which starts from chance."""
+        return LoopSettings in self.sizes
+
     def settings(self) -> set[str]:
         """Return the names of all settings."""
         taught = {f"{self.teacher}.{name}" for name in MODELS[self.teacher].settings()} if self.teacher else set()
@@ -147,40 +152,34 @@ def _names(settings: type) -> set[str]:
     return {entry.name for entry in fields(settings)}
 
 
-def _net(name: str, build: BuildNet, size: NetSettings) -> Make:
+def _net(name: str, build: BuildNet, size: NetSettings, *, trained: Settings | None = None, teacher: str = "") -> Make:
+    """Return what makes a net, of a size, trained with settings of its own beside those it is given."""
+
     def make(question: Question, settings: Settings, around: Surroundings) -> Classifier:
         return NetClassifier(
             name,
             build,
             question,
             _with(size, settings),
-            loop=_with(around.loop, settings),
+            loop=_with(around.loop, {**(trained or {}), **settings}),
             scaling=around.scaling,
             room=around.room,
             watch=around.watch,
+            teacher=_teacher(teacher, question, settings, around) if teacher else None,
         )
 
     return make
 
 
+def _teacher(name: str, question: Question, settings: Settings, around: Surroundings) -> Classifier:
+    """Return a teacher, with the settings that begin with its name and a dot."""
+    start = f"{name}."
+    theirs = {key.removeprefix(start): value for key, value in settings.items() if key.startswith(start)}
+    return MODELS[name].make(question, theirs, around)
+
+
 def _boosting(question: Question, settings: Settings, around: Surroundings) -> Classifier:
     return Boosting(question, settings=_with(BoostingSettings(), settings), scaling=around.scaling)
-
-
-def _distilled(question: Question, settings: Settings, around: Surroundings) -> Classifier:
-    start = f"{TEACHER}."
-    of_teacher = {name.removeprefix(start): value for name, value in settings.items() if name.startswith(start)}
-    return NetClassifier(
-        "distilled_cnn",
-        StridedCnn,
-        question,
-        _with(_STRIDED, settings),
-        loop=_with(_with(around.loop, _GENTLE), settings),
-        scaling=around.scaling,
-        room=around.room,
-        watch=around.watch,
-        teacher=MODELS[TEACHER].make(question, of_teacher, around),
-    )
 
 
 def _forest(question: Question, settings: Settings, around: Surroundings) -> Classifier:
@@ -287,7 +286,7 @@ _ROWS = (
     ModelRow(
         name="distilled_cnn",
         purpose="strided_cnn that also learns what lightgbm says of the train windows: one net, better than either",
-        make=_distilled,
+        make=_net("distilled_cnn", StridedCnn, _STRIDED, trained=_GENTLE, teacher=TEACHER),
         sees_rows=True,
         space=_NET_SPACE,
         sizes=(NetSettings, LoopSettings),
