@@ -45,8 +45,8 @@ from huracan_orchestrator.fold import Fold
 STRIKES = 25
 STRUCK_S = 50.0
 """Time in which they strike."""
-QUIET_S = 3.0
-"""The market goes on for so long after the last strike: what comes after a gap shows it."""
+SHOWN_WITHIN_S = 60.0
+"""Longest that the market goes on after the last strike until each instrument is decided again."""
 AT_REST_WITHIN_S = 60.0
 """Longest wait until the last number is at rest once nothing strikes any more."""
 RUNS_WITHIN_S = 60.0
@@ -119,7 +119,7 @@ async def run_ledger(
             hearing = asyncio.create_task(witness.run(), name="witness")
             afterwards.callback(hearing.cancel)
             ledger.faults = await _struck(stage, planned, lasts_s, on_strike)
-            await asyncio.sleep(QUIET_S)
+            await _until_shown(stage, witness)
             await _until_at_rest(stage)
             await stage.stop_processes()
             ledger.broken += deaf(hearing)
@@ -171,6 +171,22 @@ async def _kill(stage: Stage, target: str) -> None:
     stage.supervisor.send(target, signal.SIGKILL)
 
 
+async def _until_shown(stage: Stage, witness: Witness) -> None:
+    """Return once all runs again and what left the gateway since then is decided: only what comes after a gap tells it.
+
+    Without a desk nothing tells of windows, and nothing waits.
+    """
+    with suppress(TimeoutError):  # what nothing tells of then is lost
+        async with asyncio.timeout(SHOWN_WITHIN_S):
+            while not stage.runs():
+                await asyncio.sleep(LOOK_EVERY_S)
+            left = witness.newest()
+            while DESK in stage.processes and not all(
+                witness.decided.get(key, 0) > left.get(key, 0) for key in stage.instruments.values()
+            ):
+                await asyncio.sleep(LOOK_EVERY_S)
+
+
 async def _until_at_rest(stage: Stage) -> None:
     """End the market and return once its last trades are at rest, or the time for that is over."""
     stage.market.over = True
@@ -207,25 +223,37 @@ def _fenced(rows: Iterable[TickRow]) -> list[TickRow]:
 
 
 class Witness:
-    """Hears each window as it leaves the gateway, past the network that fails."""
+    """Hears each window as it leaves the gateway, and each decision, past the network that fails."""
 
     def __init__(self, bus: NatsBus) -> None:
         self.steps: dict[str, dict[int, None]] = {}
         """Steps by instrument in the order in which they were heard, without those of a writer that was replaced."""
+        self.decided: dict[str, int] = {}
+        """Newest step by instrument that was decided."""
         self._epochs: dict[str, int] = {}
         self._inbox = bus.inbox()
         self._inbox.subscribe("feat.v1.micro.>")
+        self._inbox.subscribe("sig.v1.decision.>")
+
+    def newest(self) -> dict[str, int]:
+        """Return the newest step by instrument that was heard to leave the gateway."""
+        return {key: max(steps) for key, steps in self.steps.items()}
 
     async def run(self) -> None:
         """Hear until cancelled."""
         async for delivery in self._inbox:
-            window = delivery.decode()
-            if not isinstance(window, FeatureWindow):
-                continue
-            key = instrument_key(window.instrument.id)
-            if window.epoch >= self._epochs.get(key, 0):
-                self._epochs[key] = window.epoch
-                self.steps.setdefault(key, {})[window.step] = None
+            match delivery.decode():
+                case FeatureWindow() as window:
+                    self._left(window)
+                case Decision() as decision:
+                    key = instrument_key(decision.instrument)
+                    self.decided[key] = max(decision.step, self.decided.get(key, 0))
+
+    def _left(self, window: FeatureWindow) -> None:
+        key = instrument_key(window.instrument.id)
+        if window.epoch >= self._epochs.get(key, 0):
+            self._epochs[key] = window.epoch
+            self.steps.setdefault(key, {})[window.step] = None
 
 
 def deaf(hearing: asyncio.Task[Any]) -> list[str]:

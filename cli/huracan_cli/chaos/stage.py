@@ -278,6 +278,11 @@ class Stage:
         """Return whether a server or process runs now, and is started again whenever it ends."""
         return self.supervisor.pid(name) is not None and not (name == FIRST and self._handing_over)
 
+    def runs(self) -> bool:
+        """Return whether all runs that is there: of what is stopped for good, nothing is expected."""
+        states = map(self.supervisor.state, self.supervisor.programs)
+        return not self._handing_over and all(state in (State.READY, State.STOPPED) for state in states)
+
     # How whoever counts reaches it, past the network that fails.
 
     @property
