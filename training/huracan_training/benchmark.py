@@ -16,6 +16,7 @@ from huracan_training import splits
 from huracan_training.bars import Asset
 from huracan_training.datasets import Dataset, fold_samples
 from huracan_training.evaluation import Evaluation, Fold, Source, Study, evaluate
+from huracan_training.implied import implied_errors
 from huracan_training.labels import HORIZON_BARS, TARGETS
 from huracan_training.models.inputs import Question
 from huracan_training.models.loop import LoopSettings
@@ -116,7 +117,8 @@ def judged_on(
         wall_s=(clock.now_ns() - started_ns) / NANOSECONDS,
         notes=line.notes,
     )
-    return evaluate(study, forecasts, {each.name: each.series for each in dataset.assets})
+    errors = implied_errors(folds, forecasts, dataset.assets, line.horizon_bars)
+    return evaluate(study, forecasts, {each.name: each.series for each in dataset.assets}, errors)
 
 
 def walk_forward_folds(dataset: Dataset, folds: int, horizon_bars: int) -> list[Labelled]:

@@ -198,8 +198,8 @@ class Evaluation:
     """Assets in which the judged model beats persistence, HMM and random forest, each with an interval above zero."""
     verdict: Verdict
     claims: tuple[Claim, ...]
-    errors: Mapping[str, ErrorScores]
-    """Of numbers that were forecast, by what they are, with their unit."""
+    errors: Mapping[str, Mapping[str, ErrorScores]]
+    """Of numbers that were forecast, by what they are, with their unit, and by model."""
 
     @property
     def judged(self) -> ModelResult:
@@ -211,13 +211,13 @@ def evaluate(
     study: Study,
     forecasts: Sequence[Forecast],
     series: Mapping[str, Series],
-    errors: Mapping[str, ErrorScores] | None = None,
+    errors: Mapping[str, Mapping[str, ErrorScores]] | None = None,
 ) -> Evaluation:
     """Return the evaluation of `study.model` against every other model in the forecasts.
 
     `series` by asset gives the returns that positions earn; `errors` are of numbers forecast beside classes, by what
-    they are, the unit in the name. Raise BadInput where the judged model is missing, or a model was not asked about
-    the same rows as the judged one.
+    they are, the unit in the name, and by model. Raise BadInput where the judged model is missing, or a model was not
+    asked about the same rows as the judged one.
     """
     by_model: dict[str, list[Forecast]] = {study.model: []}
     for each in forecasts:

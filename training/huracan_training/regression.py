@@ -24,8 +24,10 @@ class ErrorScores:
     """1 - MSE / MSE of forecasting zero: what a forecast of returns must beat."""
 
 
-def errors_scored(actual: Floats, forecast: Floats, train_mean: float) -> ErrorScores:
+def errors_scored(actual: Floats, forecast: Floats, train_mean: Floats | float) -> ErrorScores:
     """Return the errors of forecasts (m,) of what then was (m,); raise BadInput where shapes differ or m is 0.
+
+    Rows of several folds or assets have train means of their own, shape (m,).
 
     Campbell and Thompson 2008 for the out-of-sample R².
     """

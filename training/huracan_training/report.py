@@ -75,6 +75,7 @@ def summary(evaluation: Evaluation) -> dict[str, object]:
         "comparisons": plain(evaluation.comparisons),
         "assets_beaten": plain(evaluation.assets_beaten),
         "transitions": {each.name: plain(each.transitions.scores) for each in evaluation.models},
+        "errors": plain(evaluation.errors),
         "trading": {name: _trading_told(book) for name, book in _books(evaluation).items()},
         "study": plain(study),
         "details": {each.name: _details(each) for each in evaluation.models},
@@ -432,15 +433,23 @@ def _monte_carlo(evaluation: Evaluation) -> str:
 def _errors(evaluation: Evaluation) -> str:
     if not evaluation.errors:
         return ""
-    rows = [
-        [name, f"{each.rows:,}", *(_number(part, 4) for part in (each.rmse, each.mae, each.r2, each.skill_over_zero))]
-        for name, each in evaluation.errors.items()
+    rows: list[list[Cell]] = [
+        [
+            name,
+            words(model),
+            f"{each.rows:,}",
+            *(_number(part, 4) for part in (each.rmse, each.mae, each.r2, each.skill_over_zero)),
+        ]
+        for name, by_model in evaluation.errors.items()
+        for model, each in by_model.items()
     ]
     text = (
-        "RMSE and MAE in the unit of the target. R² is around the train mean; skill is over forecasting zero, of MSE."
+        "What the classes imply: the mean of each over the train rows of the asset and fold, weighted by its "
+        "probability. RMSE and MAE in the unit of the number. R² is around the train mean; skill is over forecasting "
+        "zero, of MSE."
     )
-    head = ["forecast", "rows", "RMSE", "MAE", "R², out of sample", "skill over zero"]
-    return section("Numbers forecast", text, table(head, rows))
+    head = ["number", "model", "rows", "RMSE", "MAE", "R², out of sample", "skill over zero"]
+    return section("Numbers implied", text, table(head, rows, words_in=(0, 1)))
 
 
 def _data(evaluation: Evaluation) -> str:

@@ -113,13 +113,14 @@ def test_a_model_in_quarantine_is_called_that_on_top(market: Market) -> None:
     study = replace(market.study, model="majority", replicates=20, notes=("<b>one</b> & another",), machine="")
     forecasts = [each for each in market.forecasts if each.model in ("majority", "hmm") and each.asset == ASSET]
     told = evaluate(study, forecasts, market.series, errors={
-        "next return, %": errors_scored(np.array([1.0, -1.0]), np.zeros(2), 0.0)
+        "next return, %": {"majority": errors_scored(np.array([1.0, -1.0]), np.zeros(2), 0.0)}
     })  # fmt: skip
     page = html_page(told)
     assert "In quarantine: cannot be promoted" in page
     assert "Was not compared with random forest" in page
     assert "&lt;b&gt;one&lt;/b&gt; &amp; another" in page
-    assert "Numbers forecast" in page
+    assert "Numbers implied" in page
+    assert summary(told)["errors"]["next return, %"]["majority"]["rmse"] == 1  # type: ignore[index]
     assert "not told" in page
 
 
