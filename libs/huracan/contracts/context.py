@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from huracan.contracts.codec import digest
 from huracan.contracts.huracan.context.v1.context_pb2 import (
     Context,
     ContextRef,
+    CorrelationState,
     MoodState,
     RegimeShare,
     RegimeState,
 )
 
 __all__ = [
+    "CORRELATION",
     "MOOD",
     "REGIME",
     "Context",
     "ContextRef",
+    "CorrelationState",
     "MoodState",
+    "Payload",
     "RegimeShare",
     "RegimeState",
     "context",
     "context_name",
+    "correlation_state",
     "mood_state",
     "regime_state",
 ]
@@ -31,6 +39,10 @@ REGIME = "regime"
 """Kind of the context with an instrument's regime probabilities; keyed by `venue.symbol`."""
 MOOD = "mood"
 """Kind of the context with the mood of headlines; keyed by underlying."""
+CORRELATION = "correlation"
+"""Kind of the context with how the moves of all instruments go together; its key is `market`."""
+
+Payload = RegimeState | MoodState | CorrelationState
 
 
 def context_name(ref: ContextRef) -> tuple[str, str]:
@@ -47,7 +59,7 @@ def context(
     as_of_ns: int,
     effective_from_ns: int,
     valid_until_ns: int,
-    payload: RegimeState | MoodState,
+    payload: Payload,
     engine_digest: bytes,
 ) -> Context:
     """Return one version of a context, with the digest of its payload."""
@@ -60,10 +72,13 @@ def context(
         payload_digest=digest(payload),
         engine_digest=engine_digest,
     )
-    if isinstance(payload, RegimeState):
-        made.regime.CopyFrom(payload)
-    else:
-        made.mood.CopyFrom(payload)
+    match payload:
+        case RegimeState():
+            made.regime.CopyFrom(payload)
+        case MoodState():
+            made.mood.CopyFrom(payload)
+        case CorrelationState():
+            made.correlation.CopyFrom(payload)
     return made
 
 
@@ -79,3 +94,21 @@ def regime_state(*, shares: Mapping[str, float], volatility: float, bars: int) -
 def mood_state(*, polarity: float, weight: float, headlines: int, last_news_id: bytes) -> MoodState:
     """Return the mood of headlines; polarity in [-1, 1]."""
     return MoodState(polarity=polarity, weight=weight, headlines=headlines, last_news_id=last_news_id)
+
+
+def correlation_state(
+    *,
+    instruments: Sequence[str],
+    correlations: NDArray[np.float64],
+    absorption_ratio: float,
+    shrinkage: float,
+    bars: int,
+) -> CorrelationState:
+    """Return how the moves of n instruments go together; correlations of shape (n, n), in [-1, 1]."""
+    return CorrelationState(
+        instruments=instruments,
+        correlations=correlations.astype("<f8").tobytes(),
+        absorption_ratio=absorption_ratio,
+        shrinkage=shrinkage,
+        bars=bars,
+    )

@@ -36,6 +36,19 @@ class RegimeModelConfig(Config):
     """A context may be used until this many intervals after its bar's close; SEMANTICS says 2."""
 
 
+class CorrelationConfig(Config):
+    """How it is estimated how the moves of instruments go together."""
+
+    half_life_bars: float = Field(default=60.0, ge=1, le=10_000)
+    """Weights of bars halve in so many: 60 of 15 minutes are 15 hours."""
+    max_bars: int = Field(default=300, ge=64, le=10_000)
+    """Newest bars that are kept: of five half-lives, a bar beyond weighs 3 %."""
+    min_bars: int = Field(default=32, ge=8, le=10_000)
+    """Bars that instruments must have together: half of a window."""
+    valid_intervals: int = Field(default=2, ge=1, le=16)
+    """A context may be used until this many intervals after its bar's close."""
+
+
 class Specialist(Config):
     """What one regime makes of a micro window: an ordered logit on a few terms."""
 
@@ -108,6 +121,7 @@ class RegimeServiceConfig(Config):
     """How the regime service runs."""
 
     regime: RegimeConfig = RegimeConfig()
+    correlation: CorrelationConfig = CorrelationConfig()
     history: dict[str, Path] = Field(default_factory=dict)
     """Files of 15-minute bars by `venue.symbol`, to fit the regimes on; without one an instrument has no regime."""
     history_before_ns: int | None = None

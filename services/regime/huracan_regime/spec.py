@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from huracan.contracts.context import REGIME
+from huracan.contracts.context import CORRELATION, REGIME
 from huracan.contracts.market import InstrumentId
 from huracan.expert.port import Expert
 from huracan.expert.spec import expert_spec
 from huracan_regime.builder import RegimeContextBuilder
 from huracan_regime.config import RegimeServiceConfig
+from huracan_regime.correlation import CorrelationContextBuilder
 from huracan_regime.expert import expert
 from huracan_regime.history import history_from_files, read_observations
 
@@ -23,7 +24,14 @@ def regime_expert(config: RegimeServiceConfig) -> Expert:
         for key, path in config.history.items():
             venue, _, symbol = key.partition(".")
             known[key] = read_observations(path, InstrumentId(venue=venue, symbol=symbol), model, before_ns=before_ns)
-    return expert(config.regime, history_from_files(config.history, model, before_ns=before_ns), known)
+    history = history_from_files(config.history, model, before_ns=before_ns)
+    return expert(config.regime, history, known, config.correlation)
 
 
-SPEC = expert_spec("regime", RegimeServiceConfig, regime_expert, builds=REGIME, builds_from=RegimeContextBuilder.inputs)
+SPEC = expert_spec(
+    "regime",
+    RegimeServiceConfig,
+    regime_expert,
+    builds=(REGIME, CORRELATION),
+    builds_from=tuple(dict.fromkeys((*RegimeContextBuilder.inputs, *CorrelationContextBuilder.inputs))),
+)

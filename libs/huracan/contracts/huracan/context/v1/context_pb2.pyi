@@ -17,7 +17,7 @@ class ContextRef(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Context(_message.Message):
-    __slots__ = ("ref", "epoch", "as_of_ns", "effective_from_ns", "valid_until_ns", "payload_digest", "engine_digest", "regime", "mood")
+    __slots__ = ("ref", "epoch", "as_of_ns", "effective_from_ns", "valid_until_ns", "payload_digest", "engine_digest", "regime", "mood", "correlation")
     REF_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AS_OF_NS_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class Context(_message.Message):
     ENGINE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     REGIME_FIELD_NUMBER: _ClassVar[int]
     MOOD_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_FIELD_NUMBER: _ClassVar[int]
     ref: ContextRef
     epoch: int
     as_of_ns: int
@@ -36,7 +37,8 @@ class Context(_message.Message):
     engine_digest: bytes
     regime: RegimeState
     mood: MoodState
-    def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ...) -> None: ...
+    correlation: CorrelationState
+    def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ..., correlation: _Optional[_Union[CorrelationState, _Mapping]] = ...) -> None: ...
 
 class RegimeState(_message.Message):
     __slots__ = ("shares", "volatility", "bars")
@@ -67,3 +69,17 @@ class MoodState(_message.Message):
     headlines: int
     last_news_id: bytes
     def __init__(self, polarity: _Optional[float] = ..., weight: _Optional[float] = ..., headlines: _Optional[int] = ..., last_news_id: _Optional[bytes] = ...) -> None: ...
+
+class CorrelationState(_message.Message):
+    __slots__ = ("instruments", "correlations", "absorption_ratio", "shrinkage", "bars")
+    INSTRUMENTS_FIELD_NUMBER: _ClassVar[int]
+    CORRELATIONS_FIELD_NUMBER: _ClassVar[int]
+    ABSORPTION_RATIO_FIELD_NUMBER: _ClassVar[int]
+    SHRINKAGE_FIELD_NUMBER: _ClassVar[int]
+    BARS_FIELD_NUMBER: _ClassVar[int]
+    instruments: _containers.RepeatedScalarFieldContainer[str]
+    correlations: bytes
+    absorption_ratio: float
+    shrinkage: float
+    bars: int
+    def __init__(self, instruments: _Optional[_Iterable[str]] = ..., correlations: _Optional[bytes] = ..., absorption_ratio: _Optional[float] = ..., shrinkage: _Optional[float] = ..., bars: _Optional[int] = ...) -> None: ...
