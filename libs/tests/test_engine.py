@@ -69,6 +69,7 @@ def test_the_quantised_artefact_is_preferred_and_has_a_digest_of_its_own(tmp_pat
     engine = OnnxEngine(both)
     assert (plain.artefact, engine.artefact) == ("model.onnx", "model.cpu.onnx")
     assert engine.run(_last(-1.0, 0.0, 0.0)).tobytes() == plain.run(_last(-1.0, 0.0, 0.0)).tobytes()
+    assert OnnxEngine(both, preferred=["model.onnx"]).artefact == "model.onnx"
     assert len(engine.digest) == 32
     assert engine.digest != plain.digest
     assert engine.digest == OnnxEngine(both).digest

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from huracan.inference.engine import OnnxEngine
 
 from .models_of_tests import regime
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "engines.md"
 BAR_NS = 15 * MINUTE_NS
 START_NS = 1_700_000_100_000_000_000 // BAR_NS * BAR_NS
 
@@ -130,6 +134,16 @@ def test_the_outlook_of_a_bundle_feeds_its_engine() -> None:
     told = engine.run(outlook.window(_window(_rows(900)[-WINDOW_ROWS:]))[np.newaxis])
     assert told.shape == (1, 4)
     assert told.sum() == pytest.approx(1, abs=1e-9)
+
+
+def test_the_page_of_engines_shows_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PAGE.parents[1])
+    (script,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    shown: dict[str, Any] = {}
+    exec(compile(script, str(PAGE), "exec"), shown)
+    told = shown["regimes"](_window(_rows(900)[-WINDOW_ROWS:]))
+    assert list(told) == ["High_Volatility", "Low_Volatility", "Trending", "Ranging"]
+    assert sum(told.values()) == pytest.approx(1, abs=1e-9)
 
 
 def _changed(**changes: object) -> bytes:
