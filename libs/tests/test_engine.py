@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from huracan.inference.probabilities import SMALLEST_PROBABILITY, as_probabiliti
 
 from .models_of_tests import (
     COLUMNS,
-    REGIME,
     SET_DIGEST,
     WINDOW,
     Windows,
@@ -251,7 +249,6 @@ def test_the_engine_says_whether_an_answer_depends_on_its_batch(tmp_path: Path) 
 def test_the_detector_of_this_release_runs_and_so_does_its_quantised_form(tmp_path: Path) -> None:
     plain = OnnxEngine(regime())
     assert (plain.artefact, plain.classes) == ("model.onnx", 4)
-    shutil.copytree(REGIME, tmp_path / "regime")
     data = regime().contents
     small = statically_quantised(data["model.onnx"], tmp_path, len(plain.manifest.columns))
     quantised = OnnxEngine(
