@@ -82,12 +82,13 @@ def context(
     return made
 
 
-def regime_state(*, shares: Mapping[str, float], volatility: float, bars: int) -> RegimeState:
-    """Return regime probabilities by name, in the order given."""
+def regime_state(*, shares: Mapping[str, float], volatility: float, bars: int, horizon_bars: int = 0) -> RegimeState:
+    """Return regime probabilities by name, in the order given: of so many bars ahead, or of now."""
     return RegimeState(
         shares=[RegimeShare(regime=name, probability=share) for name, share in shares.items()],
         volatility=volatility,
         bars=bars,
+        horizon_bars=horizon_bars,
     )
 
 

@@ -121,6 +121,9 @@ class RegimeServiceConfig(Config):
     """How the regime service runs."""
 
     regime: RegimeConfig = RegimeConfig()
+    engine: Path | None = None
+    """Directory of the bundle of a detector: its net tells the regimes, and needs no history. None: a hidden Markov
+    model does, which is fitted on one."""
     correlation: CorrelationConfig = CorrelationConfig()
     history: dict[str, Path] = Field(default_factory=dict)
     """Files of 15-minute bars by `venue.symbol`, to fit the regimes on; without one an instrument has no regime."""
