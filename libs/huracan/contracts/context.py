@@ -15,6 +15,7 @@ from huracan.contracts.huracan.context.v1.context_pb2 import (
     MoodState,
     RegimeShare,
     RegimeState,
+    RegimeTransition,
 )
 
 __all__ = [
@@ -28,11 +29,13 @@ __all__ = [
     "Payload",
     "RegimeShare",
     "RegimeState",
+    "RegimeTransition",
     "context",
     "context_name",
     "correlation_state",
     "mood_state",
     "regime_state",
+    "regime_transition",
 ]
 
 REGIME = "regime"
@@ -82,14 +85,35 @@ def context(
     return made
 
 
-def regime_state(*, shares: Mapping[str, float], volatility: float, bars: int, horizon_bars: int = 0) -> RegimeState:
+def regime_state(
+    *,
+    shares: Mapping[str, float],
+    volatility: float,
+    bars: int,
+    horizon_bars: int = 0,
+    transition: RegimeTransition | None = None,
+) -> RegimeState:
     """Return regime probabilities by name, in the order given: of so many bars ahead, or of now."""
     return RegimeState(
-        shares=[RegimeShare(regime=name, probability=share) for name, share in shares.items()],
+        shares=_shares(shares),
         volatility=volatility,
         bars=bars,
         horizon_bars=horizon_bars,
+        transition=transition,
     )
+
+
+def regime_transition(
+    *, known: str, change_probability: float, chain: Mapping[str, float], expected_bars: float
+) -> RegimeTransition:
+    """Return what is said of a change of regime; `chain` gives a probability for each regime."""
+    return RegimeTransition(
+        known=known, change_probability=change_probability, chain=_shares(chain), expected_bars=expected_bars
+    )
+
+
+def _shares(shares: Mapping[str, float]) -> list[RegimeShare]:
+    return [RegimeShare(regime=name, probability=share) for name, share in shares.items()]
 
 
 def mood_state(*, polarity: float, weight: float, headlines: int, last_news_id: bytes) -> MoodState:

@@ -8,13 +8,9 @@ from pydantic import Field
 
 from huracan.config import Config
 from huracan.expert.score import Term
+from huracan.features.regimes import REGIMES
 
-HIGH_VOLATILITY = "High_Volatility"
-LOW_VOLATILITY = "Low_Volatility"
-TRENDING = "Trending"
-RANGING = "Ranging"
-REGIMES = (HIGH_VOLATILITY, LOW_VOLATILITY, TRENDING, RANGING)
-"""The four names of the public contract, in the order in which their probabilities are sent."""
+HIGH_VOLATILITY, LOW_VOLATILITY, TRENDING, RANGING = REGIMES
 
 
 class RegimeModelConfig(Config):

@@ -19,9 +19,11 @@ from huracan.expert.port import ContextDraft
 from huracan.features.bar import BAR
 from huracan.features.bar_batch import bar_rows
 from huracan.features.outlook import FILE
+from huracan.features.regimes import FILE as REGIMES_FILE
+from huracan.features.regimes import REGIMES, RegimeThresholds
 from huracan.inference.bundle import load_bundle, write_bundle
 from huracan.inference.engine import OnnxEngine
-from huracan_regime.config import REGIMES, RegimeServiceConfig
+from huracan_regime.config import RegimeServiceConfig
 from huracan_regime.detector import DetectorContextBuilder
 from huracan_regime.spec import regime_expert
 
@@ -148,12 +150,63 @@ def test_values_that_are_missing_or_extreme_are_answered_too(builder: DetectorCo
     assert sum(_shares(_state(builder, _window(extreme))).values()) == pytest.approx(1)
 
 
-def _bundle(tmp_path: Path, *, without: str = "", **changes: object) -> Path:
-    """Return a copy of the bundle that is as its manifest says, and another than the service needs."""
+def _bundle(tmp_path: Path, *, without: str = "", more: Mapping[str, bytes] | None = None, **changes: object) -> Path:
+    """Return a copy of the bundle that is as its manifest says, and another than the one of this release."""
     bundle = load_bundle(BUNDLE)
     manifest = bundle.manifest.model_copy(update=changes)
-    contents = {name: data for name, data in bundle.contents.items() if name != without}
+    contents = {name: data for name, data in bundle.contents.items() if name != without} | dict(more or {})
     return write_bundle(tmp_path / "bundle", manifest, contents).directory
+
+
+# Changes of regime.
+
+LASTING = tuple(tuple(0.97 if row == column else 0.01 for column in range(4)) for row in range(4))
+
+
+def _thresholds(horizon_bars: int = 16) -> dict[str, bytes]:
+    told = RegimeThresholds(
+        horizon_bars=horizon_bars,
+        cuts={"binance_usdm_BTCUSDT": (0.008, 0.02, 0.4), "*": (0.008, 0.02, 0.4)},
+        transition=LASTING,
+        half_life_bars=2_000,
+    )
+    return {REGIMES_FILE: told.canonical_json().encode()}
+
+
+def test_a_context_tells_the_present_regime_and_how_likely_another_follows(tmp_path: Path) -> None:
+    builder = DetectorContextBuilder(_bundle(tmp_path, more=_thresholds()), valid_intervals=2)
+    rows = _rows(0.02)
+    state = _state(builder, _window(rows))
+    told = state.transition
+    assert told.known == "High_Volatility"  # 16 bars of 2 % each: sqrt(sum r^2) is 8 %
+    assert told.change_probability == pytest.approx(1 - _shares(state)["High_Volatility"])
+    assert told.expected_bars > 10
+    chain = {share.regime: share.probability for share in told.chain}
+    assert tuple(chain) == REGIMES
+    assert sum(chain.values()) == pytest.approx(1)
+    assert max(chain, key=chain.__getitem__) == "High_Volatility"
+
+
+def test_the_chain_goes_on_from_window_to_window(tmp_path: Path) -> None:
+    directory, rows = _bundle(tmp_path, more=_thresholds()), _rows(0.02)
+    one, other = (DetectorContextBuilder(directory, valid_intervals=2) for _ in range(2))
+    _state(one, _window(rows, BARS - 200))
+    assert _state(one, _window(rows)).transition != _state(other, _window(rows)).transition
+
+
+def test_where_the_present_regime_is_not_known_nothing_is_said_of_a_change(tmp_path: Path) -> None:
+    builder = DetectorContextBuilder(_bundle(tmp_path, more=_thresholds()), valid_intervals=2)
+    rows = _rows(0.003)
+    rows[-1, BAR.names.index("realised_volatility_16")] = np.nan
+    assert not _state(builder, _window(rows)).HasField("transition")
+
+
+def test_thresholds_of_another_horizon_than_the_nets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"regimes\.json: horizon_bars was 32, not 16"):
+        DetectorContextBuilder(_bundle(tmp_path, more=_thresholds(32)), valid_intervals=2)
+
+
+# What is refused.
 
 
 def test_a_bundle_that_tells_no_regimes_is_refused(tmp_path: Path) -> None:

@@ -41,16 +41,30 @@ class Context(_message.Message):
     def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ..., correlation: _Optional[_Union[CorrelationState, _Mapping]] = ...) -> None: ...
 
 class RegimeState(_message.Message):
-    __slots__ = ("shares", "volatility", "bars", "horizon_bars")
+    __slots__ = ("shares", "volatility", "bars", "horizon_bars", "transition")
     SHARES_FIELD_NUMBER: _ClassVar[int]
     VOLATILITY_FIELD_NUMBER: _ClassVar[int]
     BARS_FIELD_NUMBER: _ClassVar[int]
     HORIZON_BARS_FIELD_NUMBER: _ClassVar[int]
+    TRANSITION_FIELD_NUMBER: _ClassVar[int]
     shares: _containers.RepeatedCompositeFieldContainer[RegimeShare]
     volatility: float
     bars: int
     horizon_bars: int
-    def __init__(self, shares: _Optional[_Iterable[_Union[RegimeShare, _Mapping]]] = ..., volatility: _Optional[float] = ..., bars: _Optional[int] = ..., horizon_bars: _Optional[int] = ...) -> None: ...
+    transition: RegimeTransition
+    def __init__(self, shares: _Optional[_Iterable[_Union[RegimeShare, _Mapping]]] = ..., volatility: _Optional[float] = ..., bars: _Optional[int] = ..., horizon_bars: _Optional[int] = ..., transition: _Optional[_Union[RegimeTransition, _Mapping]] = ...) -> None: ...
+
+class RegimeTransition(_message.Message):
+    __slots__ = ("known", "change_probability", "chain", "expected_bars")
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_BARS_FIELD_NUMBER: _ClassVar[int]
+    known: str
+    change_probability: float
+    chain: _containers.RepeatedCompositeFieldContainer[RegimeShare]
+    expected_bars: float
+    def __init__(self, known: _Optional[str] = ..., change_probability: _Optional[float] = ..., chain: _Optional[_Iterable[_Union[RegimeShare, _Mapping]]] = ..., expected_bars: _Optional[float] = ...) -> None: ...
 
 class RegimeShare(_message.Message):
     __slots__ = ("regime", "probability")
