@@ -37,7 +37,7 @@ class OnnxOnCuda(Engine):
 
     def __init__(self, bundle: Bundle) -> None:
         """Raise Unavailable where ONNX Runtime has no CUDA, or does not find the libraries for it."""
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
 
         super().__init__(bundle, FP32, f"onnxruntime {onnxruntime.__version__} cuda")
         self._session = onnxruntime.InferenceSession(bundle.contents[FP32], providers=[CUDA])
@@ -56,9 +56,9 @@ class Torch(Engine):
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         """Raise Unavailable where torch has no such device."""
-        import torch
+        import torch  # type: ignore[import-not-found]
 
-        from huracan_training.detector import detector_of
+        from huracan_training.detector import detector_of  # type: ignore[import-not-found]
 
         super().__init__(bundle, FP32, f"torch {torch.__version__} {device}")
         if device == "cuda" and not torch.cuda.is_available():

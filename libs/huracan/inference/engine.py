@@ -185,7 +185,7 @@ def artefact_of(bundle: Bundle, preferred: Sequence[str]) -> str:
 
 def _onnxruntime() -> Any:
     try:
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
     except ImportError as error:
         raise Fatal(f"ONNX Runtime cannot be imported ({error}): install huracan[inference]") from error
     return onnxruntime
