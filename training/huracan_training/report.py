@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from huracan.clock import NANOSECONDS
+from huracan.inference.probabilities import SMALLEST_PROBABILITY
 from huracan_cli.page import card, page, section
 from huracan_training import pictures
 from huracan_training.bootstrap import Interval
 from huracan_training.evaluation import Evaluation, ModelResult
 from huracan_training.monte_carlo import LATENCIES, STRESSES, MonteCarlo
 from huracan_training.pictures import words
-from huracan_training.scores import SMALLEST_PROBABILITY, Scores
+from huracan_training.scores import Scores
 from huracan_training.trading import HOLDING, Trading
 
 FORMAT = 1
