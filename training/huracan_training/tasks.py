@@ -111,7 +111,7 @@ FLOW = Task(
     model="distilled_cnn",
     settings={
         "strided_cnn": _NARROW,
-        "distilled_cnn": {**_NARROW, "taught": 0.8},
+        "distilled_cnn": {**_NARROW, "taught": 0.95},
         "causal_tcn": {**_NARROW, "width": 12, "depth": 4},
     },
     columns=COLUMNS,
@@ -123,8 +123,8 @@ FLOW = Task(
     splits={"embargo_ns": WINDOW * STEP_NS, "valid_share": 0.25},
     folds=4,
     rivals=("majority", "persistence", "logistic", "random_forest", "lightgbm"),
-    caution="Recordings are of minutes: a handful of independent moves of one asset. Nothing here says that it holds in "
-    "another market, or on another day, and what it expects of a move is far below what trading costs.",
+    caution="Recordings are of minutes: a handful of independent moves of one asset. Nothing here says that it holds "
+    "on another day, and the moves that it expects are far below what trading costs.",
 )
 TASKS: Mapping[str, Task] = {task.target: task for task in (REGIME, FLOW)}
 """By target."""

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 from huracan.expert.score import Score, Term
+from huracan.inference.probabilities import as_probabilities
 from huracan_flow.config import FlowConfig
-from huracan_training.models.inputs import all_labels, as_probabilities, check_positions
+from huracan_training.models.inputs import all_labels, check_positions
 from huracan_training.samples import WINDOW, Floats, Sample
 
 _LARGEST_WEIGHT = 5.0
