@@ -83,15 +83,15 @@ def rivals(task: Task, horizon_bars: int) -> tuple[Contender, ...]:
     found = registered(task.rivals, seeds=1, horizon_bars=horizon_bars, task=task)
     if task is not FLOW:
         return found
-    fixed = FlowConfig()
-    formulas = [Contender(name=OrderedLogit.name, make=lambda _room: OrderedLogit(MICRO.names))]
-    if horizon_bars * STEP_NS == fixed.horizon_ms * MILLISECOND_NS:
-        threshold = fixed.flat_threshold
+    today, question = FlowConfig(), task.question(horizon_bars)
+    formulas = [Contender(name=OrderedLogit.name, make=lambda _room: OrderedLogit(question, MICRO.names))]
+    if horizon_bars * STEP_NS == today.horizon_ms * MILLISECOND_NS:
+        threshold = today.flat_threshold
         formulas.append(
             Contender(
                 name=FLOW_TODAY,
-                make=lambda _room: OrderedLogit(MICRO.names, flat_threshold=threshold),
-                identity=fixed.digest().hex(),
+                make=lambda _room: OrderedLogit(question, MICRO.names, flat_threshold=threshold),
+                identity=today.digest().hex(),
             )
         )
     return (*found, *formulas)

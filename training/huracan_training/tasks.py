@@ -118,7 +118,7 @@ FLOW = Task(
     around=Surroundings(
         order_flow=True,
         loop=LoopSettings(epochs=20, batch=128, steps_per_epoch=25, patience=5, plateau_patience=2),
-        teacher=lambda: OrderedLogit(COLUMNS),
+        teacher=lambda question: OrderedLogit(question, COLUMNS),
     ),
     splits={"embargo_ns": WINDOW * STEP_NS, "valid_share": 0.25},
     folds=4,

@@ -46,11 +46,16 @@ def train(
     seed: SeedOption = 1,
     chosen: ColumnsOption = None,
     registry: RegistryOption = "out/registry",
+    export: Annotated[
+        Path | None, typer.Option(help="Directory for the bundle, whether it is in quarantine or not.")
+    ] = None,
     out: OutOption = Path("out/train"),
     as_json: JsonOption = False,
 ) -> None:
     """Train on all but the newest rows, judge on those beside the baselines, and keep it in the registry."""
     task = task_of(target)
+    if chosen and task is not REGIME:
+        raise BadInput(f"--columns are of the {REGIME.target}: models of {task.target} are fed the same ones always")
     recipe = Recipe(
         task=task,
         model=model or task.model,
@@ -69,6 +74,8 @@ def train(
         told = trained(dataset, recipe, kept, run, trials=kept.trials(task.name), room=out / "said", walker=shown)
         page = write_report(told.evaluation, out)
         run.keep(page)
+    if export is not None:
+        kept.export(told.version, export)
     tell(told, page, as_json=as_json)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from huracan.errors import BadInput
+from huracan.expert.order_flow import FILE, View
 from huracan.features.micro import MICRO
-from huracan.inference.order_flow import FILE, View
 from huracan_training.models.inputs import covered, fitted
 from huracan_training.models.keeping import read_state, servable, write_state
 from huracan_training.samples import UNKNOWN, Classifier, Floats, Integers, Rows, Sample

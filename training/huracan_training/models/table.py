@@ -45,7 +45,7 @@ class Surroundings:
     """Whether rows are of `bar`, and models are to see an outlook in their place."""
     columns: tuple[str, ...] = NAMES
     """Of the outlook, those that models are fed."""
-    teacher: Callable[[], Classifier] | None = None
+    teacher: Callable[[Question], Classifier] | None = None
     """Makes whom a net learns from that has a teacher, in place of its own."""
     order_flow: bool = False
     """Whether rows are of `micro`, and models are to see a view of them, and its mirror image."""
@@ -181,7 +181,7 @@ def _teacher(name: str, question: Question, settings: Settings, around: Surround
     start = f"{name}."
     theirs = {key.removeprefix(start): value for key, value in settings.items() if key.startswith(start)}
     if around.teacher is not None:
-        teacher = around.teacher()
+        teacher = around.teacher(question)
         if theirs:
             raise BadInput(f"{start}{next(iter(theirs))} was set, and {teacher.name} is the teacher here: leave it out")
         return teacher

@@ -6,6 +6,7 @@ serves markets that the model has never seen as it was judged on them.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -45,10 +46,17 @@ class View(Config):
             raise ValueError(f"columns, centre and spread were {counts}: give one of each for every column")
         return self
 
+    @cached_property
+    def _scale(self) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+        chosen = np.array([MICRO.names.index(name) for name in self.columns], dtype=np.intp)
+        return chosen, np.array(self.centre), np.array(self.spread)
+
     def seen(self, rows: Rows) -> Rows:
         """Return rows of `micro`, shape (n, columns of micro), as (n, columns): in [-3, 3], NaN where missing."""
-        values = rows[:, [MICRO.names.index(name) for name in self.columns]].astype(np.float64)
-        scaled = np.clip((values - np.array(self.centre)) / np.array(self.spread), -LIMIT, LIMIT)
+        chosen, centre, spread = self._scale
+        with np.errstate(invalid="ignore"):  # of NaN that signals, in rows that came as bytes
+            values = rows.take(chosen, axis=1).astype(np.float64)
+        scaled = np.clip((values - centre) / spread, -LIMIT, LIMIT)
         return np.where(np.isfinite(values), scaled, np.nan).astype(np.float32)
 
     def windows(self, window: Rows) -> Rows | None:
