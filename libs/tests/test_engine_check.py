@@ -139,7 +139,7 @@ class AnswersOutOfOrder(Lawful):
 
 
 class TakesAnything(Lawful):
-    def _check(self, windows: Windows) -> None:
+    def check(self, windows: Windows) -> None:
         """Take any."""
 
     def logits(self, windows: Windows) -> Logits:

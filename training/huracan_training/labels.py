@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from huracan.config import Config
 from huracan.errors import BadInput
+from huracan.features.outlook import POOLED
 from huracan_training import markov
 from huracan_training.bars import Asset, Mask
 from huracan_training.samples import UNKNOWN, Floats, Integers
@@ -22,8 +23,6 @@ from huracan_training.samples import UNKNOWN, Floats, Integers
 Measures = Mapping[str, Floats]
 """What labels are told from, by name, each of shape (n,), NaN where not known."""
 
-POOLED = "*"
-"""The asset whose thresholds are those of all assets together: for one that was not trained on."""
 LEAST_ROWS = 100
 """Rows with a known outcome below which the 5 % tail is a handful of bars."""
 HORIZON_BARS = 16

@@ -65,7 +65,7 @@ class Engine(ABC):
     def logits(self, windows: Windows) -> Logits:
         """Return what the model answers, shape (b, classes); raise EngineFault where the runtime fails.
 
-        The windows are as `run` checks them.
+        The windows are such as `check` lets pass.
         """
 
     def run(self, windows: Windows) -> Floats:
@@ -75,11 +75,7 @@ class Engine(ABC):
         Columns are those of the manifest, on the scale of its outlook; 1 <= b <= 64. Raises BadInput for any other
         windows, those with values that are not finite too, and EngineFault where the model's answer is not finite.
         """
-        try:
-            self._check(windows)
-        except BadInput:
-            self.counts["engine.refused"] += 1
-            raise
+        self.check(windows)
         self.counts["engine.runs"] += 1
         self.counts["engine.windows"] += len(windows)
         try:
@@ -87,6 +83,13 @@ class Engine(ABC):
         except EngineFault:
             self.counts["engine.faults"] += 1
             raise
+
+    def check(self, windows: Windows) -> None:
+        """Raise BadInput, and count it, unless `run` takes these windows."""
+        flaw = self._flaw(windows)
+        if flaw:
+            self.counts["engine.refused"] += 1
+            raise BadInput(flaw)
 
     def check_features(self, digest: bytes, columns: Sequence[str]) -> None:
         """Raise BadInput unless windows of this feature set, seen as these columns, are what the model was trained on.
@@ -103,18 +106,16 @@ class Engine(ABC):
             wrong = _first_difference(columns, self.manifest.columns)
             raise BadInput(f"{self._place}: {wrong}: it is fed the columns of its manifest, in their order")
 
-    def _check(self, windows: Windows) -> None:
+    def _flaw(self, windows: Windows) -> str:
         if windows.dtype != np.float32 or windows.ndim != 3 or windows.shape[1:] != self._shape:
-            columns, rows = self._shape
-            raise BadInput(
-                f"windows were {windows.dtype} of shape {windows.shape}; {self._place} takes float32 of shape "
-                f"(b, {columns}, {rows})"
-            )
+            takes = f"float32 of shape (b, {self._shape[0]}, {self._shape[1]})"
+            return f"windows were {windows.dtype} of shape {windows.shape}; {self._place} takes {takes}"
         if not 1 <= len(windows) <= LARGEST_BATCH:
-            raise BadInput(f"windows were {len(windows)}; ask about 1 to {LARGEST_BATCH} at once")
-        if not np.isfinite(windows).all():
-            missing = int((~np.isfinite(windows)).sum())
-            raise BadInput(f"windows had {missing} values that were not finite; an outlook gives 0 for what is missing")
+            return f"windows were {len(windows)}; ask about 1 to {LARGEST_BATCH} at once"
+        finite = np.isfinite(windows)
+        if not finite.all():
+            return f"windows had {int((~finite).sum())} values that were not finite; an outlook gives 0 for these"
+        return ""
 
     def _answered(self, windows: Windows) -> Logits:
         answer = self.logits(windows)
