@@ -16,8 +16,11 @@ from huracan.inference.bundle import Bundle, Manifest
 from huracan_training.benchmark import TARGET
 from huracan_training.datasets import Dataset, FoldSamples
 from huracan_training.labels import TARGETS
+from huracan_training.models.artefacts import CPU, ServedNet
 from huracan_training.models.inputs import Question
 from huracan_training.models.keeping import servable
+from huracan_training.models.nets import NetClassifier
+from huracan_training.models.outlook import Outlooked
 from huracan_training.models.table import Surroundings, make_model
 from huracan_training.samples import WINDOW, Classifier, Floats, Sample, Served
 from huracan_training.walk import Labelled
@@ -82,12 +85,13 @@ def contents_of(model: Classifier, samples: FoldSamples, card: str) -> dict[str,
         written = {each.name: each.read_bytes() for each in sorted(Path(directory).iterdir())}
     trained_on = TrainedOn(
         target=samples.thresholds.target,
-        seen_ns=_seen_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
+        seen_ns=seen_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
     )
     return {**written, TRAINING: trained_on.canonical_json().encode(), CARD: card.encode()}
 
 
-def _seen_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, tuple[int, int]]:
+def seen_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, tuple[int, int]]:
+    """Return what is seen by one who learns from samples, as `TrainedOn` keeps it."""
     spans: dict[str, tuple[int, int]] = {}
     for sample in samples:
         series = sample.series
@@ -127,13 +131,24 @@ def detector_of(bundle: Bundle) -> Detector:
             f"{bundle.directory} was trained on other {manifest.feature_set} features than today's: train it again"
         )
     question = Question(classes=len(manifest.classes), horizon_bars=manifest.horizon_steps)
-    model = servable(make_model(manifest.model, question, around=Surroundings(outlook=True)))
+    model = _served(bundle, question)
     try:
         trained_on = TrainedOn.model_validate_json(bundle.contents[TRAINING])
         model.read(bundle.directory)
     except (KeyError, AttributeError, ValidationError) as error:
         raise BadInput(f"{bundle.directory} is no bundle of a detector: {error}") from error
     return Detector(manifest.model, bundle, trained_on, model)
+
+
+def _served(bundle: Bundle, question: Question) -> Served:
+    """Return the model that a bundle is read into: one that answers as it is served."""
+    manifest = bundle.manifest
+    if CPU not in bundle.contents:
+        return servable(make_model(manifest.model, question, around=Surroundings(outlook=True)))
+    net = make_model(manifest.model, question)
+    if not isinstance(net, NetClassifier):
+        raise BadInput(f"{bundle.directory} has a {CPU}, and {manifest.model} is no net: export the bundle again")
+    return Outlooked(ServedNet(net, manifest.temperature), question.horizon_bars)
 
 
 def unseen_folds(detector: Detector, folds: Sequence[Labelled]) -> list[Labelled]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from huracan.config import Config
 from huracan.errors import BadInput
@@ -49,6 +49,8 @@ class Manifest(Config):
     """Length of the step or bar of a row."""
     horizon_steps: PositiveInt
     """How many rows ahead its classes look."""
+    temperature: PositiveFloat = 1.0
+    """Its logits are divided by this before the softmax: fitted on validation rows, so that confidences hold."""
     data_digest: Sha256
     """Digest of what it was trained on."""
     run_id: str
