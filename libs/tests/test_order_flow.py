@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from huracan.expert.order_flow import LIMIT, View
 from huracan.features.micro import MICRO
+from huracan.features.order_flow import LIMIT, View
 
 VIEW = View(
     columns=("trade_intensity", "queue_imbalance"), centre=(20.0, 0.0), spread=(10.0, 0.5), moves_bps=(-1.0, 0.0, 1.0)

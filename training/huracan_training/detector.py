@@ -13,8 +13,10 @@ from huracan.config import Config
 from huracan.errors import BadInput
 from huracan.inference.bundle import Bundle, Manifest
 from huracan_training.datasets import Dataset, FoldSamples
+from huracan_training.models.artefacts import CPU, ServedNet
 from huracan_training.models.keeping import servable
-from huracan_training.models.table import make_model
+from huracan_training.models.nets import NetClassifier
+from huracan_training.models.table import make_model, seeing
 from huracan_training.samples import WINDOW, Classifier, Floats, Sample, Served
 from huracan_training.tasks import OF_KIND, OF_NAME, Task
 from huracan_training.walk import Labelled
@@ -56,7 +58,7 @@ class Detector:
     @property
     def task(self) -> Task:
         """Return what is asked of it."""
-        return _task_of(self.bundle)
+        return task_of_bundle(self.bundle)
 
     def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:  # noqa: ARG002 - nothing is learned
         """See the assets of `train` as they are there: labels of other years have the thresholds of other years."""
@@ -84,12 +86,13 @@ def contents_of(model: Classifier, samples: FoldSamples, card: str) -> dict[str,
         written = {each.name: each.read_bytes() for each in sorted(Path(directory).iterdir())}
     trained_on = TrainedOn(
         target=samples.thresholds.target,
-        seen_ns=_seen_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
+        seen_ns=seen_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
     )
     return {**written, TRAINING: trained_on.canonical_json().encode(), CARD: card.encode()}
 
 
-def _seen_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, tuple[int, int]]:
+def seen_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, tuple[int, int]]:
+    """Return what is seen by one who learns from samples, as `TrainedOn` keeps it."""
     spans: dict[str, tuple[int, int]] = {}
     for sample in samples:
         series = sample.series
@@ -124,12 +127,12 @@ def manifest_of(
 
 def detector_of(bundle: Bundle) -> Detector:
     """Return the model of a bundle; raise BadInput where it is of other features than today's, or lacks its file."""
-    manifest, task = bundle.manifest, _task_of(bundle)
+    manifest, task = bundle.manifest, task_of_bundle(bundle)
     if manifest.feature_set_digest != task.features.digest.hex():
         raise BadInput(
             f"{bundle.directory} was trained on other {manifest.feature_set} features than today's: train it again"
         )
-    model = servable(make_model(manifest.model, task.question(manifest.horizon_steps), around=task.around))
+    model = _served(bundle, task)
     try:
         trained_on = TrainedOn.model_validate_json(bundle.contents[TRAINING])
         model.read(bundle.directory)
@@ -138,11 +141,23 @@ def detector_of(bundle: Bundle) -> Detector:
     return Detector(manifest.model, bundle, trained_on, model)
 
 
-def _task_of(bundle: Bundle) -> Task:
+def task_of_bundle(bundle: Bundle) -> Task:
+    """Return what is asked of the model of a bundle; raise BadInput for one that is of nothing that is judged here."""
     name = bundle.manifest.name
     if name not in OF_NAME:
         raise BadInput(f"{bundle.directory} is of {name}: models that can be judged are of {', '.join(OF_NAME)}")
     return OF_NAME[name]
+
+
+def _served(bundle: Bundle, task: Task) -> Served:
+    """Return the model that a bundle is read into: one that answers as it is served."""
+    manifest, question = bundle.manifest, task.question(bundle.manifest.horizon_steps)
+    if CPU not in bundle.contents:
+        return servable(make_model(manifest.model, question, around=task.around))
+    net = make_model(manifest.model, question)
+    if not isinstance(net, NetClassifier):
+        raise BadInput(f"{bundle.directory} has a {CPU}, and {manifest.model} is no net: export the bundle again")
+    return servable(seeing(ServedNet(net, manifest.temperature), question, task.around))
 
 
 def unseen_folds(detector: Detector, folds: Sequence[Labelled]) -> list[Labelled]:

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huracan.errors import BadInput
-from huracan.expert.order_flow import FILE, LIMIT, View
 from huracan.expert.port import Forecast
 from huracan.features.micro import MICRO
+from huracan.features.order_flow import FILE, LIMIT, View
 from huracan_flow.config import FlowConfig
 from huracan_flow.responder import FlowResponder
 from huracan_training.bars import Asset

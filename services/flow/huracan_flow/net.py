@@ -13,9 +13,9 @@ from huracan.clock import MILLISECOND_NS
 from huracan.contracts.context import Context
 from huracan.contracts.opinion import AbstainReason
 from huracan.errors import BadInput
-from huracan.expert.order_flow import FILE, View
 from huracan.expert.port import Forecast
 from huracan.features.micro import MICRO
+from huracan.features.order_flow import FILE, View
 from huracan.inference.bundle import Bundle, load_bundle
 from huracan.inference.engine import EngineFault
 from huracan.inference.opening import open_engine

@@ -15,9 +15,9 @@ from huracan.contracts.features import WINDOW_ROWS
 from huracan.contracts.opinion import AbstainReason
 from huracan.errors import BadInput
 from huracan.expert.check import check_expert
-from huracan.expert.order_flow import FILE, View
 from huracan.expert.port import Forecast
 from huracan.features.micro import MICRO
+from huracan.features.order_flow import FILE, View
 from huracan.inference.bundle import Manifest, load_bundle, write_bundle
 from huracan.inference.engine import EngineFault, OnnxEngine, Windows
 from huracan.inference.probabilities import Floats

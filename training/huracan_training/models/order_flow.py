@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from huracan.errors import BadInput
-from huracan.expert.order_flow import FILE, View
 from huracan.features.micro import MICRO
+from huracan.features.order_flow import FILE, View
 from huracan_training.models.inputs import covered, fitted
 from huracan_training.models.keeping import read_state, servable, write_state
 from huracan_training.samples import UNKNOWN, Classifier, Floats, Integers, Rows, Sample
@@ -56,14 +56,14 @@ class OrderFlow:
     def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:
         """Fit the view on `train`, and the model on what it shows and on the mirror image of that."""
         self._view = fit_view(train, self._horizon)
-        self._model.fit(self._both(train), self._both(valid), seed=seed)
+        self._model.fit(with_mirror_images(self._view, train), with_mirror_images(self._view, valid), seed=seed)
 
     def meet(self, more: Sequence[Sample]) -> None:
         """Learn nothing: all instruments are seen alike."""
 
     def predict(self, sample: Sample) -> Floats:
         """Return what the model says of what it is shown."""
-        return self._model.predict(self._seen(sample))
+        return self._model.predict(seen_through(fitted(self._view, self.name), sample))
 
     def write(self, directory: Path) -> None:
         """Keep the model and the view; raise BadInput for a model that cannot be kept."""
@@ -75,13 +75,16 @@ class OrderFlow:
         servable(self._model).read(directory)
         self._view = View.model_validate(read_state(directory, FILE))
 
-    def _seen(self, sample: Sample) -> Sample:
-        rows = fitted(self._view, self.name).seen(_checked(sample).series.rows)
-        return replace(sample, series=replace(sample.series, rows=rows))
 
-    def _both(self, samples: Sequence[Sample]) -> list[Sample]:
-        seen = [*map(self._seen, samples)]
-        return [*seen, *map(mirrored, seen)]
+def seen_through(view: View, sample: Sample) -> Sample:
+    """Return a sample whose rows are what models are fed; raise BadInput for rows that are not of the `micro` set."""
+    return replace(sample, series=replace(sample.series, rows=view.seen(_checked(sample).series.rows)))
+
+
+def with_mirror_images(view: View, samples: Sequence[Sample]) -> list[Sample]:
+    """Return samples as they are seen, and each once more with buyers and sellers changed about."""
+    seen = [seen_through(view, sample) for sample in samples]
+    return [*seen, *map(mirrored, seen)]
 
 
 def fit_view(train: Sequence[Sample], horizon: int) -> View:

@@ -335,12 +335,14 @@ def make_model(
     row, around = MODELS[name], around or Surroundings()
     if around.columns != NAMES and not row.sees_rows:
         raise BadInput(f"columns of {name} were chosen, which looks at none: leave them out")
-    return _seeing(row, row.make(question, settings or {}, around), question, around)
+    model = row.make(question, settings or {}, around)
+    return seeing(model, question, around) if row.sees_rows else model
 
 
-def _seeing(row: ModelRow, model: Classifier, question: Question, around: Surroundings) -> Classifier:
-    if row.sees_rows and around.outlook:
+def seeing(model: Classifier, question: Question, around: Surroundings) -> Classifier:
+    """Return a model that sees rows as the surroundings have it."""
+    if around.outlook:
         return Outlooked(model, question.horizon_bars, around.columns)
-    if row.sees_rows and around.order_flow:
+    if around.order_flow:
         return OrderFlow(model, question.horizon_bars)
     return model
