@@ -9,7 +9,7 @@ import numpy as np
 
 from huracan.clock import STEP_NS
 from huracan.contracts.features import FeatureRow, feature_row
-from huracan.contracts.market import linear_perpetual
+from huracan.contracts.market import Reliability, ReliabilityPart, linear_perpetual
 from huracan.features.micro import MICRO
 from huracan.store.parquet import write_messages
 from huracan_training.bars import Asset
@@ -52,7 +52,7 @@ def step_asset(steps: int, seed: int, name: str = "sim_a-usdt-perp", pull_bps: f
 
 
 def write_run(directory: Path, symbol: str, *, steps: int = 1_500, seed: int = 0) -> Path:
-    """Write the feature rows of a run into a directory and return it."""
+    """Write the feature rows of a run, and that its frames were good, into a directory and return it."""
     instrument = linear_perpetual(symbol, venue="sim", price_increment=Decimal("0.1"), size_increment=Decimal("0.001"))
     rows: list[FeatureRow] = [
         feature_row(
@@ -70,6 +70,15 @@ def write_run(directory: Path, symbol: str, *, steps: int = 1_500, seed: int = 0
     ]
     directory.mkdir(parents=True)
     write_messages(rows, directory / RUN_ROWS)
+    hour = Reliability(
+        instrument=rows[0].instrument,
+        hour_ns=0,
+        epoch=1,
+        parts=[ReliabilityPart(name="gap", value=0.0)],
+        from_ns=rows[0].close_ns,
+        to_ns=rows[-1].close_ns,
+    )
+    write_messages([hour], directory / "reliability.parquet")
     return directory
 
 
