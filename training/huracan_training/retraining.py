@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from huracan.errors import BadInput
+from huracan.inference.bundle import Bundle, write_bundle
 from huracan_training.benchmark import TARGET, Line, final_fold, judged_on, registered, rivals
 from huracan_training.datasets import Dataset
 from huracan_training.detector import TRIALS, Detector, contents_of, detector_of, manifest_of, unseen_folds
@@ -15,6 +17,7 @@ from huracan_training.models.keeping import servable
 from huracan_training.models.loop import Watch
 from huracan_training.models.outlook import NAMES
 from huracan_training.models.table import Settings, make_model
+from huracan_training.optimise.making import Asked, optimised
 from huracan_training.registry import CHAMPION, FITS, Registry, Run, Version
 from huracan_training.samples import Classifier
 from huracan_training.tasks import REGIME, Task
@@ -22,6 +25,7 @@ from huracan_training.walk import Contender, Walker
 
 CHAMPION_NAME = "champion"
 """The model that serves, as a contender."""
+AS_TRAINED = "as it was trained"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,8 @@ class Trained:
     evaluation: Evaluation
     beats_champion: bool
     """Whether it loses less than the champion, the whole interval above zero; true where there is none."""
+    served: str
+    """As what: in INT8, or as it was trained, and why."""
 
 
 def trained(
@@ -74,10 +80,12 @@ def trained(
     room: Path,
     champion: Detector | None = None,
     walker: Walker | None = None,
+    optimise: Asked | None = None,
 ) -> Trained:
     """Train, judge on the newest bars beside the baselines and the champion, and register.
 
-    A model that does not beat random forest and persistence there, with an interval above zero, is quarantined.
+    A model that does not beat random forest and persistence there, with an interval above zero, is quarantined. One
+    that does is optimised before it is registered, where that is asked for and it still says the same afterwards.
     """
     contender = recipe.contender(walker)
     kept = _Keeping(contender.make)
@@ -103,13 +111,33 @@ def trained(
         TRIALS: evaluation.study.trials,
     }
     run.metrics({**metrics, FITS: len(line.contenders)})
-    version = registry.register(
-        run,
+    made = write_bundle(
+        room / "bundle",
         manifest_of(recipe.model, recipe.columns, dataset, recipe.horizon_bars, metrics),
         contents_of(model, fold.samples, card_of(dataset, recipe, evaluation)),
+    )
+    as_what = AS_TRAINED
+    if optimise is not None and evaluation.verdict.promoted:
+        made, as_what = _smaller(made, dataset, optimise)
+    version = registry.register(
+        run,
+        made.manifest,
+        made.contents,
         quarantined=None if evaluation.verdict.promoted else "; ".join(evaluation.verdict.reasons),
     )
-    return Trained(version=version, evaluation=evaluation, beats_champion=_beats_champion(evaluation))
+    return Trained(version=version, evaluation=evaluation, beats_champion=_beats_champion(evaluation), served=as_what)
+
+
+def _smaller(made: Bundle, dataset: Dataset, asked: Asked) -> tuple[Bundle, str]:
+    """Return a bundle optimised, or as it was, with the reason."""
+    try:
+        found = optimised(made, dataset, asked)
+        found.require_parity()
+    except BadInput as error:
+        return made, f"{AS_TRAINED}: {error}"
+    last = found.variants[-1]
+    told = f"as {last.name}, {last.bytes / found.variants[0].bytes:.0%} of FP32"
+    return write_bundle(made.directory, found.manifest, found.contents), told
 
 
 @dataclass(slots=True)

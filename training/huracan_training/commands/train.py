@@ -83,12 +83,17 @@ def tell(told: Trained, page: Path, *, as_json: bool) -> None:
     """Say what became of a model that was trained."""
     version = told.version
     if as_json:
-        answer = {"name": version.name, "version": version.version, "quarantined": version.quarantined}
+        answer = {
+            "name": version.name,
+            "version": version.version,
+            "quarantined": version.quarantined,
+            "served": told.served,
+        }
         typer.echo(json.dumps(answer | summary(told.evaluation), allow_nan=False))
         return
     print_evaluation(told.evaluation, page)
     where = f"in quarantine: {version.quarantined}" if version.quarantined else "fit to serve: `huracan promote`"
-    typer.echo(f"{version.name} version {version.version}, {where}")
+    typer.echo(f"{version.name} version {version.version}, {told.served}, {where}")
 
 
 def settings_of(given: Sequence[str]) -> Settings:

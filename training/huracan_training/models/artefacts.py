@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FP32, CPU, TRT = "model.onnx", "model.cpu.onnx", "model.trt.onnx"
 """The net itself; its INT8 for ONNX Runtime on processors; its INT8 for TensorRT."""
+REFERENCE = "reference.onnx"
+"""In an optimised bundle: the FP32 net that it was made from, to compare with."""
 _BATCH = 1024
 _ERRORS_ONLY = 3
 

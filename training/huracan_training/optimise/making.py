@@ -18,7 +18,7 @@ from huracan_training.benchmark import final_fold
 from huracan_training.chance import generator
 from huracan_training.datasets import Dataset
 from huracan_training.detector import CARD, TRAINING, Detector, detector_of, seen_ns, task_of_bundle, unseen_folds
-from huracan_training.models.artefacts import CPU, FP32, TRT, confidences, logits_of, session_of
+from huracan_training.models.artefacts import CPU, FP32, REFERENCE, TRT, confidences, logits_of, session_of
 from huracan_training.models.loop import Watch, WindowSet
 from huracan_training.models.nets import NetClassifier
 from huracan_training.models.order_flow import seen_through, with_mirror_images
@@ -30,8 +30,6 @@ from huracan_training.samples import Floats, Sample
 from huracan_training.samples import Rows as Windows
 from huracan_training.scores import Scores, scored
 
-REFERENCE = "reference.onnx"
-"""In an optimised bundle: the FP32 net that it was made from, to compare with."""
 PRUNED = 0.3
 """Share of channels that is taken out unless another is asked for."""
 CALIBRATION = 512
@@ -126,8 +124,8 @@ def optimised(bundle: Bundle, dataset: Dataset, asked: Asked | None = None) -> O
     models["pruned_int8" if asked.share else "int8"] = smaller[CPU]
     tested = full.fed(given.test)
     variants, logits = _variants(models, tested, given.rows, asked.seed)
-    valid = full.fed(given.valid)
-    temperature = fit_temperature(valid.labels.numpy(), logits_of(session_of(smaller[CPU]), valid))
+    said = logits_of(session_of(smaller[CPU]), full.fed(given.valid))
+    temperature = fit_temperature(_rows(given.valid, given.rows.horizon), said, seed=asked.seed)
     served = scored(given.rows.labels, confidences(logits, temperature))
     found = Optimised(
         manifest=_manifest(bundle.manifest, dataset, temperature, served, variants),
@@ -168,11 +166,7 @@ class _Given:
             train=tuple(learned(samples.train)),
             valid=tuple(map(seen, samples.valid)),
             test=tuple(map(seen, test)),
-            rows=Rows(
-                labels=np.concatenate([each.labels for each in test]),
-                at_ns=np.concatenate([each.series.close_ns[each.at] for each in test]),
-                horizon=detector.horizon_bars,
-            ),
+            rows=_rows(test, detector.horizon_bars),
             trained_on=_trained_on(detector, [*samples.train, *samples.valid]),
             notes=tuple(notes),
         )
@@ -185,6 +179,14 @@ def _seeing(bundle: Bundle, train: Sequence[Sample]) -> tuple[See, Callable[[Seq
         return partial(seen_through, view), partial(with_mirror_images, view)
     outlook = Outlook.model_validate_json(bundle.contents[_OUTLOOK]).met(train)
     return outlook.seen, lambda samples: [*map(outlook.seen, samples)]
+
+
+def _rows(samples: Sequence[Sample], horizon: int) -> Rows:
+    return Rows(
+        labels=np.concatenate([each.labels for each in samples]),
+        at_ns=np.concatenate([each.series.close_ns[each.at] for each in samples]),
+        horizon=horizon,
+    )
 
 
 def _trained_on(detector: Detector, samples: Sequence[Sample]) -> bytes:
@@ -284,8 +286,8 @@ def _card(bundle: Bundle, found: Optimised, asked: Asked) -> str:
 
 The above is of the FP32 net. What is served was made of it: {asked.share:.0%} of the channels taken out and the rest
 tuned on the same rows, {layers} layers in INT8 (`{CPU}`; `{TRT}` for TensorRT), their ranges told from
-{asked.calibration} training windows, confidences over a temperature of {found.manifest.temperature:.3f}, fitted on the
-rows for validation.
+{asked.calibration} training windows. Confidences are over a temperature of {found.manifest.temperature:.3f}, told from
+the rows for validation: 1 where no other is certain to be better.
 
 - Log loss {served.log_loss:.4f} nats, Brier {served.brier:.4f}, macro-F1 {served.macro_f1:.3f}, ECE {served.ece:.3f}.
 - On {served.rows} rows that it had not seen.

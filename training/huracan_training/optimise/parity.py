@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from huracan_training.bootstrap import Interval
 from huracan_training.chance import generator
@@ -61,17 +60,10 @@ class Parity:
 def parity(rows: Rows, logits: Floats, reference: Floats, *, seed: int) -> Parity:
     """Return how logits (m, classes) differ from those of the net that they were made from."""
     said, meant = confidences(logits, 1.0), confidences(reference, 1.0)
-    comparison = compared(
-        log_losses(rows.labels, said),
-        log_losses(rows.labels, meant),
-        rows.at_ns,
-        rows.horizon,
-        generator(seed, "parity"),
-        baseline="fp32",
-    )
+    losses, others = log_losses(rows.labels, said), log_losses(rows.labels, meant)
     deviations = np.abs(said - meant)
     return Parity(
-        gain=comparison.gain,
+        gain=_gain(rows, losses, others, generator(seed, "parity")),
         macro_f1_lost=scored(rows.labels, meant).macro_f1 - scored(rows.labels, said).macro_f1,
         mean_deviation=float(deviations.mean()),
         largest_deviation=float(deviations.max()),
@@ -93,7 +85,13 @@ class Variant:
 
     def metrics(self) -> dict[str, float]:
         """Return its numbers by name, as a manifest keeps them."""
-        found = {"bytes": float(self.bytes), "log_loss": self.scores.log_loss, "macro_f1": self.scores.macro_f1}
+        scores = self.scores
+        found = {
+            "bytes": float(self.bytes),
+            "log_loss": scores.log_loss,
+            "macro_f1": scores.macro_f1,
+            "ece": scores.ece,
+        }
         if self.parity is not None:
             found |= {
                 "log_loss_gain": self.parity.gain.value,
@@ -107,12 +105,21 @@ class Variant:
         return {f"{self.name}.{key}": value for key, value in found.items()}
 
 
-def fit_temperature(labels: Integers, logits: Floats) -> float:
-    """Return what logits (m, classes) over it lose least by, in [0.1, 10]; Guo et al. 2017."""
+def fit_temperature(rows: Rows, logits: Floats, *, seed: int) -> float:
+    """Return what logits (m, classes) over it lose least by, in [0.1, 10] (Guo et al. 2017); 1 unless that is certain.
 
-    def loss(log_temperature: float) -> float:
-        said = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -float(said[np.arange(labels.size), labels].mean())
+    A temperature that gains less than chance would, by the interval of its gain on these same rows, makes confidences
+    worse on others as often as better.
+    """
 
-    found = minimize_scalar(loss, bounds=(-_FURTHEST, _FURTHEST), method="bounded")
-    return float(np.exp(found.x))
+    def losses(log_temperature: float) -> Floats:
+        return log_losses(rows.labels, confidences(logits, float(np.exp(log_temperature))))
+
+    found = minimize_scalar(lambda at: losses(at).mean(), bounds=(-_FURTHEST, _FURTHEST), method="bounded")
+    gain = _gain(rows, losses(found.x), losses(0.0), generator(seed, "temperature"))
+    return float(np.exp(found.x)) if gain.above_zero else 1.0
+
+
+def _gain(rows: Rows, losses: Floats, others: Floats, chance: np.random.Generator) -> Interval:
+    """Return how much less losses (m,) are than others on the same rows, by block bootstrap."""
+    return compared(losses, others, rows.at_ns, rows.horizon, chance, baseline="").gain
