@@ -154,7 +154,7 @@ class FakePlan:
     """A deserialised plan and its context in one; the tensors are those of the model."""
 
     def __init__(self, trt: FakeTensorRt, plan: bytes) -> None:
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
 
         self._trt = trt
         self._session = onnxruntime.InferenceSession(plan.removeprefix(trt.PLAN), providers=["CPUExecutionProvider"])

@@ -120,7 +120,7 @@ def dynamically_quantised() -> bytes:
 
 def statically_quantised(model: bytes, directory: Path, columns: int) -> bytes:
     """Return a model with uint8 activations and int8 weights, as it is served on a CPU."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static  # type: ignore[import-untyped]
 
     class Calibration(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from huracan.clock import SystemClock
 from huracan.errors import BadInput, Fatal
 from huracan.inference.batching import LAST, BatchingConfig, MicroBatcher, Overloaded, observe
 from huracan.inference.engine import Engine, EngineFault, Logits, OnnxEngine, Windows
@@ -365,6 +366,20 @@ def test_however_they_come_each_is_answered_as_alone_and_within_its_budget(
     _run(main)
     assert sum(engine.batches) == len(arrivals)
     assert max(engine.batches) <= largest
+
+
+def test_on_the_wall_clock_a_lone_window_is_answered_and_so_are_many(tmp_path: Path) -> None:
+    engine = Recorder(tmp_path)
+
+    async def main() -> None:
+        async with MicroBatcher(engine, SystemClock(), FOUR) as batcher:
+            assert round(_value(await batcher.ask(_window(3)))) == 3
+            answers = await asyncio.gather(*(batcher.ask(_window(value)) for value in range(10)))
+            assert [round(_value(answer)) for answer in answers] == list(range(10))
+
+    asyncio.run(main())
+    assert engine.batches[0] == 1
+    assert sum(engine.batches) == 11
 
 
 def test_answers_in_batches_are_those_of_the_engine_alone(tmp_path: Path) -> None:

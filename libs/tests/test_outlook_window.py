@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +19,12 @@ from huracan.contracts.market import InstrumentDefinition, linear_perpetual
 from huracan.errors import BadInput
 from huracan.features.bar import BAR
 from huracan.features.bar_batch import bar_rows
-from huracan.features.outlook import FILE, LIMIT, NAMES, POOLED, Outlook, Rows, asset_of, in_order, read_outlook
+from huracan.features.outlook import FILE, LIMIT, POOLED, Outlook, Rows, asset_of, in_order, read_outlook
 from huracan.inference.engine import OnnxEngine
 
 from .models_of_tests import regime
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "engines.md"
 BAR_NS = 15 * MINUTE_NS
 START_NS = 1_700_000_100_000_000_000 // BAR_NS * BAR_NS
 
@@ -76,7 +80,7 @@ def test_a_window_is_the_end_of_the_whole_history_to_the_bit(seed: int, end: int
     whole = outlook.rows("binance_usdm_BTCUSDT", rows, close_ns, BAR_NS)[end - WINDOW_ROWS : end]
     fed = outlook.window(_window(rows[end - WINDOW_ROWS : end], end - 1))
     assert fed.dtype == np.float32
-    assert fed.shape == (47, 64)
+    assert fed.shape == (len(outlook.columns), 64)
     assert fed.flags.c_contiguous
     assert fed.tobytes() == np.ascontiguousarray(np.nan_to_num(whole).T).tobytes()
 
@@ -93,8 +97,9 @@ def test_whatever_is_in_a_window_the_engine_is_fed_finite_numbers(seed: int) -> 
 
 
 def test_what_is_missing_is_fed_as_what_is_usual() -> None:
-    fed = _outlook().window(_window(np.full((WINDOW_ROWS, BAR.columns), np.nan, dtype=np.float32)))
-    clock = [NAMES.index(name) for name in ("clock_ahead", "clock_change")]
+    outlook = _outlook()
+    fed = outlook.window(_window(np.full((WINDOW_ROWS, BAR.columns), np.nan, dtype=np.float32)))
+    clock = [outlook.columns.index(name) for name in ("clock_ahead", "clock_change")]
     assert not np.delete(fed, clock, axis=0).any()
     assert fed[clock].any(), "the clock is known without bars"
 
@@ -130,6 +135,16 @@ def test_the_outlook_of_a_bundle_feeds_its_engine() -> None:
     told = engine.run(outlook.window(_window(_rows(900)[-WINDOW_ROWS:]))[np.newaxis])
     assert told.shape == (1, 4)
     assert told.sum() == pytest.approx(1, abs=1e-9)
+
+
+def test_the_page_of_engines_shows_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PAGE.parents[1])
+    (script,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    shown: dict[str, Any] = {}
+    exec(compile(script, str(PAGE), "exec"), shown)
+    told = shown["regimes"](_window(_rows(900)[-WINDOW_ROWS:]))
+    assert list(told) == ["High_Volatility", "Low_Volatility", "Trending", "Ranging"]
+    assert sum(told.values()) == pytest.approx(1, abs=1e-9)
 
 
 def _changed(**changes: object) -> bytes:

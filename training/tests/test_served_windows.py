@@ -14,7 +14,7 @@ from huracan.contracts.market import InstrumentDefinition, InstrumentType, instr
 from huracan.features import outlook
 from huracan.features.bar import BAR
 from huracan.inference.bundle import load_bundle
-from huracan.inference.engine import OnnxEngine
+from huracan.inference.engine import FP32, OnnxEngine
 from huracan_training.bars import INTERVAL_NS, asset, read_bars, tidy, windowed
 from huracan_training.benchmark import TARGET
 from huracan_training.commands.evaluate import BUNDLES
@@ -83,7 +83,7 @@ def _says_the_same(sample: Sample) -> None:
     """Compare what serves with what trains: windows to the bit, probabilities within 1e-5."""
     bundle = load_bundle(BUNDLES / TARGET)
     data = bundle.contents[outlook.FILE]
-    seen, engine = outlook.read_outlook(data, outlook.FILE), OnnxEngine(bundle)
+    seen, engine = outlook.read_outlook(data, outlook.FILE), OnnxEngine(bundle, preferred=[FP32])
     engine.check_features(BAR.digest, seen.columns)
     trained = Outlook.model_validate_json(data).seen(sample).series.rows
     told = []

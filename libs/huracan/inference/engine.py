@@ -137,14 +137,14 @@ class Engine(ABC):
 class OnnxEngine(Engine):
     """A bundle on ONNX Runtime: one thread of the CPU, operators in order, the same bytes for the same windows."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Load `model.cpu.onnx` where the bundle has it, else `model.onnx`, and warm it up.
+    def __init__(self, bundle: Bundle, preferred: Sequence[str] = (INT8_CPU, FP32)) -> None:
+        """Load the first artefact of `preferred` that the bundle has, the quantised one if it has any, and warm it up.
 
         Raises BadInput, naming the file and the reason, for a model that cannot be loaded, or that is not of the
         windows, columns and classes of the manifest; Fatal where ONNX Runtime is not installed.
         """
         onnxruntime = _onnxruntime()
-        artefact = artefact_of(bundle, (INT8_CPU, FP32))
+        artefact = artefact_of(bundle, preferred)
         super().__init__(bundle, artefact, f"onnxruntime {onnxruntime.__version__}")
         try:
             self._session = onnxruntime.InferenceSession(
@@ -185,7 +185,7 @@ def artefact_of(bundle: Bundle, preferred: Sequence[str]) -> str:
 
 def _onnxruntime() -> Any:
     try:
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
     except ImportError as error:
         raise Fatal(f"ONNX Runtime cannot be imported ({error}): install huracan[inference]") from error
     return onnxruntime
