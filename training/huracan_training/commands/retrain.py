@@ -20,6 +20,7 @@ from huracan_training.commands.train import (
     tell,
 )
 from huracan_training.datasets import build
+from huracan_training.optimise.making import Asked
 from huracan_training.registry import Registry
 from huracan_training.report import write_report
 from huracan_training.retraining import Recipe, champion_of, trained
@@ -35,7 +36,7 @@ def retrain(
     out: OutOption = Path("out/retrain"),
     as_json: JsonOption = False,
 ) -> None:
-    """Train a challenger, judge it beside the champion on bars neither has seen, and export what is better."""
+    """Train a challenger, judge it beside the champion on bars neither has seen, optimise it, export what is better."""
     recipe = Recipe(model=model, settings=settings_of(given or []), columns=columns_of(chosen), seed=seed)
     recipe.contender()
     dataset = build(data, out / "dataset")
@@ -56,6 +57,7 @@ def retrain(
             room=out / "said",
             champion=champion,
             walker=shown,
+            optimise=Asked(seed=seed, watch=shown),
         )
         page = write_report(told.evaluation, out)
         run.keep(page)

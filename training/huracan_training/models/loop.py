@@ -102,6 +102,11 @@ class WindowSet:
         offsets = torch.arange(1 - WINDOW, 1, device=self.at.device)
         return self.rows[self.at[chosen][:, None] + offsets].transpose(1, 2).contiguous()
 
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Yield all windows in their order, `size` of them at a time."""
+        for chosen in torch.split(torch.arange(len(self.at), device=self.at.device), size):
+            yield self.windows(chosen)
+
     def to(self, device: str) -> WindowSet:
         """Return the same windows on a device."""
         told = None if self.told is None else self.told.to(device)

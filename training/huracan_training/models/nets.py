@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch.nn.functional import pad, softmax
 from huracan.errors import BadInput
 from huracan.inference.probabilities import as_probabilities
 from huracan_training.chance import seed_of
+from huracan_training.models.artefacts import FP32
 from huracan_training.models.inputs import (
     Question,
     all_labels,
@@ -37,7 +38,6 @@ _STRIDE = 4
 _DEEPEST = 3
 _FAULTS = "faults.jsonl"
 _WEIGHTS = "weights.npz"
-_ONNX = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,32 @@ class NetSettings:
     depth: int
     """Layers or blocks."""
     dropout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a layer reads channels: from its input `first` on, `each` inputs a channel."""
+
+    layer: str
+    first: int = 0
+    each: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channels:
+    """Channels that one layer makes and others read: each can be taken out, from all of them together."""
+
+    made: tuple[str, ...]
+    """Names of the layers whose outputs they are: the one that makes them first, then those that pass them on."""
+    read: tuple[Reading, ...]
+
+
+class Narrowable(nn.Module):
+    """A net that can do with fewer channels, and is then the same net of a smaller width."""
+
+    def channels(self) -> tuple[Channels, ...]:
+        """Return the channels that can be taken out."""
+        raise NotImplementedError
 
 
 class LstmNet(nn.Module):
@@ -68,7 +94,7 @@ class LstmNet(nn.Module):
         return logits
 
 
-class StridedCnn(nn.Module):
+class StridedCnn(Narrowable):
     """Convolutions that quarter the window, batch norm and ReLU, beside a layer that reads the last row: fit for INT8.
 
     The last row says most, and also reaches the classes directly; the convolutions say how it came about.
@@ -96,10 +122,26 @@ class StridedCnn(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return logits, shape (b, classes), of windows of shape (b, columns, 64)."""
-        last = windows[:, :, -1]
+        last = windows[:, :, -1:].flatten(1)  # engines slice faster than they gather
         seen = torch.cat([self.layers(windows), self.dropout(torch.relu(self.last(last)))], dim=1)
         logits: Tensor = self.head(self.dropout(torch.relu(self.hidden(seen)))) + self.direct(last)
         return logits
+
+    def channels(self) -> tuple[Channels, ...]:
+        """Return those of each convolution, with its batch norm, and of both hidden layers."""
+        convolutions = [name for name, layer in self.named_modules() if isinstance(layer, nn.Conv1d)]
+        norms = [name for name, layer in self.named_modules() if isinstance(layer, nn.BatchNorm1d)]
+        seen_of_each = WINDOW // _STRIDE ** len(convolutions)
+        seen = self.hidden.in_features - self.last.out_features
+        readers = [*(Reading(name) for name in convolutions[1:]), Reading("hidden", each=seen_of_each)]
+        return (
+            *(
+                Channels(made=(conv, norm), read=(reader,))
+                for conv, norm, reader in zip(convolutions, norms, readers, strict=True)
+            ),
+            Channels(made=("last",), read=(Reading("hidden", first=seen),)),
+            Channels(made=("hidden",), read=(Reading("head"),)),
+        )
 
 
 class CausalBlock(nn.Module):
@@ -117,7 +159,7 @@ class CausalBlock(nn.Module):
         return added
 
 
-class CausalTcn(nn.Module):
+class CausalTcn(Narrowable):
     """Causal blocks of dilation 1, 2, 4, … and the last step to the classes (Bai et al. 2018)."""
 
     def __init__(self, columns: int, classes: int, settings: NetSettings) -> None:
@@ -129,8 +171,13 @@ class CausalTcn(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return logits, shape (b, classes), of windows of shape (b, columns, 64)."""
-        logits: Tensor = self.head(self.blocks(self.enter(windows))[:, :, -1])
+        logits: Tensor = self.head(self.blocks(self.enter(windows))[:, :, -1:].flatten(1))
         return logits
+
+    def channels(self) -> tuple[Channels, ...]:
+        """Return the channels that all blocks share: each adds to what it was given."""
+        blocks = tuple(f"blocks.{index}.conv" for index in range(len(self.blocks)))
+        return (Channels(made=("enter", *blocks), read=(*map(Reading, blocks), Reading("head"))),)
 
 
 class _Fed(nn.Module):
@@ -201,33 +248,56 @@ class NetClassifier:
         check_samples(valid, self._question, name="valid")
         self._scaling = fitted_scaler(train, self._method)
         self._columns = train[0].series.rows.shape[1]
-        learned = replace(_windows_of(train, self._scaling, all_labels(train)), told=self._told(train, valid, seed))
-        judged = _windows_of(valid, self._scaling, all_labels(valid))
+        if self._teacher is not None:
+            self._teacher.fit(train, valid, seed=seed)
+        self._learn(train, valid, self._teacher, seed, start=None)
+
+    def tune(self, train: Sequence[Sample], valid: Sequence[Sample], teacher: Classifier, *, seed: int) -> None:
+        """Go on training a net that was fitted or read, as it is scaled, on labels and what a fitted teacher says.
+
+        Raise Fatal when no change of settings helps after a fault.
+        """
+        check_samples(train, self._question, name="train")
+        check_samples(valid, self._question, name="valid")
+        self._learn(train, valid, teacher, seed, start=fitted(self._net, self.name).state_dict())
+
+    def _learn(
+        self,
+        train: Sequence[Sample],
+        valid: Sequence[Sample],
+        teacher: Classifier | None,
+        seed: int,
+        *,
+        start: Mapping[str, Tensor] | None,
+    ) -> None:
+        learned = replace(self.fed(train), told=None if teacher is None else _said_by(teacher, train))
+        judged = self.fed(valid)
         memory = None
         if self._room is not None:
             self._room.mkdir(parents=True, exist_ok=True)
             memory = FaultMemory(self._room / _FAULTS)
 
         def attempt(settings: LoopSettings) -> tuple[_Fed, Outcome]:
-            return self._attempt(learned, judged, settings, seed)
+            return self._attempt(learned, judged, settings, seed, start)
 
         subject = f"{self.name} on {self._columns} columns"
         self._net, self.outcome = resolved(attempt, self._loop, subject=subject, memory=memory)
 
-    def _told(self, train: Sequence[Sample], valid: Sequence[Sample], seed: int) -> Tensor | None:
-        """Return what the teacher, fitted on the same windows, says of those to learn from."""
-        if self._teacher is None:
-            return None
-        self._teacher.fit(train, valid, seed=seed)
-        return torch.from_numpy(np.concatenate([self._teacher.predict(sample) for sample in train])).float()
-
     def _attempt(
-        self, learned: WindowSet, judged: WindowSet, settings: LoopSettings, seed: int
+        self,
+        learned: WindowSet,
+        judged: WindowSet,
+        settings: LoopSettings,
+        seed: int,
+        start: Mapping[str, Tensor] | None,
     ) -> tuple[_Fed, Outcome]:
         classes = self._question.classes
         with deterministic(settings.device):
             torch.manual_seed(seed_of(seed, "weights"))
-            net = _Fed(self._build(self._columns, classes, self.size), classes, time_first=settings.time_first)
+            net = self._built(time_first=settings.time_first)
+            if start is not None:
+                net.load_state_dict(start)
+                net.get_buffer("prior").zero_()
             training = Training(
                 net,
                 learned,
@@ -242,6 +312,42 @@ class NetClassifier:
         net.get_buffer("prior").copy_(torch.log(torch.tensor(outcome.class_weights)))
         return net.to("cpu").eval(), outcome
 
+    def _built(self, *, time_first: bool) -> _Fed:
+        classes = self._question.classes
+        return _Fed(self._build(self._columns, classes, self.size), classes, time_first=time_first)
+
+    def narrowed(self, share: float) -> NetClassifier:
+        """Return the same net without a share of its channels, in (0, 1): those that say least, really taken out.
+
+        What stays is as it was and wants tuning. Raises BadInput for a net that has no channels to take out, and a
+        share that leaves none.
+        """
+        net, width = fitted(self._net, self.name), int(self.size.width * (1 - share))
+        if not isinstance(net.net, Narrowable):
+            raise BadInput(f"{self.name} has no channels that could be taken out: prune none of it")
+        if not 0 < share < 1 or width < 1:
+            raise BadInput(f"share was {share} of {self.size.width} channels: give one that leaves and takes some")
+        found = NetClassifier(
+            self.name,
+            self._build,
+            self._question,
+            replace(self.size, width=width),
+            loop=self._loop,
+            scaling=self._method,
+            room=self._room,
+            watch=self._watch,
+        )
+        found._scaling, found._columns = self._scaling, self._columns
+        narrow = found._built(time_first=net.time_first)
+        narrow.net.load_state_dict(sliced(net.net, narrow.net))
+        narrow.get_buffer("prior").copy_(net.get_buffer("prior"))
+        found._net = narrow.eval()
+        return found
+
+    def fed(self, samples: Sequence[Sample]) -> WindowSet:
+        """Return the windows that the net is fed at all positions of samples, with their labels."""
+        return _windows_of(samples, fitted(self._scaling, self.name), all_labels(samples))
+
     def meet(self, more: Sequence[Sample]) -> None:
         """Learn the scales of assets that were not trained on, and nothing else."""
         self._scaling = with_scales_of(fitted(self._scaling, self.name), more)
@@ -250,9 +356,8 @@ class NetClassifier:
         """Return the softmax of the net's answers, floored at a millionth."""
         check_positions(sample, name="sample")
         windows = _windows_of([sample], fitted(self._scaling, self.name), np.zeros(len(sample.at), dtype=np.int64))
-        batches = torch.split(torch.arange(len(windows.at)), _BATCH)
         with deterministic(), torch.no_grad():
-            answers = [softmax(self.net(windows.windows(chosen)).double(), dim=1).numpy() for chosen in batches]
+            answers = [softmax(self.net(batch).double(), dim=1).numpy() for batch in windows.batches(_BATCH)]
         return as_probabilities(np.concatenate(answers))
 
     def write(self, directory: Path) -> None:
@@ -266,21 +371,62 @@ class NetClassifier:
         }
         write_state(directory, state)
         np.savez(directory / _WEIGHTS, **{name: value.numpy() for name, value in net.state_dict().items()})
-        export_onnx(net, self._columns, directory / _ONNX)
+        export_onnx(net, self._columns, directory / FP32)
 
     def read(self, directory: Path) -> None:
         """Take back what was kept."""
         state = read_state(directory)
         self._columns, self.size = state["columns"], NetSettings(**state["size"])
         self._scaling = Scaler.model_validate(state["scaling"])
-        net = _Fed(
-            self._build(self._columns, self._question.classes, self.size),
-            self._question.classes,
-            time_first=state["time_first"],
-        )
+        net = self._built(time_first=state["time_first"])
         with np.load(directory / _WEIGHTS, allow_pickle=False) as kept:
             net.load_state_dict({name: torch.from_numpy(kept[name]) for name in kept.files})
         self._net = net.eval()
+
+
+def sliced(net: Narrowable, narrow: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a net that a narrower one of the same build takes: of its channels those that say most.
+
+    A channel says as much as the squares of its own weights, scaled as the batch norm scales it, times those of the
+    weights that read it: it can be silent, or not listened to.
+    """
+    layers, narrow_layers = dict(net.named_modules()), dict(narrow.named_modules())
+    rows: dict[str, Tensor] = {}
+    columns: dict[str, list[Tensor]] = {}
+    for channels in net.channels():
+        wanted = len(narrow_layers[channels.made[0]].get_parameter("weight"))
+        kept = torch.sort(torch.argsort(_says(layers, channels), descending=True, stable=True)[:wanted]).values
+        rows |= dict.fromkeys(channels.made, kept)
+        for reading in channels.read:
+            inputs = reading.first + kept[:, None] * reading.each + torch.arange(reading.each)
+            columns.setdefault(reading.layer, []).append(inputs.flatten())
+    found = {}
+    for name, values in net.state_dict().items():
+        layer, _, leaf = name.rpartition(".")
+        taken = values[rows[layer]] if layer in rows and values.ndim else values
+        found[name] = taken[:, torch.cat(columns[layer])] if layer in columns and leaf == "weight" else taken
+    return found
+
+
+def _says(layers: Mapping[str, nn.Module], channels: Channels) -> Tensor:
+    """Return how much each channel says, shape (channels,)."""
+    made, read = torch.tensor(0.0), torch.tensor(0.0)
+    for name in channels.made:
+        layer = layers[name]
+        if isinstance(layer, nn.BatchNorm1d):
+            made = made * layer.weight.detach() ** 2 / (layer.get_buffer("running_var") + layer.eps)
+        else:
+            made = made + layer.get_parameter("weight").detach().flatten(1).square().sum(1)
+    for reading in channels.read:
+        weight = layers[reading.layer].get_parameter("weight").detach()
+        inputs = weight[:, reading.first : reading.first + len(made) * reading.each]
+        read = read + inputs.reshape(len(weight), len(made), -1).square().sum((0, 2))
+    return made * read
+
+
+def _said_by(teacher: Classifier, samples: Sequence[Sample]) -> Tensor:
+    """Return what a fitted teacher says at all positions of samples, shape (m, classes)."""
+    return torch.from_numpy(np.concatenate([teacher.predict(sample) for sample in samples])).float()
 
 
 def export_onnx(net: nn.Module, columns: int, file: Path) -> None:

@@ -1,0 +1,79 @@
+"""The ONNX artefacts of a bundle, and a net that is asked through one by ONNX Runtime, as it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from scipy.special import softmax
+
+from huracan.errors import BadInput
+from huracan.inference.probabilities import as_probabilities
+from huracan_training.models.inputs import check_positions, fitted
+from huracan_training.samples import Floats, Sample
+
+if TYPE_CHECKING:
+    from huracan_training.models.loop import WindowSet
+    from huracan_training.models.nets import NetClassifier
+
+FP32, CPU, TRT = "model.onnx", "model.cpu.onnx", "model.trt.onnx"
+"""The net itself; its INT8 for ONNX Runtime on processors; its INT8 for TensorRT."""
+REFERENCE = "reference.onnx"
+"""In an optimised bundle: the FP32 net that it was made from, to compare with."""
+_BATCH = 1024
+_ERRORS_ONLY = 3
+
+
+def session_of(model: bytes) -> Any:
+    """Return a session of ONNX Runtime on one thread of the processor."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def logits_of(session: Any, windows: WindowSet) -> Floats:
+    """Return what a session says of windows, shape (m, classes)."""
+    return np.concatenate(
+        [session.run(["logits"], {"windows": batch.numpy()})[0].astype(np.float64) for batch in windows.batches(_BATCH)]
+    )
+
+
+def confidences(logits: Floats, temperature: float) -> Floats:
+    """Return the softmax of logits (m, classes) over a temperature, floored at a millionth."""
+    return as_probabilities(softmax(logits / temperature, axis=1))
+
+
+class ServedNet:
+    """A net that answers through the INT8 artefact of its bundle; it can be asked, and no longer be fitted."""
+
+    def __init__(self, net: NetClassifier, temperature: float) -> None:
+        self.name = net.name
+        self._net = net
+        self._temperature = temperature
+        self._session: Any = None
+
+    def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:
+        """Raise BadInput: INT8 is not trained."""
+        raise BadInput(f"{self.name} is served in INT8 and learns no more: train another")
+
+    def meet(self, more: Sequence[Sample]) -> None:
+        """Learn the scales of assets that were not trained on, and nothing else."""
+        self._net.meet(more)
+
+    def predict(self, sample: Sample) -> Floats:
+        """Return the softmax of the artefact's logits over the temperature, floored at a millionth."""
+        check_positions(sample, name="sample")
+        return confidences(logits_of(fitted(self._session, self.name), self._net.fed([sample])), self._temperature)
+
+    def write(self, directory: Path) -> None:
+        """Raise BadInput: the bundle that it was read from is what is kept."""
+        raise BadInput(f"{self.name} is served in INT8 and kept in its bundle: it is not written again to {directory}")
+
+    def read(self, directory: Path) -> None:
+        """Take back what was kept, with the artefact."""
+        self._net.read(directory)
+        self._session = session_of((directory / CPU).read_bytes())
