@@ -30,8 +30,8 @@ GATEWAY = "gateway"
 EXPERTS = ("regime", "flow", "sentiment")
 SERVICES = (*EXPERTS, "orchestrator", "executor", "persister")
 """Every service but the gateway, in the order in which they drain: what one still says, the next still hears."""
-FLOW_BUNDLE = Path(__file__).resolve().parents[2] / "training" / "bundles" / "flow"
-"""The net of this release; an installation without it has the ordered logit answer."""
+BUNDLES = Path(__file__).resolve().parents[2] / "training" / "bundles"
+"""The nets of this release, by expert; an installation without them has plainer models answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,10 @@ def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[
         names = ", ".join(instrument_key(definition.id) for definition in inputs.definitions)
         raise BadInput(f"instruments were {names or 'none'}, of {len(shards)} shards: name those of one underlying")
     return {
-        "regime": RegimeServiceConfig(history=dict(inputs.history), history_before_ns=inputs.first_recv_ns),
-        "flow": FlowConfig(engine=FLOW_BUNDLE if FLOW_BUNDLE.is_dir() else None),
+        "regime": RegimeServiceConfig(
+            history=dict(inputs.history), history_before_ns=inputs.first_recv_ns, engine=_released("regime")
+        ),
+        "flow": FlowConfig(engine=_released("flow")),
         "sentiment": SentimentConfig(
             mood=MoodConfig(underlyings=tuple(dict.fromkeys(each.underlying for each in inputs.definitions)))
         ),
@@ -70,6 +72,12 @@ def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[
         "executor": ExecutorConfig(),
         "persister": PersisterConfig() if deadlines else PersisterConfig(linger_ms=0),
     }
+
+
+def _released(name: str) -> Path | None:
+    """Return the directory of the net of an expert; None where there is none."""
+    directory = BUNDLES / name
+    return directory if directory.is_dir() else None
 
 
 def expert(name: str, inputs: Inputs) -> Expert:
