@@ -1,4 +1,4 @@
-"""The detector of this release: its bundle is whole, and says of recorded markets what its committed report says."""
+"""The models of this release: bundles are whole, and say of recorded markets what the committed reports say."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from huracan_training.commands.evaluate import BUNDLES
 from huracan_training.datasets import build
 from huracan_training.detector import CARD, detector_of, unseen_folds
 from huracan_training.scores import log_loss
+from huracan_training.tasks import FLOW, TASKS, Task
 
 from .market import SHARED
 
@@ -21,10 +22,21 @@ REPORT = BUNDLES.parent / "reports" / TARGET / "report.json"
 BARS = sorted((SHARED / "ohlcv").glob("binance_*_15m*.parquet"))
 
 
-def test_the_bundle_of_this_release_is_whole_and_has_its_card() -> None:
-    bundle = load_bundle(BUNDLES / TARGET)
-    assert detector_of(bundle).trained_on.target == TARGET
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_a_bundle_of_this_release_is_whole_and_has_its_card(task: Task) -> None:
+    bundle = load_bundle(BUNDLES / task.name)
+    assert detector_of(bundle).trained_on.target == task.target
     assert b"Log loss" in bundle.contents[CARD]
+    assert task.caution.encode() in bundle.contents[CARD]
+
+
+def test_the_committed_report_of_directions_is_of_the_committed_net() -> None:
+    told = json.loads((BUNDLES.parent / "reports" / FLOW.name / "report.json").read_text())
+    manifest = load_bundle(BUNDLES / FLOW.name).manifest
+    assert told["data_digest"] == manifest.data_digest
+    assert told["study"]["horizon_bars"] == manifest.horizon_steps
+    for score in ("log_loss", "macro_f1", "ece", "brier"):
+        assert told["scores"][score] == pytest.approx(manifest.metrics[score], abs=1e-9), score
 
 
 @pytest.mark.skipif(len(BARS) < 12, reason="needs binance_*_15m*.parquet in ../shared/data/ohlcv")
