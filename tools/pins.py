@@ -33,10 +33,12 @@ def distributions() -> list[Path]:
 
 
 def wanted_by(paths: list[Path]) -> list[str]:
-    """Collect the requirements of distributions, without those that are built here."""
+    """Collect the requirements of distributions, those of their extras too, without those that are built here."""
     projects = [load(path)["project"] for path in paths]
     local = {load(path)["project"]["name"] for path in [*distributions(), TRAINING]}
-    wanted = {requirement for project in projects for requirement in project.get("dependencies", [])}
+    lists = [project.get("dependencies", []) for project in projects]
+    lists += [extra for project in projects for extra in project.get("optional-dependencies", {}).values()]
+    wanted = {requirement for each in lists for requirement in each}
     return sorted(requirement for requirement in wanted if re.split(r"[^\w.-]", requirement)[0] not in local)
 
 

@@ -30,6 +30,8 @@ GATEWAY = "gateway"
 EXPERTS = ("regime", "flow", "sentiment")
 SERVICES = (*EXPERTS, "orchestrator", "executor", "persister")
 """Every service but the gateway, in the order in which they drain: what one still says, the next still hears."""
+FLOW_BUNDLE = Path(__file__).resolve().parents[2] / "training" / "bundles" / "flow"
+"""The net of this release; an installation without it has the ordered logit answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[
         raise BadInput(f"instruments were {names or 'none'}, of {len(shards)} shards: name those of one underlying")
     return {
         "regime": RegimeServiceConfig(history=dict(inputs.history), history_before_ns=inputs.first_recv_ns),
-        "flow": FlowConfig(),
+        "flow": FlowConfig(engine=FLOW_BUNDLE if FLOW_BUNDLE.is_dir() else None),
         "sentiment": SentimentConfig(
             mood=MoodConfig(underlyings=tuple(dict.fromkeys(each.underlying for each in inputs.definitions)))
         ),

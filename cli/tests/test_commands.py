@@ -280,6 +280,7 @@ def state() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_the_commands_of_the_readme_run(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HURACAN_STATE", str(state))
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)

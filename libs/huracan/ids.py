@@ -10,8 +10,8 @@ PARTITIONS = 12
 """Partitions of each topic of the log: a shard's records are in partition shard % 12."""
 
 
-def derived_id(*parts: str | int | bytes) -> bytes:
-    """Return the first 16 bytes of SHA-256 over the parts, each prefixed by its length.
+def digest_of(*parts: str | int | bytes) -> bytes:
+    """Return the SHA-256 over the parts, each prefixed by its length.
 
     The prefix keeps ("ab", "c") and ("a", "bc") apart; integers count as their decimal text.
     """
@@ -20,7 +20,12 @@ def derived_id(*parts: str | int | bytes) -> bytes:
         data = part if isinstance(part, bytes) else str(part).encode()
         digest.update(len(data).to_bytes(4, "big"))
         digest.update(data)
-    return digest.digest()[:16]
+    return digest.digest()
+
+
+def derived_id(*parts: str | int | bytes) -> bytes:
+    """Return the first 16 bytes of the digest of the parts."""
+    return digest_of(*parts)[:16]
 
 
 def decision_id(strategy: str, instrument: str, epoch: int, step: int) -> bytes:

@@ -12,9 +12,10 @@ import pytest
 from huracan.contracts.context import Context, context, mood_state
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.opinion import AbstainReason, Opinion, abstention
-from huracan.expert.check import Answer, LawBroken, Matrix, check_expert, sample_matrices
+from huracan.expert.check import Answer, Matrix, check_expert, sample_matrices
 from huracan.expert.port import Expert, Forecast, Responder
 from huracan.expert.respond import Versions, respond
+from huracan.laws import LawBroken
 
 
 @dataclass(frozen=True)

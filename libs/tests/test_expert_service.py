@@ -20,7 +20,7 @@ from huracan.contracts.context import Context, ContextRef, MoodState, context_na
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
 from huracan.contracts.market import NewsItem, linear_perpetual
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
-from huracan.contracts.ops import DeadLetter, ServiceChanged, StepAcknowledged
+from huracan.contracts.ops import DeadLetter, HeatMap, ServiceChanged, StepAcknowledged, heat_map
 from huracan.expert.port import ContextDraft, Expert, Forecast
 from huracan.expert.service import VERSIONS_KEPT, ExpertService
 from huracan.sim.loop import VirtualClock, run_virtual
@@ -29,6 +29,8 @@ from huracan.sim.world import World
 STEP = 17_000_000_000
 START_NS = step_open(STEP)
 NAME = "mood"
+SHOWN = 7
+"""The headline whose context is also shown to people."""
 BTC = linear_perpetual("BTC", venue="sim", price_increment=Decimal("0.1"), size_increment=Decimal("0.001"))
 
 
@@ -70,8 +72,13 @@ class Counts:
                 valid_until_ns=START_NS + 10**15,
                 payload=_mood(number),
                 engine_digest=b"\3" * 32,
+                shows=_map(number) if number == SHOWN else None,
             )
         ]
+
+
+def _map(number: int) -> HeatMap:
+    return heat_map("mood", ["BTC"], ["BTC"], np.full((1, 1), number / 16), low=-1, high=1, as_of_ns=START_NS)
 
 
 def _mood(number: int) -> MoodState:
@@ -104,7 +111,7 @@ class Desk:
 
     async def _listen(self) -> None:
         inbox = self.bus.inbox()
-        for pattern in ("sig.v1.mood.>", "ops.v1.mood.step"):
+        for pattern in ("sig.v1.mood.>", "ops.v1.mood.step", "ops.v1.mood.heat_map"):
             inbox.subscribe(pattern)
         async for delivery in inbox:
             self.heard.append(delivery.decode())
@@ -172,6 +179,16 @@ def _window(step: int = STEP, *, epoch: int = 1, version: int = 1) -> FeatureWin
 
 
 # Windows.
+
+
+def test_what_people_are_shown_of_a_context_goes_out_once_beside_it() -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.news(1, SHOWN, SHOWN)
+        assert [made.mood.headlines for made in desk.contexts()] == [1, SHOWN]
+        assert [message for message in desk.heard if isinstance(message, HeatMap)] == [_map(SHOWN)]
+
+    _run(scenario)
 
 
 def test_each_window_is_answered_once_and_its_step_acknowledged_after_the_answer() -> None:

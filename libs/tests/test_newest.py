@@ -77,3 +77,14 @@ def test_messages_of_other_kinds_are_passed_over_too_but_were_read() -> None:
     node = log.node("reader")
     assert asyncio.run(newest_of(node, TICKS_TOPIC, KEY, TickBatch)) == Newest(batch, 0)
     assert asyncio.run(newest_of(node, TICKS_TOPIC, KEY, Bar)) == Newest(Bar(), 0)
+
+
+def test_what_a_replaced_writer_still_wrote_is_no_newer_than_what_its_heir_had_written() -> None:
+    log = MemoryLog()
+    batches = [TickBatch(epoch=3, batch=1), TickBatch(epoch=4, batch=1), TickBatch(epoch=4, batch=2)]
+    late = [TickBatch(epoch=3, batch=number) for number in (2, 3)]
+    for number, batch in enumerate([*batches, *late]):
+        log.put(TICKS_TOPIC, KEY, schema_of(batch), encode(batch), b"%d" % number)
+    log.put(TICKS_TOPIC, KEY, LATER, b"", b"unreadable")
+    node = log.node("reader")
+    assert asyncio.run(newest_of(node, TICKS_TOPIC, KEY, TickBatch)) == Newest(batches[-1], 1)

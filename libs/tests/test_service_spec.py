@@ -52,9 +52,9 @@ def test_an_expert_that_builds_no_context_may_write_none() -> None:
         raise AssertionError("nothing is made to say what it may touch")
 
     reader = expert_spec("moon", Config, made).access(Config())
-    builder = expert_spec("moon", Config, made, builds="phase", builds_from=("news.v1.>",)).access(Config())
+    builder = expert_spec("moon", Config, made, builds=("phase", "tide"), builds_from=("news.v1.>",)).access(Config())
     assert reader.publish == ("sig.v1.moon.>", "ops.v1.moon.>")
-    assert builder.publish == (*reader.publish, "ctx.v1.phase.>")
+    assert builder.publish == (*reader.publish, "ctx.v1.phase.>", "ctx.v1.tide.>")
     assert (reader.read, reader.everything) == ((), ())
     assert (builder.read, builder.everything) == ((subjects.JOURNAL_TOPIC,), ("news.v1.>",))
     assert set(builder.append) - set(reader.append) == {(subjects.JOURNAL_TOPIC, "context")}

@@ -64,7 +64,7 @@ def _plan(market: Path, history: Path, *, speed: float, layout: Layout) -> Plan:
     return Plan(source=source, layout=layout, ticklog=TickLogKind.KAFKA)
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("home", "untraced")
 def test_a_replay_with_its_log_on_kafka_is_the_simulations_to_the_byte(market: Path, history: Path) -> None:
     ran = asyncio.run(run(_plan(market, history, speed=0, layout=Layout.HOSTED)))
     simulated = replay(Replay(recording=market, history=history))

@@ -1,4 +1,4 @@
-"""A trained model as a bundle: kept whole, loaded again, and asked about bars it has never seen."""
+"""A trained model as a bundle: kept whole, loaded again, and asked about rows it has never seen."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from pydantic import ValidationError
 
 from huracan.config import Config
 from huracan.errors import BadInput
-from huracan.features.bar import BAR
 from huracan.inference.bundle import Bundle, Manifest
-from huracan_training.benchmark import TARGET
 from huracan_training.datasets import Dataset, FoldSamples
-from huracan_training.labels import TARGETS
 from huracan_training.models.artefacts import CPU, ServedNet
-from huracan_training.models.inputs import Question
 from huracan_training.models.keeping import servable
 from huracan_training.models.nets import NetClassifier
-from huracan_training.models.outlook import Outlooked
-from huracan_training.models.table import Surroundings, make_model
+from huracan_training.models.table import make_model, seeing
 from huracan_training.samples import WINDOW, Classifier, Floats, Sample, Served
+from huracan_training.tasks import OF_KIND, OF_NAME, Task
 from huracan_training.walk import Labelled
 
 TRAINING, CARD = "training.json", "card.md"
@@ -56,8 +52,13 @@ class Detector:
 
     @property
     def horizon_bars(self) -> int:
-        """Return how many bars it looks ahead."""
+        """Return how many rows it looks ahead."""
         return self.bundle.manifest.horizon_steps
+
+    @property
+    def task(self) -> Task:
+        """Return what is asked of it."""
+        return task_of_bundle(self.bundle)
 
     def fit(self, train: Sequence[Sample], valid: Sequence[Sample], *, seed: int) -> None:  # noqa: ARG002 - nothing is learned
         """See the assets of `train` as they are there: labels of other years have the thresholds of other years."""
@@ -105,14 +106,15 @@ def seen_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, tuple[int
 def manifest_of(
     model: str, columns: Sequence[str], dataset: Dataset, horizon_bars: int, metrics: Mapping[str, float]
 ) -> Manifest:
-    """Return the manifest of a bundle of a detector that has no version yet; columns are those of its outlook."""
+    """Return the manifest of a bundle that has no version yet; columns are those that its model is fed."""
+    task = OF_KIND[dataset.manifest.kind]
     return Manifest(
-        name=TARGET,
+        name=task.name,
         version=_FIRST_VERSION,
         model=model,
-        classes=TARGETS[TARGET].classes,
-        feature_set=BAR.name,
-        feature_set_digest=BAR.digest.hex(),
+        classes=task.classes,
+        feature_set=task.features.name,
+        feature_set_digest=task.features.digest.hex(),
         columns=tuple(columns),
         window=WINDOW,
         interval_ns=dataset.manifest.interval_ns,
@@ -125,13 +127,12 @@ def manifest_of(
 
 def detector_of(bundle: Bundle) -> Detector:
     """Return the model of a bundle; raise BadInput where it is of other features than today's, or lacks its file."""
-    manifest = bundle.manifest
-    if manifest.feature_set_digest != BAR.digest.hex():
+    manifest, task = bundle.manifest, task_of_bundle(bundle)
+    if manifest.feature_set_digest != task.features.digest.hex():
         raise BadInput(
             f"{bundle.directory} was trained on other {manifest.feature_set} features than today's: train it again"
         )
-    question = Question(classes=len(manifest.classes), horizon_bars=manifest.horizon_steps)
-    model = _served(bundle, question)
+    model = _served(bundle, task)
     try:
         trained_on = TrainedOn.model_validate_json(bundle.contents[TRAINING])
         model.read(bundle.directory)
@@ -140,15 +141,23 @@ def detector_of(bundle: Bundle) -> Detector:
     return Detector(manifest.model, bundle, trained_on, model)
 
 
-def _served(bundle: Bundle, question: Question) -> Served:
+def task_of_bundle(bundle: Bundle) -> Task:
+    """Return what is asked of the model of a bundle; raise BadInput for one that is of nothing that is judged here."""
+    name = bundle.manifest.name
+    if name not in OF_NAME:
+        raise BadInput(f"{bundle.directory} is of {name}: models that can be judged are of {', '.join(OF_NAME)}")
+    return OF_NAME[name]
+
+
+def _served(bundle: Bundle, task: Task) -> Served:
     """Return the model that a bundle is read into: one that answers as it is served."""
-    manifest = bundle.manifest
+    manifest, question = bundle.manifest, task.question(bundle.manifest.horizon_steps)
     if CPU not in bundle.contents:
-        return servable(make_model(manifest.model, question, around=Surroundings(outlook=True)))
+        return servable(make_model(manifest.model, question, around=task.around))
     net = make_model(manifest.model, question)
     if not isinstance(net, NetClassifier):
         raise BadInput(f"{bundle.directory} has a {CPU}, and {manifest.model} is no net: export the bundle again")
-    return Outlooked(ServedNet(net, manifest.temperature), question.horizon_bars)
+    return servable(seeing(ServedNet(net, manifest.temperature), question, task.around))
 
 
 def unseen_folds(detector: Detector, folds: Sequence[Labelled]) -> list[Labelled]:
@@ -160,5 +169,5 @@ def unseen_folds(detector: Detector, folds: Sequence[Labelled]) -> list[Labelled
         if left:
             found.append(replace(fold, samples=replace(fold.samples, test=left)))
     if not found:
-        raise BadInput("the model was trained on all of these bars: give later ones, or those of another asset")
+        raise BadInput("the model was trained on all of these rows: give later ones, or those of another asset")
     return found

@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from huracan.config import Config
 from huracan.errors import BadInput
+from huracan.features.outlook import POOLED
 from huracan_training import markov
 from huracan_training.bars import Asset, Mask
 from huracan_training.samples import UNKNOWN, Floats, Integers
@@ -22,14 +23,14 @@ from huracan_training.samples import UNKNOWN, Floats, Integers
 Measures = Mapping[str, Floats]
 """What labels are told from, by name, each of shape (n,), NaN where not known."""
 
-POOLED = "*"
-"""The asset whose thresholds are those of all assets together: for one that was not trained on."""
 LEAST_ROWS = 100
 """Rows with a known outcome below which the 5 % tail is a handful of bars."""
 HORIZON_BARS = 16
 """Horizon of labels on bars of 15 minutes: four hours. Below 8 the efficiency ratio is mostly chance."""
 HORIZONS_STEPS = MappingProxyType({"1s": 10, "5s": 50, "10s": 100})
 """Horizons of targets on steps of 100 ms."""
+FLAT = 0.25e-4
+"""The smallest dead band of a direction, ln: 0.25 bps, which is what the flow expert calls flat."""
 _NOTHING = 1e-8
 """A smaller net move is none: what rounding leaves of returns there and back, where a third of the moves are 0."""
 
@@ -40,6 +41,8 @@ class Cut:
 
     measure: str
     quantile: float
+    least: float = 0.0
+    """The threshold where the quantile is below it, in the measure's unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +169,7 @@ def _whole(measures: Measures) -> Mask:
 
 
 def _quantiles(target: Target, measures: Measures) -> tuple[float, ...]:
-    return tuple(float(np.quantile(measures[cut.measure], cut.quantile)) for cut in target.cuts)
+    return tuple(max(float(np.quantile(measures[cut.measure], cut.quantile)), cut.least) for cut in target.cuts)
 
 
 def _regime(measures: Measures, cuts: tuple[float, ...]) -> Integers:
@@ -218,7 +221,7 @@ TARGETS: Mapping[str, Target] = {
         Target(
             name="direction",
             classes=("down", "flat", "up"),
-            cuts=(Cut("size", 1 / 3),),
+            cuts=(Cut("size", 1 / 3, least=FLAT),),
             measure=forward_measures,
             decide=_direction,
         ),
@@ -232,4 +235,4 @@ TARGETS: Mapping[str, Target] = {
         ),
     )
 }
-"""All targets by name. A third of the training moves are flat: the dead band of direction."""
+"""All targets by name. A third of the training moves are flat, the dead band of direction; all up to 0.25 bps are."""

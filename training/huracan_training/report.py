@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from huracan.clock import NANOSECONDS
+from huracan.inference.probabilities import SMALLEST_PROBABILITY
 from huracan_cli.page import card, page, section
 from huracan_training import pictures
 from huracan_training.bootstrap import Interval
 from huracan_training.evaluation import Evaluation, ModelResult
 from huracan_training.monte_carlo import LATENCIES, STRESSES, MonteCarlo
 from huracan_training.pictures import words
-from huracan_training.scores import SMALLEST_PROBABILITY, Scores
+from huracan_training.scores import Scores
 from huracan_training.trading import HOLDING, Trading
 
 FORMAT = 1
@@ -141,8 +142,8 @@ def _header(evaluation: Evaluation) -> str:
     first, last = min(each.test_from_ns for each in study.folds), max(each.test_to_ns for each in study.folds)
     badges = [
         f"{len(own.by_asset)} assets",
-        f"{study.interval_ns / _MINUTE_NS:g} min bars",
-        f"labels {study.horizon_bars} bars ahead",
+        f"rows of {_length(study.interval_ns)}",
+        f"labels {study.horizon_bars} rows ahead",
         f"{_plural(len(study.folds), 'fold')} × {_plural(len(own.seeds), 'seed')}",
         f"tested {_day(first)} to {_day(last)}",
         f"data {study.data_digest[:12]}",
@@ -157,6 +158,12 @@ def _header(evaluation: Evaluation) -> str:
         f"<p><b class='{'good' if verdict.promoted else 'bad'}'>{told}.</b> "
         f"{html.escape('. '.join(verdict.reasons))}.</p>{notes}</header>"
     )
+
+
+def _length(interval_ns: int) -> str:
+    if interval_ns < _MINUTE_NS:
+        return f"{interval_ns / NANOSECONDS:g} s"
+    return f"{interval_ns / _MINUTE_NS:g} min"
 
 
 def _cards(evaluation: Evaluation) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from huracan.errors import BadInput
 from huracan.inference.bundle import Bundle, write_bundle
-from huracan_training.benchmark import AROUND, TARGET, Line, final_fold, judged_on, question_of, registered
+from huracan_training.benchmark import TARGET, Line, final_fold, judged_on, registered, rivals
 from huracan_training.datasets import Dataset
 from huracan_training.detector import TRIALS, Detector, contents_of, detector_of, manifest_of, unseen_folds
-from huracan_training.evaluation import RIVALS, Evaluation
+from huracan_training.evaluation import Evaluation
 from huracan_training.labels import HORIZON_BARS
 from huracan_training.models.keeping import servable
 from huracan_training.models.loop import Watch
@@ -20,6 +20,7 @@ from huracan_training.models.table import Settings, make_model
 from huracan_training.optimise.making import Asked, optimised
 from huracan_training.registry import CHAMPION, FITS, Registry, Run, Version
 from huracan_training.samples import Classifier
+from huracan_training.tasks import REGIME, Task
 from huracan_training.walk import Contender, Walker
 
 CHAMPION_NAME = "champion"
@@ -37,6 +38,7 @@ class Recipe:
     """Of its outlook."""
     seed: int = 1
     horizon_bars: int = HORIZON_BARS
+    task: Task = REGIME
 
     def contender(self, watch: Watch | None = None) -> Contender:
         """Return the model as a contender from its one seed.
@@ -44,13 +46,14 @@ class Recipe:
         Raises BadInput for a model that there is not or that cannot be served, and for a setting or column that it does
         not have.
         """
-        servable(make_model(self.model, question_of(self.horizon_bars), self.settings))
+        servable(make_model(self.model, self.task.question(self.horizon_bars), self.settings))
         (found,) = registered(
             [self.model],
             seeds=1,
             horizon_bars=self.horizon_bars,
             settings={self.model: self.settings},
-            around=replace(AROUND, columns=self.columns, watch=watch),
+            around=replace(self.task.around, columns=self.columns, watch=watch),
+            task=self.task,
         )
         return replace(found, seeds=(self.seed,))
 
@@ -87,12 +90,11 @@ def trained(
     contender = recipe.contender(walker)
     kept = _Keeping(contender.make)
     fold = final_fold(dataset, recipe.horizon_bars)
-    rivals = registered(RIVALS, seeds=1, horizon_bars=recipe.horizon_bars)
     serving = [served(champion, CHAMPION_NAME)] if champion else []
     judged_fold = unseen_folds(champion, [fold])[0] if champion else fold
     line = Line(
         judged=recipe.model,
-        contenders=(replace(contender, make=kept), *rivals, *serving),
+        contenders=(replace(contender, make=kept), *rivals(recipe.task, recipe.horizon_bars), *serving),
         horizon_bars=recipe.horizon_bars,
     )
     evaluation = judged_on(dataset, [judged_fold], line, room=room, trials=trials, walker=walker)
@@ -168,28 +170,38 @@ def _beats_champion(evaluation: Evaluation) -> bool:
 
 
 def card_of(dataset: Dataset, recipe: Recipe, evaluation: Evaluation) -> str:
-    """Return the model card, in Markdown: what it is, what it was made of, and how good it was on unseen bars."""
-    scores = evaluation.judged.scores
+    """Return the model card, in Markdown: what it is, what it was made of, and how good it was on unseen rows."""
+    scores, task = evaluation.judged.scores, recipe.task
     assets = ", ".join(each.name for each in dataset.assets)
     rows = "\n".join(
-        f"| {each.name} | {each.scores.log_loss:.4f} | {each.scores.macro_f1:.3f} | {each.scores.ece:.3f} |"
+        f"| {each.name} | {each.scores.log_loss:.4f} [{each.intervals['log_loss'].low:.4f}, "
+        f"{each.intervals['log_loss'].high:.4f}] | {each.scores.macro_f1:.3f} | {each.scores.ece:.3f} |"
         for each in evaluation.models
     )
-    return f"""# {TARGET}: {recipe.model}
+    gains = "\n".join(
+        f"| {each.baseline} | {each.gain.value:+.4f} [{each.gain.low:+.4f}, {each.gain.high:+.4f}] |"
+        for each in evaluation.comparisons
+        if not each.asset
+    )
+    return f"""# {task.name}: {recipe.model}
 
-Tells the regime of the next {recipe.horizon_bars} bars from a window of 64: {", ".join(evaluation.study.classes)}.
+Tells the {task.target} of the next {recipe.horizon_bars} {task.kind} from a window of 64: {", ".join(task.classes)}.
 
 - Trained on: {assets}; data {dataset.digest[:12]}, seed {recipe.seed}.
 - Settings: {dict(recipe.settings) or "the model's own"}.
-- Fed: {"all that it can see" if recipe.columns == NAMES else ", ".join(recipe.columns)}.
-- Judged on the newest bars, which it had not seen: {sum(each.rows for each in evaluation.comparisons[:1])} rows.
+- Fed: {"all that it can see" if recipe.columns == task.columns else ", ".join(recipe.columns)}.
+- Judged on the newest {task.kind}, which it had not seen: {sum(each.rows for each in evaluation.comparisons[:1])} rows.
 - Log loss {scores.log_loss:.4f} nats, Brier {scores.brier:.4f}, macro-F1 {scores.macro_f1:.3f}, ECE {scores.ece:.3f}.
 - {". ".join(evaluation.verdict.reasons)}.
 
-| model | log loss, nats | macro-F1 | ECE |
+| model | log loss, nats, 95 % interval | macro-F1 | ECE |
 |---|---|---|---|
 {rows}
 
+| over | gain in log loss, nats, 95 % interval |
+|---|---|
+{gains}
+
 Labels overlap, so that neighbouring rows tell much the same; intervals are block bootstraps.
-It says nothing about direction.
+{task.caution}
 """

@@ -12,12 +12,10 @@ from pydantic import ValidationError
 
 from huracan.config import Config
 from huracan.errors import BadInput
+from huracan.features.outlook import LIMIT, POOLED, Scale
 from huracan_training.bars import Mask
-from huracan_training.labels import POOLED
 from huracan_training.samples import Floats, Rows, Series
 
-LIMIT = 10.0
-"""Scaled values end here on both sides: one bad print must not decide what a network says."""
 _MAD_OF_NORMAL = 1.4826
 
 
@@ -30,14 +28,6 @@ class Method(StrEnum):
     """Mean and standard deviation."""
     AS_IS = "as_is"
     """0 and 1: of rows that are on one scale already."""
-
-
-class Scale(Config):
-    """Centre and spread of each column."""
-
-    centre: tuple[float, ...]
-    spread: tuple[float, ...]
-    """Above 0: 1 where the training rows do not differ."""
 
 
 class Scaler(Config):

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huracan.errors import BadInput
+from huracan.inference.probabilities import SMALLEST_PROBABILITY
 from huracan_training.samples import Floats, Integers
 
 Mask = NDArray[np.bool_]
 
-SMALLEST_PROBABILITY = 1e-6
-"""What a probability of the outcome counts as at least: a sure forecast that fails costs 13.8 nats, not infinity."""
 BINS = 15
 _SUM_TOLERANCE = 1e-3
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from huracan.errors import BadInput
+from huracan.features.outlook import LIMIT
 from huracan_training.models.baselines import Majority, MarkovChain, Persistence
 from huracan_training.models.inputs import Question, fitted_scaler, summaries
 from huracan_training.samples import UNKNOWN, Sample, Series
-from huracan_training.scaling import LIMIT, Method, Scaler
+from huracan_training.scaling import Method, Scaler
 
 QUESTION = Question(classes=3, horizon_bars=2)
 

@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from huracan.errors import BadInput
+from huracan.laws import LawBroken
 from huracan_training.models.baselines import Majority
-from huracan_training.models.check import LawBroken, check_classifier, cut_after
+from huracan_training.models.check import check_classifier, cut_after
 from huracan_training.models.table import BOUNDS, LEFT_OUT, MODELS, make_model
 from huracan_training.samples import Floats, Rows, Sample
 

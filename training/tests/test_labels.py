@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from huracan.errors import BadInput
+from huracan.features.outlook import POOLED
 from huracan_training.bars import Asset, asset
 from huracan_training.labels import (
-    POOLED,
     TARGETS,
     Thresholds,
     fit_thresholds,

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from huracan.errors import BadInput
+from huracan.features.outlook import LIMIT
 from huracan_training.bars import INTERVAL_NS, Bars, asset, windowed
 from huracan_training.models.check import cut_after
 from huracan_training.models.inputs import Question
 from huracan_training.models.outlook import NAMES, Outlook, fit_outlook
 from huracan_training.models.table import MODELS, Surroundings, make_model
 from huracan_training.samples import UNKNOWN, Kept, Sample
-from huracan_training.scaling import LIMIT
 
 from .market import START_NS, Regimes, synthetic_bars
 

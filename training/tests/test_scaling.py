@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from huracan.errors import BadInput
+from huracan.features.outlook import LIMIT
 from huracan_training.samples import Rows, Series
-from huracan_training.scaling import LIMIT, Method, fit_scaler, load_scaler
+from huracan_training.scaling import Method, fit_scaler, load_scaler
 
 
 def _series(rows: Rows, name: str = "a") -> Series:

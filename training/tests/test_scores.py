@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from huracan.errors import BadInput
+from huracan.inference.probabilities import SMALLEST_PROBABILITY
 from huracan_training.chance import generator
 from huracan_training.regression import errors_scored
 from huracan_training.samples import Floats, Integers
 from huracan_training.scores import (
-    SMALLEST_PROBABILITY,
     calibration_gaps,
     class_reliability,
     confusions,

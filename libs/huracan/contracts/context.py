@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from huracan.contracts.codec import digest
 from huracan.contracts.huracan.context.v1.context_pb2 import (
     Context,
     ContextRef,
+    CorrelationState,
     MoodState,
     RegimeShare,
     RegimeState,
+    RegimeTransition,
 )
 
 __all__ = [
+    "CORRELATION",
     "MOOD",
     "REGIME",
     "Context",
     "ContextRef",
+    "CorrelationState",
     "MoodState",
+    "Payload",
     "RegimeShare",
     "RegimeState",
+    "RegimeTransition",
     "context",
     "context_name",
+    "correlation_state",
     "mood_state",
     "regime_state",
+    "regime_transition",
 ]
 
 REGIME = "regime"
 """Kind of the context with an instrument's regime probabilities; keyed by `venue.symbol`."""
 MOOD = "mood"
 """Kind of the context with the mood of headlines; keyed by underlying."""
+CORRELATION = "correlation"
+"""Kind of the context with how the moves of all instruments go together; its key is `market`."""
+
+Payload = RegimeState | MoodState | CorrelationState
 
 
 def context_name(ref: ContextRef) -> tuple[str, str]:
@@ -47,7 +62,7 @@ def context(
     as_of_ns: int,
     effective_from_ns: int,
     valid_until_ns: int,
-    payload: RegimeState | MoodState,
+    payload: Payload,
     engine_digest: bytes,
 ) -> Context:
     """Return one version of a context, with the digest of its payload."""
@@ -60,22 +75,65 @@ def context(
         payload_digest=digest(payload),
         engine_digest=engine_digest,
     )
-    if isinstance(payload, RegimeState):
-        made.regime.CopyFrom(payload)
-    else:
-        made.mood.CopyFrom(payload)
+    match payload:
+        case RegimeState():
+            made.regime.CopyFrom(payload)
+        case MoodState():
+            made.mood.CopyFrom(payload)
+        case CorrelationState():
+            made.correlation.CopyFrom(payload)
     return made
 
 
-def regime_state(*, shares: Mapping[str, float], volatility: float, bars: int) -> RegimeState:
-    """Return regime probabilities by name, in the order given."""
+def regime_state(
+    *,
+    shares: Mapping[str, float],
+    volatility: float,
+    bars: int,
+    horizon_bars: int = 0,
+    transition: RegimeTransition | None = None,
+) -> RegimeState:
+    """Return regime probabilities by name, in the order given: of so many bars ahead, or of now."""
     return RegimeState(
-        shares=[RegimeShare(regime=name, probability=share) for name, share in shares.items()],
+        shares=_shares(shares),
         volatility=volatility,
         bars=bars,
+        horizon_bars=horizon_bars,
+        transition=transition,
     )
+
+
+def regime_transition(
+    *, known: str, change_probability: float, chain: Mapping[str, float], expected_bars: float
+) -> RegimeTransition:
+    """Return what is said of a change of regime; `chain` gives a probability for each regime."""
+    return RegimeTransition(
+        known=known, change_probability=change_probability, chain=_shares(chain), expected_bars=expected_bars
+    )
+
+
+def _shares(shares: Mapping[str, float]) -> list[RegimeShare]:
+    return [RegimeShare(regime=name, probability=share) for name, share in shares.items()]
 
 
 def mood_state(*, polarity: float, weight: float, headlines: int, last_news_id: bytes) -> MoodState:
     """Return the mood of headlines; polarity in [-1, 1]."""
     return MoodState(polarity=polarity, weight=weight, headlines=headlines, last_news_id=last_news_id)
+
+
+def correlation_state(
+    *,
+    instruments: Sequence[str],
+    correlations: NDArray[np.float64],
+    absorption_ratio: float,
+    shrinkage: float,
+    bars: int,
+) -> CorrelationState:
+    """Return how the moves of n instruments go together; correlations of shape (n, n), in [-1, 1]."""
+    return CorrelationState(
+        instruments=instruments,
+        correlations=correlations.astype("<f8").tobytes(),
+        absorption_ratio=absorption_ratio,
+        shrinkage=shrinkage,
+        bars=bars,
+    )

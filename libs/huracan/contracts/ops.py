@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from huracan.contracts.huracan.market.v1.market_pb2 import InstrumentId
 from huracan.contracts.huracan.ops.v1.ops_pb2 import (
@@ -11,6 +14,7 @@ from huracan.contracts.huracan.ops.v1.ops_pb2 import (
     FeedChanged,
     FeedState,
     GapDetected,
+    HeatMap,
     ServiceChanged,
     ServiceReport,
     StepAcknowledged,
@@ -23,6 +27,7 @@ __all__ = [
     "FeedChanged",
     "FeedState",
     "GapDetected",
+    "HeatMap",
     "ServiceChanged",
     "ServiceReport",
     "StepAcknowledged",
@@ -30,6 +35,7 @@ __all__ = [
     "feed_changed",
     "feed_state_name",
     "gap_detected",
+    "heat_map",
     "service_changed",
     "service_report",
     "step_acknowledged",
@@ -111,4 +117,26 @@ def feed_changed(
         at_ns=at_ns,
         epoch=epoch,
         attempt=attempt,
+    )
+
+
+def heat_map(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: NDArray[np.float64],
+    *,
+    low: float,
+    high: float,
+    as_of_ns: int,
+) -> HeatMap:
+    """Return a table of numbers, shape (rows, columns), to be drawn in colours from `low` to `high`."""
+    return HeatMap(
+        title=title,
+        rows=rows,
+        columns=columns,
+        values=values.astype("<f8").tobytes(),
+        low=low,
+        high=high,
+        as_of_ns=as_of_ns,
     )

@@ -21,6 +21,7 @@ from huracan.contracts.market import InstrumentDefinition, linear_perpetual
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.expert.port import Expert, Responder
 from huracan.expert.respond import STALE_AFTER_NS, Versions, respond
+from huracan.laws import LawBroken, require
 
 _STEP = 17_231_612_550
 _DIGEST_BYTES = 32
@@ -42,14 +43,6 @@ class FeatureColumns(Protocol):
     @property
     def digest(self) -> bytes:
         """Return the digest of the set."""
-
-
-class LawBroken(AssertionError):
-    """An expert breaks a law; the message names the law and shows the case."""
-
-    def __init__(self, law: str, detail: str) -> None:
-        super().__init__(f"{law}: {detail}")
-        self.law = law
 
 
 def sample_matrices(columns: int) -> dict[str, Matrix]:
@@ -153,23 +146,18 @@ class Case:
         return {name: answer for name, answer in answers.items() if not answer.abstained}
 
 
-def _require(holds: bool, law: str, detail: str) -> None:
-    if not holds:
-        raise LawBroken(law, detail)
-
-
 def declares_itself(case: Case) -> None:
     """It has a name, digests, a horizon, a validity, and was made for this feature set and these contexts."""
     law, responder = "declares itself", case.responder
-    _require(bool(responder.name), law, "name was empty")
-    _require(len(responder.engine_digest) == _DIGEST_BYTES, law, "engine digest was not 32 bytes")
-    _require(responder.feature_set_digest == case.feature_set.digest, law, "was made for another feature set")
-    _require(responder.horizon_ns > 0, law, f"horizon was {responder.horizon_ns}")
-    _require(responder.validity_ns > 0, law, f"validity was {responder.validity_ns}")
-    _require(responder.without_context in _BEFORE_ANY_CONTEXT, law, "without_context: WARMING or NO_INPUT")
+    require(bool(responder.name), law, "name was empty")
+    require(len(responder.engine_digest) == _DIGEST_BYTES, law, "engine digest was not 32 bytes")
+    require(responder.feature_set_digest == case.feature_set.digest, law, "was made for another feature set")
+    require(responder.horizon_ns > 0, law, f"horizon was {responder.horizon_ns}")
+    require(responder.validity_ns > 0, law, f"validity was {responder.validity_ns}")
+    require(responder.without_context in _BEFORE_ANY_CONTEXT, law, "without_context: WARMING or NO_INPUT")
     kinds = responder.context_kinds
-    _require(len(set(kinds)) == len(kinds), law, f"context kinds were {kinds}")
-    _require(set(kinds) == set(case.contexts), law, f"reads {kinds}, samples were {sorted(case.contexts)}")
+    require(len(set(kinds)) == len(kinds), law, f"context kinds were {kinds}")
+    require(set(kinds) == set(case.contexts), law, f"reads {kinds}, samples were {sorted(case.contexts)}")
 
 
 def tolerates_any_values(case: Case) -> None:
@@ -179,12 +167,12 @@ def tolerates_any_values(case: Case) -> None:
         answer = case.ask(law, name, window)
         if answer.abstained:
             reason = reason_name(answer.reason)
-            _require(reason == "NO_INPUT", law, f"window {name!r} was abstained with {reason}")
+            require(reason == "NO_INPUT", law, f"window {name!r} was abstained with {reason}")
 
 
 def answers_something(case: Case) -> None:
     """Not every sample window is abstained: the other laws would hold of nothing."""
-    _require(bool(case.forecasts("answers something")), "answers something", "every window was abstained")
+    require(bool(case.forecasts("answers something")), "answers something", "every window was abstained")
 
 
 def gives_probabilities(case: Case) -> None:
@@ -192,10 +180,10 @@ def gives_probabilities(case: Case) -> None:
     law = "gives probabilities"
     for name, answer in case.forecasts(law).items():
         shares = (answer.p_down, answer.p_flat, answer.p_up)
-        _require(all(math.isfinite(p) and 0 <= p <= 1 for p in shares), law, f"window {name!r} got {shares}")
-        _require(abs(math.fsum(shares) - 1) <= _TOLERANCE, law, f"window {name!r} got {shares}")
-        _require(answer.confidence == max(shares), law, f"window {name!r} got confidence {answer.confidence}")
-        _require(math.isfinite(answer.expected_move_bps), law, f"window {name!r} got an endless expected move")
+        require(all(math.isfinite(p) and 0 <= p <= 1 for p in shares), law, f"window {name!r} got {shares}")
+        require(abs(math.fsum(shares) - 1) <= _TOLERANCE, law, f"window {name!r} got {shares}")
+        require(answer.confidence == max(shares), law, f"window {name!r} got confidence {answer.confidence}")
+        require(math.isfinite(answer.expected_move_bps), law, f"window {name!r} got an endless expected move")
 
 
 def is_pure(case: Case) -> None:
@@ -204,15 +192,15 @@ def is_pure(case: Case) -> None:
     for name, window in case.windows().items():
         before = encode(window)
         first = encode(case.ask(law, name, window))
-        _require(first == encode(case.ask(law, name, window)), law, f"window {name!r} got two answers")
-        _require(encode(window) == before, law, f"window {name!r} was changed")
+        require(first == encode(case.ask(law, name, window)), law, f"window {name!r} got two answers")
+        require(encode(window) == before, law, f"window {name!r} was changed")
         values = window_matrix(window).copy()
         given = {context.ref.kind: context for context in case.versions.values()}
         kept = {kind: encode(context) for kind, context in given.items()}
         case.responder.forecast(values, given)
-        _require(values.tobytes() == window.values, law, f"values of window {name!r} were changed")
+        require(values.tobytes() == window.values, law, f"values of window {name!r} were changed")
         left = {kind: encode(context) for kind, context in given.items()}
-        _require(left == kept, law, f"contexts were changed by window {name!r}")
+        require(left == kept, law, f"contexts were changed by window {name!r}")
 
 
 def keeps_no_state(case: Case) -> None:
@@ -225,9 +213,9 @@ def keeps_no_state(case: Case) -> None:
     windows = case.windows()
     answers = {name: encode(case.ask(law, name, window)) for name, window in windows.items()}
     for name, window in reversed(windows.items()):
-        _require(encode(case.ask(law, name, window)) == answers[name], law, f"order changes window {name!r}")
+        require(encode(case.ask(law, name, window)) == answers[name], law, f"order changes window {name!r}")
     for name, window in windows.items():
-        _require(encode(case.ask(law, name, window, copy)) == answers[name], law, f"a copy differs: {name!r}")
+        require(encode(case.ask(law, name, window, copy)) == answers[name], law, f"a copy differs: {name!r}")
 
 
 def abstains_for_the_first_reason(case: Case) -> None:
@@ -247,7 +235,7 @@ def abstains_for_the_first_reason(case: Case) -> None:
 def _abstains(case: Case, window: FeatureWindow, versions: Versions, reason: str) -> None:
     answer = case.answer(case.responder, window, versions)
     said = reason_name(answer.reason) if answer.abstained else "a forecast"
-    _require(said == reason, "abstains for the first reason", f"was {said}, not {reason}")
+    require(said == reason, "abstains for the first reason", f"was {said}, not {reason}")
 
 
 def names_what_it_used(case: Case) -> None:
@@ -256,21 +244,21 @@ def names_what_it_used(case: Case) -> None:
     refs = [context.ref for context in case.contexts.values()]
     for name, window in case.windows().items():
         answer = case.ask(law, name, window)
-        _require(answer.expert == responder.name, law, f"window {name!r}: expert was {answer.expert!r}")
-        _require(answer.engine_digest == responder.engine_digest, law, f"window {name!r}: engine digest")
-        _require(answer.feature_set_digest == window.feature_set_digest, law, f"window {name!r}: feature set")
-        _require(answer.window_digest == digest(window), law, f"window {name!r}: window digest")
-        _require(answer.horizon_ns == responder.horizon_ns, law, f"window {name!r}: horizon")
-        _require(list(answer.contexts) == refs, law, f"window {name!r}: contexts")
+        require(answer.expert == responder.name, law, f"window {name!r}: expert was {answer.expert!r}")
+        require(answer.engine_digest == responder.engine_digest, law, f"window {name!r}: engine digest")
+        require(answer.feature_set_digest == window.feature_set_digest, law, f"window {name!r}: feature set")
+        require(answer.window_digest == digest(window), law, f"window {name!r}: window digest")
+        require(answer.horizon_ns == responder.horizon_ns, law, f"window {name!r}: horizon")
+        require(list(answer.contexts) == refs, law, f"window {name!r}: contexts")
         until = window.close_ns + responder.validity_ns
-        _require(answer.valid_until_ns == until, law, f"window {name!r}: valid until")
+        require(answer.valid_until_ns == until, law, f"window {name!r}: valid until")
 
 
 def digest_follows_config(case: Case) -> None:
     """Another configuration has another engine digest."""
     if case.other is not None:
         differs = case.other.engine_digest != case.responder.engine_digest
-        _require(differs, "digest follows config", "two configurations had one engine digest")
+        require(differs, "digest follows config", "two configurations had one engine digest")
 
 
 LAWS: tuple[Callable[[Case], None], ...] = (

@@ -10,8 +10,9 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from huracan.contracts.context import Context, MoodState, RegimeState
+from huracan.contracts.context import Context, Payload
 from huracan.contracts.opinion import AbstainReason
+from huracan.contracts.ops import HeatMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +59,10 @@ class ContextDraft:
     key: str
     as_of_ns: int
     valid_until_ns: int
-    payload: RegimeState | MoodState
+    payload: Payload
     engine_digest: bytes
+    shows: HeatMap | None = None
+    """What people are shown of it, on `ops.v1.<expert>.heat_map`; best effort."""
 
 
 class ContextBuilder(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -15,6 +14,7 @@ from huracan.config import Config
 from huracan.contracts.features import WINDOW_ROWS
 from huracan.errors import BadInput
 from huracan.expert.port import Forecast
+from huracan.ids import digest_of
 
 _SCORE_LIMIT = 50.0
 
@@ -92,8 +92,4 @@ def forecast(score: float, *, flat_threshold: float, move_bps: float) -> Forecas
 
 def engine_digest(method: str, config: Config, *parts: bytes) -> bytes:
     """Return the SHA-256 of all that shapes an answer: method and its version, config, fitted parameters."""
-    shaped = hashlib.sha256()
-    for part in (method.encode(), config.digest(), *parts):
-        shaped.update(len(part).to_bytes(4, "big"))
-        shaped.update(part)
-    return shaped.digest()
+    return digest_of(method, config.digest(), *parts)

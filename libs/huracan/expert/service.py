@@ -121,6 +121,8 @@ class ExpertService(Service):
         )
         self.counts["contexts"] += 1
         await self._send(made)
+        if draft.shows is not None:
+            await self._ports.bus.publish(subjects.ops(self.name, "heat_map"), draft.shows)
 
     async def _take_over(self, name: tuple[str, str]) -> None:
         """Continue where the last writer of a context stopped; what it logged may not have been published.

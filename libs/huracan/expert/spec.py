@@ -17,11 +17,16 @@ C = TypeVar("C", bound=Config)
 
 
 def expert_spec(
-    name: str, config: type[C], expert: Callable[[C], Expert], *, builds: str = "", builds_from: tuple[str, ...] = ()
+    name: str,
+    config: type[C],
+    expert: Callable[[C], Expert],
+    *,
+    builds: tuple[str, ...] = (),
+    builds_from: tuple[str, ...] = (),
 ) -> ServiceSpec[C]:
-    """Return the spec of an expert: how it is made from its configuration, and which kind of context it owns.
+    """Return the spec of an expert: how it is made from its configuration, and which kinds of context it owns.
 
-    `builds` is that kind and `builds_from` the subjects it is built from; without them it builds none.
+    `builds` are those kinds and `builds_from` the subjects they are built from; without them it builds none.
     """
 
     def make(settings: C, ports: Ports) -> ExpertService:
@@ -30,7 +35,7 @@ def expert_spec(
     def access(settings: C) -> Access:  # noqa: ARG001 - the spec's form
         letters = (subjects.dead_letters(subjects.JOURNAL_TOPIC), name)
         return Access(
-            publish=(f"sig.v1.{name}.>", f"ops.v1.{name}.>", *((f"ctx.v1.{builds}.>",) if builds else ())),
+            publish=(f"sig.v1.{name}.>", f"ops.v1.{name}.>", *(f"ctx.v1.{kind}.>" for kind in builds)),
             subscribe=("feat.v1.micro.>", subjects.rpc(name, "opine")),
             latest=("ctx.v1.>",),
             everything=builds_from,

@@ -39,7 +39,11 @@ async def newest_offset(log: TickLog, topic: str, key: str) -> int:
 
 
 async def newest_of(log: TickLog, topic: str, key: str, kind: type[M]) -> Newest[M]:
-    """Return the newest message of a kind, looking back to the beginning of the log if need be."""
+    """Return the newest message of a kind, looking back to the beginning of the log if need be.
+
+    What a writer that was replaced still wrote comes after its heir's first records, and is older than they are: of
+    the newest records, messages of the highest epoch count.
+    """
     first = end = await newest_offset(log, topic, key) + 1
     look, unread = FIRST_LOOK, 0
     while first > 0:
@@ -48,13 +52,18 @@ async def newest_of(log: TickLog, topic: str, key: str, kind: type[M]) -> Newest
         async for found in between(log, topic, key, first, begun):
             if isinstance(found, PoisonRecord):
                 after += 1
-            elif isinstance(found.message, kind):
+            elif isinstance(found.message, kind) and (message is None or _epoch(found.message) >= _epoch(message)):
                 message, after = found.message, 0
         unread += after
         if message is not None:
             return Newest(message, unread)
         look *= 4
     return Newest(None, unread)
+
+
+def _epoch(message: Message) -> int:
+    epoch: int = getattr(message, "epoch", 0)
+    return epoch
 
 
 async def between(log: TickLog, topic: str, key: str, first: int, end: int) -> AsyncIterator[Record | PoisonRecord]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from huracan.config import Config
@@ -9,8 +11,11 @@ from huracan.expert.score import Term
 
 
 class FlowConfig(Config):
-    """Parameters of the ordered logit; README.md says how the defaults were obtained."""
+    """Which model answers, and the parameters of the ordered logit; README.md says how the defaults were obtained."""
 
+    engine: Path | None = None
+    """Directory of the bundle of a net: it answers, over the horizon of the bundle, and of all else here only the
+    validity counts. None: the ordered logit answers."""
     terms: tuple[Term, ...] = Field(
         default=(
             Term(column="queue_imbalance", half_life_steps=1, limit=1, weight=1.15),

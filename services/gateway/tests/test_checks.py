@@ -148,6 +148,7 @@ def test_the_check_is_that_of_the_definition(entries: list[tuple[str, int, int]]
     assert result(check) == (len(expected), sum(expected))
 
 
+@pytest.mark.usefixtures("untraced")
 def test_the_book_of_the_real_recording_is_the_venues_at_every_update() -> None:
     if not RECORDING.exists():
         pytest.skip(f"needs {RECORDING}")

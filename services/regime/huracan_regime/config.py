@@ -8,13 +8,9 @@ from pydantic import Field
 
 from huracan.config import Config
 from huracan.expert.score import Term
+from huracan.features.regimes import REGIMES
 
-HIGH_VOLATILITY = "High_Volatility"
-LOW_VOLATILITY = "Low_Volatility"
-TRENDING = "Trending"
-RANGING = "Ranging"
-REGIMES = (HIGH_VOLATILITY, LOW_VOLATILITY, TRENDING, RANGING)
-"""The four names of the public contract, in the order in which their probabilities are sent."""
+HIGH_VOLATILITY, LOW_VOLATILITY, TRENDING, RANGING = REGIMES
 
 
 class RegimeModelConfig(Config):
@@ -34,6 +30,19 @@ class RegimeModelConfig(Config):
     """Added to no variance below it, in squared standard deviations: no state may sit on a single value."""
     valid_intervals: int = Field(default=2, ge=1, le=16)
     """A context may be used until this many intervals after its bar's close; SEMANTICS says 2."""
+
+
+class CorrelationConfig(Config):
+    """How it is estimated how the moves of instruments go together."""
+
+    half_life_bars: float = Field(default=60.0, ge=1, le=10_000)
+    """Weights of bars halve in so many: 60 of 15 minutes are 15 hours."""
+    max_bars: int = Field(default=300, ge=64, le=10_000)
+    """Newest bars that are kept: of five half-lives, a bar beyond weighs 3 %."""
+    min_bars: int = Field(default=32, ge=8, le=10_000)
+    """Bars that instruments must have together: half of a window."""
+    valid_intervals: int = Field(default=2, ge=1, le=16)
+    """A context may be used until this many intervals after its bar's close."""
 
 
 class Specialist(Config):
@@ -108,6 +117,10 @@ class RegimeServiceConfig(Config):
     """How the regime service runs."""
 
     regime: RegimeConfig = RegimeConfig()
+    engine: Path | None = None
+    """Directory of the bundle of a detector: its net tells the regimes, and needs no history. None: a hidden Markov
+    model does, which is fitted on one."""
+    correlation: CorrelationConfig = CorrelationConfig()
     history: dict[str, Path] = Field(default_factory=dict)
     """Files of 15-minute bars by `venue.symbol`, to fit the regimes on; without one an instrument has no regime."""
     history_before_ns: int | None = None

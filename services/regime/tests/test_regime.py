@@ -23,7 +23,7 @@ from huracan.features.micro import MICRO
 from huracan.market.history import load_history
 from huracan_regime.builder import RegimeContextBuilder
 from huracan_regime.config import REGIMES, RegimeConfig, RegimeModelConfig
-from huracan_regime.expert import expert
+from huracan_regime.expert import expert, fitted
 from huracan_regime.history import history_from_files, no_history, observations
 from huracan_regime.model import fit
 from huracan_regime.responder import RegimeResponder
@@ -328,8 +328,8 @@ def _lean(regime: str, share: float = 1.0, config: RegimeConfig = CONFIG, **colu
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_the_regime_expert_keeps_the_laws_in_every_regime(regime: str) -> None:
-    other = expert(RegimeConfig(horizon_ms=2000), no_history)
-    check_expert(expert(CONFIG, no_history), MICRO, [_context(**{regime: 0.9})], other=other)
+    other = expert(RegimeConfig(horizon_ms=2000), fitted(CONFIG, no_history))
+    check_expert(expert(CONFIG, fitted(CONFIG, no_history)), MICRO, [_context(**{regime: 0.9})], other=other)
 
 
 def test_a_trend_goes_on_where_order_flow_confirms_it() -> None:

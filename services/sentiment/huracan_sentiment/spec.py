@@ -8,4 +8,4 @@ from huracan_sentiment.builder import MoodContextBuilder
 from huracan_sentiment.config import SentimentConfig
 from huracan_sentiment.expert import expert
 
-SPEC = expert_spec("sentiment", SentimentConfig, expert, builds=MOOD, builds_from=MoodContextBuilder.inputs)
+SPEC = expert_spec("sentiment", SentimentConfig, expert, builds=(MOOD,), builds_from=MoodContextBuilder.inputs)

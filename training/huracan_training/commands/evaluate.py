@@ -11,13 +11,12 @@ import typer
 
 from huracan.errors import BadInput
 from huracan.inference.bundle import load_bundle
-from huracan_training.benchmark import TARGET, Line, final_fold, judged_on, registered, walk_forward_folds
+from huracan_training.benchmark import TARGET, Line, final_fold, judged_on, registered, rivals, walk_forward_folds
 from huracan_training.commands.shown import DataOption, JsonOption, OutOption, Shown, print_evaluation
-from huracan_training.datasets import build
 from huracan_training.detector import TRIALS, detector_of, unseen_folds
-from huracan_training.evaluation import RIVALS
 from huracan_training.report import summary, write_report
 from huracan_training.retraining import served
+from huracan_training.tasks import OF_NAME, asked_of
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 """Of this release, by the name of what they are for."""
@@ -27,17 +26,17 @@ def evaluate(
     data: DataOption,
     model: Annotated[str, typer.Option(help="What the model is for; its bundle of this release is judged.")] = TARGET,
     bundle: Annotated[Path | None, typer.Option(help="Directory of another bundle.")] = None,
-    folds: Annotated[int, typer.Option(min=1, help="Walk-forward folds, on which baselines are fitted.")] = 5,
+    folds: Annotated[int | None, typer.Option(min=1, help="Walk-forward folds, on which baselines are fitted.")] = None,
     out: OutOption = Path("out/evaluate"),
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a model on bars it has not seen, beside baselines that are fitted on what is before them."""
-    if model != TARGET:
-        raise BadInput(f"--model was {model!r}: there is {TARGET}")
+    """Judge a model on rows it has not seen, beside baselines that are fitted on what is before them."""
+    if model not in OF_NAME:
+        raise BadInput(f"--model was {model!r}: there is {', '.join(OF_NAME)}")
     loaded = load_bundle(bundle or BUNDLES / model)
     detector = detector_of(loaded)
-    horizon_bars = loaded.manifest.horizon_steps
-    dataset = build(data, out / "dataset")
+    task, horizon_bars = detector.task, detector.horizon_bars
+    dataset, folds = asked_of(task, data, out / "dataset"), folds or task.folds
     offered = [*walk_forward_folds(dataset, folds, horizon_bars), final_fold(dataset, horizon_bars, folds=folds)]
     unseen = unseen_folds(detector, offered)
     begun_ns, ended_ns = detector.trained_on.span_ns()
@@ -53,11 +52,13 @@ def evaluate(
     notes = (
         within,
         *([f"Of {', '.join(known)} only rows outside its training time count."] if known else []),
-        "Baselines are fitted on the rows before each fold; of those the model learns only how assets are seen.",
+        "Baselines are fitted on the rows before each fold; of those the model learns at most how assets are seen.",
     )
+    shares = registered(["majority"], seeds=1, horizon_bars=horizon_bars, task=task)
+    beside = {each.name: each for each in (*shares, *rivals(task, horizon_bars))}
     line = Line(
-        judged=model,
-        contenders=(served(detector, model), *registered(["majority", *RIVALS], seeds=1, horizon_bars=horizon_bars)),
+        judged=task.name,
+        contenders=(served(detector, task.name), *beside.values()),
         horizon_bars=horizon_bars,
         notes=notes,
     )

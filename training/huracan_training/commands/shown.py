@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from huracan_training.evaluation import Evaluation
 
-DataOption = Annotated[list[Path], typer.Option("--data", help="File of bars (Parquet, CSV); give it once for each.")]
+DataOption = Annotated[
+    list[Path], typer.Option("--data", help="File of bars (Parquet, CSV), or a recording; give it once for each.")
+]
 RegistryOption = Annotated[
     str, typer.Option(envvar="HURACAN_REGISTRY", help="Directory of the registry, or the URL of an MLflow server.")
 ]
@@ -20,6 +22,13 @@ OutOption = Annotated[Path, typer.Option(help="Directory of what is written.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 FoldsOption = Annotated[int, typer.Option(min=1, help="Walk-forward folds.")]
 HorizonOption = Annotated[int, typer.Option(min=1, help="Bars that labels look ahead.")]
+TargetOption = Annotated[
+    str, typer.Option(help="What is asked: the regime of bars, or the direction of steps of recordings.")
+]
+AheadOption = Annotated[
+    str | None,
+    typer.Option("--horizon", "--horizon-bars", help="Rows that labels look ahead; of steps also 1s, 5s or 10s."),
+]
 EXPERIMENT = "regime"
 """In the registry: every fit counts as a trial of it."""
 

@@ -10,24 +10,22 @@ from typing import Annotated
 import typer
 
 from huracan.errors import BadInput
-from huracan_training.benchmark import DETECTOR
 from huracan_training.commands.shown import (
-    EXPERIMENT,
+    AheadOption,
     DataOption,
-    HorizonOption,
     JsonOption,
     OutOption,
     RegistryOption,
     Shown,
+    TargetOption,
     print_evaluation,
 )
-from huracan_training.datasets import build
-from huracan_training.labels import HORIZON_BARS
 from huracan_training.models.outlook import NAMES, in_order
 from huracan_training.models.table import MODELS, Settings
 from huracan_training.registry import Registry
 from huracan_training.report import summary, write_report
 from huracan_training.retraining import Recipe, Trained, trained
+from huracan_training.tasks import REGIME, asked_of, task_of
 
 ModelOption = Annotated[str, typer.Option(help=f"Of {', '.join(MODELS)}.")]
 SetOption = Annotated[
@@ -41,33 +39,43 @@ ColumnsOption = Annotated[
 
 def train(
     data: DataOption,
-    model: ModelOption = DETECTOR,
+    target: TargetOption = REGIME.target,
+    horizon: AheadOption = None,
+    model: Annotated[str, typer.Option(help=f"Of {', '.join(MODELS)}; that of the target without it.")] = "",
     given: SetOption = None,
     seed: SeedOption = 1,
     chosen: ColumnsOption = None,
-    horizon_bars: HorizonOption = HORIZON_BARS,
     registry: RegistryOption = "out/registry",
+    export: Annotated[
+        Path | None, typer.Option(help="Directory for the bundle, whether it is in quarantine or not.")
+    ] = None,
     out: OutOption = Path("out/train"),
     as_json: JsonOption = False,
 ) -> None:
-    """Train on all but the newest bars, judge on those beside the baselines, and keep it in the registry."""
+    """Train on all but the newest rows, judge on those beside the baselines, and keep it in the registry."""
+    task = task_of(target)
+    if chosen and task is not REGIME:
+        raise BadInput(f"--columns are of the {REGIME.target}: models of {task.target} are fed the same ones always")
     recipe = Recipe(
-        model=model,
-        settings=settings_of(given or []),
-        columns=columns_of(chosen),
+        task=task,
+        model=model or task.model,
+        settings=task.settings_of(model or task.model, settings_of(given or [])),
+        columns=columns_of(chosen) if chosen else task.columns,
         seed=seed,
-        horizon_bars=horizon_bars,
+        horizon_bars=task.rows(horizon),
     )
     recipe.contender()
-    dataset = build(data, out / "dataset")
+    dataset = asked_of(task, data, out / "dataset")
     kept = Registry(registry)
-    with kept.run(EXPERIMENT, kind="train") as run, Shown(quiet=as_json) as shown:
-        run.parameters({"model": model, "seed": seed, "horizon_bars": horizon_bars, **recipe.settings})
+    with kept.run(task.name, kind="train") as run, Shown(quiet=as_json) as shown:
+        run.parameters({"model": recipe.model, "seed": seed, "horizon_bars": recipe.horizon_bars, **recipe.settings})
         run.note("data_digest", dataset.digest)
         run.note("columns", " ".join(recipe.columns))
-        told = trained(dataset, recipe, kept, run, trials=kept.trials(EXPERIMENT), room=out / "said", walker=shown)
+        told = trained(dataset, recipe, kept, run, trials=kept.trials(task.name), room=out / "said", walker=shown)
         page = write_report(told.evaluation, out)
         run.keep(page)
+    if export is not None:
+        kept.export(told.version, export)
     tell(told, page, as_json=as_json)
 
 

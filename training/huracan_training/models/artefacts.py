@@ -11,7 +11,8 @@ import onnxruntime  # type: ignore[import-untyped]
 from scipy.special import softmax
 
 from huracan.errors import BadInput
-from huracan_training.models.inputs import as_probabilities, check_positions, fitted
+from huracan.inference.probabilities import as_probabilities
+from huracan_training.models.inputs import check_positions, fitted
 from huracan_training.samples import Floats, Sample
 
 if TYPE_CHECKING:

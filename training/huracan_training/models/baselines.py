@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
+from huracan.inference.probabilities import as_probabilities
 from huracan_training.models.inputs import (
     Question,
     all_labels,
-    as_probabilities,
     check_positions,
     check_samples,
     fitted,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from huracan.errors import BadInput
+from huracan.laws import LawBroken, require
 from huracan_training.chance import generator
 from huracan_training.models.inputs import Question, all_labels
 from huracan_training.samples import UNKNOWN, Classifier, Floats, Integers, Sample
@@ -21,19 +22,6 @@ _LARGEST = np.float32(1e30)
 
 Cut = Callable[[Sample, int], Sample]
 """A sample and a position of its series → what was known then, asked about the positions up to it."""
-
-
-class LawBroken(AssertionError):
-    """A classifier breaks a law; the message names the law and shows the case."""
-
-    def __init__(self, law: str, detail: str) -> None:
-        super().__init__(f"{law}: {detail}")
-        self.law = law
-
-
-def _require(holds: bool, law: str, detail: str) -> None:
-    if not holds:
-        raise LawBroken(law, detail)
 
 
 def cut_after(sample: Sample, position: int) -> Sample:
@@ -81,10 +69,10 @@ def gives_probabilities(case: Case) -> None:
 def _probabilities(case: Case, law: str, name: str, sample: Sample) -> Floats:
     answers = case.answer(law, name, sample)
     wanted = (len(sample.at), case.question.classes)
-    _require(answers.shape == wanted, law, f"{name}: shape was {answers.shape}, not {wanted}")
-    _require(bool(np.isfinite(answers).all() and (answers > 0).all()), law, f"{name}: not finite, or not above 0")
+    require(answers.shape == wanted, law, f"{name}: shape was {answers.shape}, not {wanted}")
+    require(bool(np.isfinite(answers).all() and (answers > 0).all()), law, f"{name}: not finite, or not above 0")
     off = float(np.abs(answers.sum(axis=1) - 1).max(initial=0))
-    _require(off <= _SUM_TOLERANCE, law, f"{name}: sums were off 1 by {off:g}")
+    require(off <= _SUM_TOLERANCE, law, f"{name}: sums were off 1 by {off:g}")
     return answers
 
 
@@ -94,8 +82,8 @@ def is_deterministic(case: Case) -> None:
     again = case.fitted(case.train, case.valid)
     for sample in case.judged:
         first = case.answer(law, "the first time", sample).tobytes()
-        _require(case.answer(law, "the second time", sample).tobytes() == first, law, "two answers to one question")
-        _require(case.answer(law, "a twin", sample, again).tobytes() == first, law, "two models of one seed differ")
+        require(case.answer(law, "the second time", sample).tobytes() == first, law, "two answers to one question")
+        require(case.answer(law, "a twin", sample, again).tobytes() == first, law, "two models of one seed differ")
 
 
 def changes_nothing(case: Case) -> None:
@@ -103,7 +91,7 @@ def changes_nothing(case: Case) -> None:
     for sample in case.judged:
         before = _bytes(sample)
         case.answer("changes nothing", sample.series.asset, sample)
-        _require(_bytes(sample) == before, "changes nothing", f"the sample of {sample.series.asset} was changed")
+        require(_bytes(sample) == before, "changes nothing", f"the sample of {sample.series.asset} was changed")
 
 
 def _bytes(sample: Sample) -> list[bytes]:
@@ -125,7 +113,7 @@ def reads_no_future(case: Case) -> None:
             position = int(sample.at[index])
             then = case.answer(law, f"history up to {position}", case.cut(sample, position))
             off = float(np.abs(then - answers[: index + 1]).max())
-            _require(
+            require(
                 off <= _TOLERANCE, law, f"{sample.series.asset} up to {position}: off by {off:g} without later bars"
             )
 
@@ -140,7 +128,7 @@ def reads_no_answers(case: Case) -> None:
     for sample in case.judged:
         other = replace(sample, labels=(sample.labels + 1) % case.question.classes)
         same = case.answer(law, "other labels", other).tobytes() == case.answer(law, "labels", sample).tobytes()
-        _require(same, law, f"other labels of {sample.series.asset} gave other answers")
+        require(same, law, f"other labels of {sample.series.asset} gave other answers")
 
 
 def answers_any_positions(case: Case) -> None:
@@ -151,7 +139,7 @@ def answers_any_positions(case: Case) -> None:
         for name, chosen in {"every third": slice(None, None, 3), "one": slice(0, 1), "none": slice(0, 0)}.items():
             some = replace(sample, at=sample.at[chosen], labels=sample.labels[chosen])
             off = float(np.abs(_probabilities(case, law, name, some) - answers[chosen]).max(initial=0))
-            _require(off <= _TOLERANCE, law, f"{name} of {sample.series.asset}: off by {off:g}")
+            require(off <= _TOLERANCE, law, f"{name} of {sample.series.asset}: off by {off:g}")
 
 
 def tolerates_any_rows(case: Case) -> None:
@@ -197,7 +185,7 @@ def _refused(law: str, name: str, field: str, action: Callable[[], object]) -> N
     try:
         action()
     except BadInput as error:
-        _require(field in str(error), law, f"{name}: {error} does not name {field!r}")
+        require(field in str(error), law, f"{name}: {error} does not name {field!r}")
     except Exception as error:
         raise LawBroken(law, f"{name} raised {error!r}, not BadInput") from error
     else:
@@ -218,7 +206,7 @@ def knows_nothing_of_random_labels(case: Case) -> None:
     answers = np.concatenate([case.answer(law, sample.series.asset, sample, model) for sample in judged])
     gain = np.log(answers[np.arange(len(truth)), truth]) - np.log(shares[truth])
     noise = float(gain.std() / np.sqrt(len(gain)))
-    _require(
+    require(
         float(gain.mean()) <= _CHANCE_ERRORS * noise + _TOLERANCE,
         law,
         f"log loss {log_loss(truth, answers):.4f} was {gain.mean():.4f} below that of the shares",

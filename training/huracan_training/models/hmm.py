@@ -13,9 +13,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from huracan.errors import Fatal
+from huracan.inference.probabilities import as_probabilities
 from huracan_regime.filter import forward_filter
 from huracan_training.chance import seed_of
-from huracan_training.models.inputs import Question, as_probabilities, check_positions, check_samples, covered, fitted
+from huracan_training.models.inputs import Question, check_positions, check_samples, covered, fitted
 from huracan_training.models.keeping import read_state, write_state
 from huracan_training.samples import Floats, Integers, Sample, Series
 

@@ -11,9 +11,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from huracan.errors import BadInput
-from huracan_training.samples import WINDOW, Floats, Integers, Rows, Sample
+from huracan_training.samples import WINDOW, Integers, Rows, Sample
 from huracan_training.scaling import Method, Scaler, fit_scaler
-from huracan_training.scores import SMALLEST_PROBABILITY
 
 T = TypeVar("T")
 _BATCH = 2048
@@ -115,13 +114,6 @@ def _summarised(windows: Rows) -> Rows:
 def table_of(samples: Sequence[Sample], scaling: Scaler) -> Rows:
     """Return the summaries of all windows of all samples, one after another, shape (m, 4 * columns)."""
     return np.concatenate([summaries(scaling.scaled(sample.series), sample.at) for sample in samples])
-
-
-def as_probabilities(weights: Floats) -> Floats:
-    """Return rows of sum 1 from weights that are not negative; no class gets less than a millionth."""
-    floored = np.maximum(weights.astype(np.float64), SMALLEST_PROBABILITY)
-    shares: Floats = floored / floored.sum(axis=1, keepdims=True)
-    return shares
 
 
 def fitted(value: T | None, name: str) -> T:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from huracan_training.models.inputs import Question, as_probabilities, fitted
+from huracan.inference.probabilities import as_probabilities
+from huracan_training.models.inputs import Question, fitted
 from huracan_training.models.tabular import TabularClassifier
 from huracan_training.samples import Floats, Integers, Rows
 from huracan_training.scaling import Method

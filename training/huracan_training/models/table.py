@@ -17,6 +17,7 @@ from huracan_training.models.kalman import KalmanHmm
 from huracan_training.models.linear import Logistic
 from huracan_training.models.loop import LoopSettings, Watch
 from huracan_training.models.nets import BuildNet, CausalTcn, LstmNet, NetClassifier, NetSettings, StridedCnn
+from huracan_training.models.order_flow import OrderFlow
 from huracan_training.models.outlook import NAMES, Outlooked
 from huracan_training.models.tuning import Between, Space
 from huracan_training.samples import Classifier
@@ -44,6 +45,10 @@ class Surroundings:
     """Whether rows are of `bar`, and models are to see an outlook in their place."""
     columns: tuple[str, ...] = NAMES
     """Of the outlook, those that models are fed."""
+    teacher: Callable[[Question], Classifier] | None = None
+    """Makes whom a net learns from that has a teacher, in place of its own."""
+    order_flow: bool = False
+    """Whether rows are of `micro`, and models are to see a view of them, and its mirror image."""
     loop: LoopSettings = field(default_factory=LoopSettings)
     """How nets are trained."""
     room: Path | None = None
@@ -53,7 +58,7 @@ class Surroundings:
     @property
     def scaling(self) -> Method:
         """Return how rows are to be scaled."""
-        return Method.AS_IS if self.outlook else Method.STANDARD
+        return Method.AS_IS if self.outlook or self.order_flow else Method.STANDARD
 
 
 Make = Callable[[Question, Settings, Surroundings], Classifier]
@@ -172,9 +177,14 @@ def _net(name: str, build: BuildNet, size: NetSettings, *, trained: Settings | N
 
 
 def _teacher(name: str, question: Question, settings: Settings, around: Surroundings) -> Classifier:
-    """Return a teacher, with the settings that begin with its name and a dot."""
+    """Return a teacher, with the settings that begin with its name and a dot; raise BadInput where another teaches."""
     start = f"{name}."
     theirs = {key.removeprefix(start): value for key, value in settings.items() if key.startswith(start)}
+    if around.teacher is not None:
+        teacher = around.teacher(question)
+        if theirs:
+            raise BadInput(f"{start}{next(iter(theirs))} was set, and {teacher.name} is the teacher here: leave it out")
+        return teacher
     return MODELS[name].make(question, theirs, around)
 
 
@@ -326,4 +336,13 @@ def make_model(
     if around.columns != NAMES and not row.sees_rows:
         raise BadInput(f"columns of {name} were chosen, which looks at none: leave them out")
     model = row.make(question, settings or {}, around)
-    return Outlooked(model, question.horizon_bars, around.columns) if row.sees_rows and around.outlook else model
+    return seeing(model, question, around) if row.sees_rows else model
+
+
+def seeing(model: Classifier, question: Question, around: Surroundings) -> Classifier:
+    """Return a model that sees rows as the surroundings have it."""
+    if around.outlook:
+        return Outlooked(model, question.horizon_bars, around.columns)
+    if around.order_flow:
+        return OrderFlow(model, question.horizon_bars)
+    return model

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from huracan.inference.probabilities import as_probabilities
 from huracan_training.models.inputs import (
     Question,
     all_labels,
-    as_probabilities,
     check_positions,
     check_samples,
     fitted,

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from huracan.errors import BadInput
+from huracan.features.order_flow import FILE, View
 from huracan.inference.bundle import Bundle, Manifest
-from huracan_training.benchmark import AROUND, final_fold, question_of
+from huracan_training.benchmark import final_fold
 from huracan_training.chance import generator
 from huracan_training.datasets import Dataset
-from huracan_training.detector import CARD, TRAINING, Detector, detector_of, seen_ns, unseen_folds
+from huracan_training.detector import CARD, TRAINING, Detector, detector_of, seen_ns, task_of_bundle, unseen_folds
 from huracan_training.models.artefacts import CPU, FP32, REFERENCE, TRT, confidences, logits_of, session_of
 from huracan_training.models.loop import Watch, WindowSet
 from huracan_training.models.nets import NetClassifier
+from huracan_training.models.order_flow import seen_through, with_mirror_images
 from huracan_training.models.outlook import Outlook
 from huracan_training.models.table import MODELS, Settings, make_model
 from huracan_training.optimise.parity import Parity, Rows, Variant, fit_temperature, parity
@@ -31,6 +34,7 @@ PRUNED = 0.3
 """Share of channels that is taken out unless another is asked for."""
 CALIBRATION = 512
 """Windows that ranges are told from; four times as many told the same within noise."""
+See = Callable[[Sample], Sample]
 _OUTLOOK = "outlook.json"
 _TUNING: Settings = {
     "epochs": 8,
@@ -95,8 +99,8 @@ def require_optimisable(bundle: Bundle) -> None:
         raise BadInput(f"{bundle.directory} is of {name}, which is no net: there is nothing to prune or quantise")
     if CPU in bundle.contents:
         raise BadInput(f"{bundle.directory} is optimised already: give the bundle that it was made from")
-    if FP32 not in bundle.contents or _OUTLOOK not in bundle.contents:
-        raise BadInput(f"{bundle.directory} has no {FP32} with an {_OUTLOOK}: train it again")
+    if FP32 not in bundle.contents or not {_OUTLOOK, FILE} & bundle.contents.keys():
+        raise BadInput(f"{bundle.directory} has no {FP32} with an {_OUTLOOK}, or an {FILE}: train it again")
     require_static(bundle.contents[FP32])
 
 
@@ -158,19 +162,28 @@ class _Given:
         fold = final_fold(dataset, detector.horizon_bars)
         (unseen,) = unseen_folds(detector, [fold])
         samples, test = fold.samples, unseen.samples.test
-        outlook = Outlook.model_validate_json(bundle.contents[_OUTLOOK]).met(samples.train)
+        seen, learned = _seeing(bundle, samples.train)
         notes = []
         if dataset.digest != bundle.manifest.data_digest:
             trained, given = bundle.manifest.data_digest[:12], dataset.digest[:12]
             notes.append(f"the bundle was trained on data {trained}, and is tuned and calibrated on {given}")
         return cls(
-            train=tuple(map(outlook.seen, samples.train)),
-            valid=tuple(map(outlook.seen, samples.valid)),
-            test=tuple(map(outlook.seen, test)),
+            train=tuple(learned(samples.train)),
+            valid=tuple(map(seen, samples.valid)),
+            test=tuple(map(seen, test)),
             rows=_rows(test, detector.horizon_bars),
             trained_on=_trained_on(detector, [*samples.train, *samples.valid]),
             notes=tuple(notes),
         )
+
+
+def _seeing(bundle: Bundle, train: Sequence[Sample]) -> tuple[See, Callable[[Sequence[Sample]], Sequence[Sample]]]:
+    """Return how the net of a bundle sees a sample, and samples that it is to learn from."""
+    if FILE in bundle.contents:
+        view = View.model_validate_json(bundle.contents[FILE])
+        return partial(seen_through, view), partial(with_mirror_images, view)
+    outlook = Outlook.model_validate_json(bundle.contents[_OUTLOOK]).met(train)
+    return outlook.seen, lambda samples: [*map(outlook.seen, samples)]
 
 
 def _rows(samples: Sequence[Sample], horizon: int) -> Rows:
@@ -191,9 +204,9 @@ def _trained_on(detector: Detector, samples: Sequence[Sample]) -> bytes:
 
 
 def _net_of(bundle: Bundle, asked: Asked) -> NetClassifier:
-    manifest = bundle.manifest
-    around = replace(AROUND, outlook=False, watch=asked.watch)
-    found = make_model(manifest.model, question_of(manifest.horizon_steps), asked.settings or _TUNING, around)
+    manifest, task = bundle.manifest, task_of_bundle(bundle)
+    around = replace(task.around, outlook=False, order_flow=False, watch=asked.watch)
+    found = make_model(manifest.model, task.question(manifest.horizon_steps), asked.settings or _TUNING, around)
     if not isinstance(found, NetClassifier):
         raise TypeError(f"{manifest.model} is a net that is none")
     found.read(bundle.directory)

@@ -17,7 +17,7 @@ class ContextRef(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Context(_message.Message):
-    __slots__ = ("ref", "epoch", "as_of_ns", "effective_from_ns", "valid_until_ns", "payload_digest", "engine_digest", "regime", "mood")
+    __slots__ = ("ref", "epoch", "as_of_ns", "effective_from_ns", "valid_until_ns", "payload_digest", "engine_digest", "regime", "mood", "correlation")
     REF_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AS_OF_NS_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class Context(_message.Message):
     ENGINE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     REGIME_FIELD_NUMBER: _ClassVar[int]
     MOOD_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_FIELD_NUMBER: _ClassVar[int]
     ref: ContextRef
     epoch: int
     as_of_ns: int
@@ -36,17 +37,34 @@ class Context(_message.Message):
     engine_digest: bytes
     regime: RegimeState
     mood: MoodState
-    def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ...) -> None: ...
+    correlation: CorrelationState
+    def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ..., correlation: _Optional[_Union[CorrelationState, _Mapping]] = ...) -> None: ...
 
 class RegimeState(_message.Message):
-    __slots__ = ("shares", "volatility", "bars")
+    __slots__ = ("shares", "volatility", "bars", "horizon_bars", "transition")
     SHARES_FIELD_NUMBER: _ClassVar[int]
     VOLATILITY_FIELD_NUMBER: _ClassVar[int]
     BARS_FIELD_NUMBER: _ClassVar[int]
+    HORIZON_BARS_FIELD_NUMBER: _ClassVar[int]
+    TRANSITION_FIELD_NUMBER: _ClassVar[int]
     shares: _containers.RepeatedCompositeFieldContainer[RegimeShare]
     volatility: float
     bars: int
-    def __init__(self, shares: _Optional[_Iterable[_Union[RegimeShare, _Mapping]]] = ..., volatility: _Optional[float] = ..., bars: _Optional[int] = ...) -> None: ...
+    horizon_bars: int
+    transition: RegimeTransition
+    def __init__(self, shares: _Optional[_Iterable[_Union[RegimeShare, _Mapping]]] = ..., volatility: _Optional[float] = ..., bars: _Optional[int] = ..., horizon_bars: _Optional[int] = ..., transition: _Optional[_Union[RegimeTransition, _Mapping]] = ...) -> None: ...
+
+class RegimeTransition(_message.Message):
+    __slots__ = ("known", "change_probability", "chain", "expected_bars")
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_BARS_FIELD_NUMBER: _ClassVar[int]
+    known: str
+    change_probability: float
+    chain: _containers.RepeatedCompositeFieldContainer[RegimeShare]
+    expected_bars: float
+    def __init__(self, known: _Optional[str] = ..., change_probability: _Optional[float] = ..., chain: _Optional[_Iterable[_Union[RegimeShare, _Mapping]]] = ..., expected_bars: _Optional[float] = ...) -> None: ...
 
 class RegimeShare(_message.Message):
     __slots__ = ("regime", "probability")
@@ -67,3 +85,17 @@ class MoodState(_message.Message):
     headlines: int
     last_news_id: bytes
     def __init__(self, polarity: _Optional[float] = ..., weight: _Optional[float] = ..., headlines: _Optional[int] = ..., last_news_id: _Optional[bytes] = ...) -> None: ...
+
+class CorrelationState(_message.Message):
+    __slots__ = ("instruments", "correlations", "absorption_ratio", "shrinkage", "bars")
+    INSTRUMENTS_FIELD_NUMBER: _ClassVar[int]
+    CORRELATIONS_FIELD_NUMBER: _ClassVar[int]
+    ABSORPTION_RATIO_FIELD_NUMBER: _ClassVar[int]
+    SHRINKAGE_FIELD_NUMBER: _ClassVar[int]
+    BARS_FIELD_NUMBER: _ClassVar[int]
+    instruments: _containers.RepeatedScalarFieldContainer[str]
+    correlations: bytes
+    absorption_ratio: float
+    shrinkage: float
+    bars: int
+    def __init__(self, instruments: _Optional[_Iterable[str]] = ..., correlations: _Optional[bytes] = ..., absorption_ratio: _Optional[float] = ..., shrinkage: _Optional[float] = ..., bars: _Optional[int] = ...) -> None: ...

@@ -128,3 +128,21 @@ class FeedChanged(_message.Message):
     epoch: int
     attempt: int
     def __init__(self, change_id: _Optional[bytes] = ..., instrument: _Optional[_Union[_market_pb2.InstrumentId, _Mapping]] = ..., state: _Optional[_Union[FeedState, str]] = ..., provider: _Optional[str] = ..., detail: _Optional[str] = ..., at_ns: _Optional[int] = ..., epoch: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class HeatMap(_message.Message):
+    __slots__ = ("title", "rows", "columns", "values", "low", "high", "as_of_ns")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_NS_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    rows: _containers.RepeatedScalarFieldContainer[str]
+    columns: _containers.RepeatedScalarFieldContainer[str]
+    values: bytes
+    low: float
+    high: float
+    as_of_ns: int
+    def __init__(self, title: _Optional[str] = ..., rows: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[str]] = ..., values: _Optional[bytes] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., as_of_ns: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,78 @@
+"""Order flow to odds: a net of the last 64 steps, served by an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from huracan.clock import MILLISECOND_NS
+from huracan.contracts.context import Context
+from huracan.contracts.opinion import AbstainReason
+from huracan.errors import BadInput
+from huracan.expert.port import Forecast
+from huracan.features.micro import MICRO
+from huracan.features.order_flow import FILE, View
+from huracan.inference.bundle import Bundle, load_bundle
+from huracan.inference.engine import EngineFault
+from huracan.inference.opening import open_engine
+
+CLASSES = ("down", "flat", "up")
+
+
+class NetResponder:
+    """Say which way the mid price goes over the horizon of a bundle, in the words of its net.
+
+    The digest is the engine's. A copy loads the bundle again.
+    """
+
+    name = "flow"
+    context_kinds: tuple[str, ...] = ()
+    without_context = AbstainReason.ABSTAIN_REASON_NO_INPUT
+
+    def __init__(self, directory: Path, validity_ms: int) -> None:
+        """Load a bundle; raise BadInput for one that is not whole, not of directions, or of other features."""
+        bundle = load_bundle(directory)
+        manifest = bundle.manifest
+        if manifest.classes != CLASSES:
+            raise BadInput(f"{directory} tells {', '.join(manifest.classes)} apart, not {', '.join(CLASSES)}")
+        self._view = _view(bundle)
+        self._engine = open_engine(bundle)
+        self._engine.check_features(MICRO.digest, self._view.columns)
+        self._from = (directory, validity_ms)
+        self.feature_set_digest = MICRO.digest
+        self.engine_digest = self._engine.digest
+        self.horizon_ns = manifest.horizon_steps * manifest.interval_ns
+        self.validity_ns = validity_ms * MILLISECOND_NS
+
+    def __reduce__(self) -> tuple[type[NetResponder], tuple[Path, int]]:
+        """Return how to make a copy: sessions of a runtime cannot be pickled."""
+        return NetResponder, self._from
+
+    def forecast(
+        self,
+        window: NDArray[np.float32],
+        contexts: Mapping[str, Context],  # noqa: ARG002 - part of the port
+    ) -> Forecast | AbstainReason:
+        """Return the odds of a window; NO_INPUT when all it looks at is missing, or the engine gives no numbers."""
+        windows = self._view.windows(window)
+        if windows is None:
+            return AbstainReason.ABSTAIN_REASON_NO_INPUT
+        try:
+            p_down, p_flat, p_up = self._engine.run(windows)[0].tolist()
+        except EngineFault:
+            return AbstainReason.ABSTAIN_REASON_NO_INPUT
+        down, flat, up = self._view.moves_bps
+        return Forecast(
+            p_down=p_down, p_flat=p_flat, p_up=p_up, expected_move_bps=p_down * down + p_flat * flat + p_up * up
+        )
+
+
+def _view(bundle: Bundle) -> View:
+    try:
+        return View.model_validate_json(bundle.contents[FILE])
+    except (KeyError, ValidationError) as error:
+        raise BadInput(f"{bundle.directory} is no bundle of order flow: {FILE}: {error}") from error
