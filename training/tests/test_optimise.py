@@ -145,12 +145,12 @@ def test_a_bundle_says_of_unseen_bars_what_its_manifest_tells(made: Bundle, data
     assert card.startswith("# A small net")
     for variant in found.variants:
         assert f"| {variant.name} |" in card
-    assert [each.name for each in found.variants] == ["fp32", "int8", "pruned", "pruned_int8"]
+    assert [each.name for each in found.variants] == ["fp32", "int8", "pruned", "pruned_int8_trt", "pruned_int8"]
 
 
 def test_nothing_is_taken_out_where_nothing_is_asked_for(bundle: Bundle, dataset: Dataset) -> None:
     whole = optimised(bundle, dataset, replace(SMALL, share=0.0))
-    assert [each.name for each in whole.variants] == ["fp32", "int8"]
+    assert [each.name for each in whole.variants] == ["fp32", "int8_trt", "int8"]
     assert whole.contents["weights.npz"] == bundle.contents["weights.npz"]
     assert not whole.failures()
 
@@ -225,7 +225,7 @@ def test_a_closed_gate_ends_with_its_reason_and_no_bundle(
         main()
     assert ended.value.code == 2
     said = capsys.readouterr()
-    assert "the gate is closed, and the FP32 bundle stays: macro-F1 fell by" in said.err
+    assert "the gate is closed, and the FP32 bundle stays: of pruned_int8_trt macro-F1 fell by" in said.err
     assert not json.loads(said.out)["held"]
     assert not (tmp_path / "bundle").exists()
 

@@ -69,7 +69,7 @@ class Optimised:
     manifest: Manifest
     contents: Mapping[str, bytes]
     variants: tuple[Variant, ...]
-    """The FP32 net first, what is served last."""
+    """The FP32 net first, the two artefacts last, that for processors after that for TensorRT."""
     served: Scores
     """Of the INT8 artefact for processors, over the temperature."""
     lint: Lint
@@ -78,8 +78,12 @@ class Optimised:
 
     def failures(self) -> tuple[str, ...]:
         """Return why it must not serve; empty where it may."""
-        last = self.variants[-1].parity
-        found = () if last is None else last.failures()
+        found = [
+            f"of {each.name} {reason}"
+            for each in self.variants[-2:]
+            if each.parity is not None
+            for reason in each.parity.failures()
+        ]
         return (*found, *(f"TensorRT cannot read it: {error}" for error in self.lint.errors))
 
     def require_parity(self) -> None:
@@ -121,7 +125,8 @@ def optimised(bundle: Bundle, dataset: Dataset, asked: Asked | None = None) -> O
     models = {"fp32": kept_full[FP32]}
     if asked.share:
         models |= {"int8": quantised(kept_full[FP32], windows, CPU), "pruned": kept[FP32]}
-    models["pruned_int8" if asked.share else "int8"] = smaller[CPU]
+    name = "pruned_int8" if asked.share else "int8"
+    models |= {f"{name}_trt": smaller[TRT], name: smaller[CPU]}
     tested = full.fed(given.test)
     variants, logits = _variants(models, tested, given.rows, asked.seed)
     said = logits_of(session_of(smaller[CPU]), full.fed(given.valid))
