@@ -70,12 +70,6 @@ def test_where_a_bar_is_missing_none_is_known() -> None:
     assert np.flatnonzero(known == UNKNOWN).tolist() == [3, 7]
 
 
-def test_a_horizon_of_which_bars_say_nothing_is_refused() -> None:
-    odd = TOLD.model_copy(update={"horizon_bars": 17})
-    with pytest.raises(BadInput, match="horizon_bars was 17: bar has no realised_volatility_17"):
-        odd.known(_window(np.zeros(WINDOW_ROWS), np.zeros(WINDOW_ROWS)))
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -87,6 +81,7 @@ def test_a_horizon_of_which_bars_say_nothing_is_refused() -> None:
         ({"transition": [[1.5, 0, 0, -0.5]] * 4}, r"regimes\.json: transition\.0\.0"),
         ({"half_life_bars": 0}, r"regimes\.json: half_life_bars"),
         ({"horizon_bars": 0}, r"regimes\.json: horizon_bars"),
+        ({"horizon_bars": 17}, "horizon_bars was 17: bar has no realised_volatility_17 and efficiency_ratio_17"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_with_the_field(changes: dict[str, object], reason: str) -> None:

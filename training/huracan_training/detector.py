@@ -11,14 +11,16 @@ from pydantic import ValidationError
 
 from huracan.config import Config
 from huracan.errors import BadInput
+from huracan.features.regimes import FILE, RegimeThresholds, is_told_over
 from huracan.inference.bundle import Bundle, Manifest
 from huracan_training.datasets import Dataset, FoldSamples
 from huracan_training.models.artefacts import CPU, ServedNet
+from huracan_training.models.baselines import MarkovChain
 from huracan_training.models.keeping import servable
 from huracan_training.models.nets import NetClassifier
 from huracan_training.models.table import make_model, seeing
 from huracan_training.samples import WINDOW, Classifier, Floats, Sample, Served
-from huracan_training.tasks import OF_KIND, OF_NAME, Task
+from huracan_training.tasks import OF_KIND, OF_NAME, REGIME, Task
 from huracan_training.walk import Labelled
 
 TRAINING, CARD = "training.json", "card.md"
@@ -88,7 +90,27 @@ def contents_of(model: Classifier, samples: FoldSamples, card: str) -> dict[str,
         target=samples.thresholds.target,
         seen_ns=seen_ns([*samples.train, *samples.valid], samples.thresholds.horizon),
     )
-    return {**written, TRAINING: trained_on.canonical_json().encode(), CARD: card.encode()}
+    more = {TRAINING: trained_on.canonical_json().encode(), CARD: card.encode(), **regimes_of(samples)}
+    return {**written, **more}
+
+
+def regimes_of(samples: FoldSamples) -> dict[str, bytes]:
+    """Return the file that tells services what regimes were in training; none where that is not what was asked.
+
+    How regimes follow each other is as the Markov chain learned it from the same rows.
+    """
+    thresholds = samples.thresholds
+    if thresholds.target != REGIME.target or not is_told_over(thresholds.horizon):
+        return {}
+    chain = MarkovChain(REGIME.question(thresholds.horizon))
+    chain.fit(samples.train, samples.valid, seed=1)
+    told = RegimeThresholds(
+        horizon_bars=thresholds.horizon,
+        cuts={asset: (calm, wild, straight) for asset, (calm, wild, straight) in thresholds.values.items()},
+        transition=tuple(map(tuple, chain.prior.tolist())),
+        half_life_bars=chain.half_life_bars,
+    )
+    return {FILE: told.canonical_json().encode()}
 
 
 def seen_ns(samples: Sequence[Sample], horizon_bars: int) -> dict[str, tuple[int, int]]:

@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from huracan.config import Config
 from huracan.errors import BadInput
 from huracan.features.outlook import POOLED
+from huracan.features.regimes import REGIMES, regimes
 from huracan_training import markov
 from huracan_training.bars import Asset, Mask
 from huracan_training.samples import UNKNOWN, Floats, Integers
@@ -174,8 +175,7 @@ def _quantiles(target: Target, measures: Measures) -> tuple[float, ...]:
 
 def _regime(measures: Measures, cuts: tuple[float, ...]) -> Integers:
     calm, wild, straight = cuts
-    volatility = measures["volatility"]
-    return np.select([volatility > wild, volatility < calm, measures["efficiency"] > straight], [0, 1, 2], 3)
+    return regimes(measures["volatility"], measures["efficiency"], (calm, wild, straight))
 
 
 def _market(measures: Measures, cuts: tuple[float, ...]) -> Integers:
@@ -199,7 +199,7 @@ TARGETS: Mapping[str, Target] = {
     for target in (
         Target(
             name="regime",
-            classes=("High_Volatility", "Low_Volatility", "Trending", "Ranging"),
+            classes=REGIMES,
             cuts=(Cut("volatility", 0.2), Cut("volatility", 0.8), Cut("efficiency", 0.7)),
             measure=forward_measures,
             decide=_regime,

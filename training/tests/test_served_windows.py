@@ -13,12 +13,14 @@ from huracan.contracts.features import FeatureWindow, feature_window
 from huracan.contracts.market import InstrumentDefinition, InstrumentType, instrument_definition
 from huracan.features import outlook
 from huracan.features.bar import BAR
+from huracan.features.regimes import RegimeThresholds
 from huracan.inference.bundle import load_bundle
-from huracan.inference.engine import FP32, OnnxEngine
+from huracan.inference.engine import OnnxEngine
 from huracan_training.bars import INTERVAL_NS, asset, read_bars, tidy, windowed
 from huracan_training.benchmark import TARGET
 from huracan_training.commands.evaluate import BUNDLES
 from huracan_training.detector import detector_of
+from huracan_training.labels import TARGETS, fit_thresholds, known, labels
 from huracan_training.models.outlook import Outlook
 from huracan_training.samples import UNKNOWN, WINDOW, Sample, Series
 
@@ -83,7 +85,7 @@ def _says_the_same(sample: Sample) -> None:
     """Compare what serves with what trains: windows to the bit, probabilities within 1e-5."""
     bundle = load_bundle(BUNDLES / TARGET)
     data = bundle.contents[outlook.FILE]
-    seen, engine = outlook.read_outlook(data, outlook.FILE), OnnxEngine(bundle, preferred=[FP32])
+    seen, engine = outlook.read_outlook(data, outlook.FILE), OnnxEngine(bundle)
     engine.check_features(BAR.digest, seen.columns)
     trained = Outlook.model_validate_json(data).seen(sample).series.rows
     told = []
@@ -114,3 +116,21 @@ def test_so_are_those_of_recorded_bars() -> None:
     bars = tidy(read_bars(RECORDED))
     assert bars.interval_ns == INTERVAL_NS
     _says_the_same(_sample(asset(bars.take(np.arange(len(bars) - 5_000, len(bars)))).series))
+
+
+@pytest.mark.parametrize("horizon", [16, 32])
+def test_the_present_regime_is_the_label_of_the_bars_up_to_now(horizon: int) -> None:
+    """What services know of the bars before a moment is what training told of them beforehand, but for rounding."""
+    made = asset(synthetic_bars(3_000, asset="sim_SIMUSDT"))
+    everything = np.ones(len(made.series.rows), dtype=np.bool_)
+    fitted = fit_thresholds(TARGETS["regime"], horizon, [(made, everything)])
+    told = known(labels(made, fitted), horizon)
+    cuts = {name: (calm, wild, straight) for name, (calm, wild, straight) in fitted.values.items()}
+    thresholds = RegimeThresholds(
+        horizon_bars=horizon, cuts=cuts, transition=((0.25,) * 4,) * 4, half_life_bars=1_000.0
+    )
+    same = [
+        np.array_equal(thresholds.known(_window(made.series, at)), told[at - WINDOW + 1 : at + 1])
+        for at in range(horizon + WINDOW, len(told), 50)
+    ]
+    assert np.mean(same) > 0.95

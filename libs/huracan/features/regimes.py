@@ -55,6 +55,10 @@ class RegimeThresholds(Config):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if not is_told_over(self.horizon_bars):
+            raise ValueError(
+                f"horizon_bars was {self.horizon_bars}: {BAR.name} has no {' and '.join(_columns(self.horizon_bars))}"
+            )
         if POOLED not in self.cuts:
             raise ValueError(f"cuts has no {POOLED}: nothing is said of assets that were not trained on")
         square = {len(row) for row in self.transition} == {len(REGIMES)} and len(self.transition) == len(REGIMES)
@@ -65,16 +69,22 @@ class RegimeThresholds(Config):
     def known(self, window: FeatureWindow) -> Integers:
         """Return the regime of the `horizon_bars` up to each bar of a window of `bar`, shape (64,).
 
-        UNKNOWN where a bar among them is missing. Raises BadInput where `bar` does not say it over so many bars.
+        UNKNOWN where a bar among them is missing.
         """
-        columns = [f"realised_volatility_{self.horizon_bars}", f"efficiency_ratio_{self.horizon_bars}"]
-        if not set(columns) <= set(BAR.names):
-            raise BadInput(f"horizon_bars was {self.horizon_bars}: {BAR.name} has no {' and '.join(columns)}")
         rows = window_matrix(window).astype(np.float64)
-        volatility, efficiency = (rows[:, BAR.names.index(name)] for name in columns)
+        volatility, efficiency = (rows[:, BAR.names.index(name)] for name in _columns(self.horizon_bars))
         cuts = self.cuts.get(asset_of(window.instrument), self.cuts[POOLED])
         told = regimes(volatility, efficiency, cuts)
         return np.where(np.isfinite(volatility) & np.isfinite(efficiency), told, UNKNOWN)
+
+
+def is_told_over(horizon_bars: int) -> bool:
+    """Return whether `bar` says which regime so many bars were of."""
+    return set(_columns(horizon_bars)) <= set(BAR.names)
+
+
+def _columns(horizon_bars: int) -> tuple[str, str]:
+    return f"realised_volatility_{horizon_bars}", f"efficiency_ratio_{horizon_bars}"
 
 
 def read_regimes(data: bytes, place: str) -> RegimeThresholds:

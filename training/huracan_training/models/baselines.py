@@ -137,6 +137,16 @@ class MarkovChain:
         ahead = np.linalg.matrix_power(transition, self._question.horizon_bars)[np.arange(len(known)), known]
         return as_probabilities(np.where((known == UNKNOWN)[:, None], fitted(self._shares, self.name), ahead))
 
+    @property
+    def prior(self) -> Floats:
+        """Return how often each class was followed by each a bar later in train, shape (classes, classes)."""
+        return fitted(self._prior, self.name)
+
+    @property
+    def half_life_bars(self) -> float:
+        """Return in how many bars what was seen counts half."""
+        return fitted(self._half_life_bars, self.name)
+
     def write(self, directory: Path) -> None:
         """Keep the transitions of train, the shares and the half-life."""
         state = {
