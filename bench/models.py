@@ -23,13 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huracan.inference.bundle import Bundle, load_bundle
+from huracan.inference.engine import FP32, INT8_CPU
 from huracan_training.chance import generator  # type: ignore[import-not-found]
-from huracan_training.models.artefacts import (  # type: ignore[import-not-found]
-    CPU,
-    FP32,
-    REFERENCE,
-    session_of,
-)
+from huracan_training.models.artefacts import REFERENCE, session_of  # type: ignore[import-not-found]
 
 BUNDLES = Path(__file__).resolve().parents[1] / "training" / "bundles"
 ALONE, TOGETHER = 1, 64
@@ -79,10 +75,10 @@ def models_of(bundle: Bundle) -> dict[str, bytes]:
     contents = bundle.contents
     reference = contents.get(REFERENCE, contents[FP32])
     noise = windows_of(bundle, CALIBRATION)
-    found = {"fp32": reference, "int8": quantised(reference, noise, CPU)}
+    found = {"fp32": reference, "int8": quantised(reference, noise, INT8_CPU)}
     if "pruned_int8.bytes" in bundle.manifest.metrics:
-        return found | {"pruned": contents[FP32], "pruned_int8": contents[CPU]}
-    return found | ({"int8": contents[CPU]} if CPU in contents else {})
+        return found | {"pruned": contents[FP32], "pruned_int8": contents[INT8_CPU]}
+    return found | ({"int8": contents[INT8_CPU]} if INT8_CPU in contents else {})
 
 
 def windows_of(bundle: Bundle, count: int) -> Windows:

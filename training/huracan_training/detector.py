@@ -13,8 +13,9 @@ from huracan.config import Config
 from huracan.errors import BadInput
 from huracan.features.regimes import FILE, RegimeThresholds, is_told_over
 from huracan.inference.bundle import Bundle, Manifest
+from huracan.inference.engine import INT8_CPU
 from huracan_training.datasets import Dataset, FoldSamples
-from huracan_training.models.artefacts import CPU, ServedNet
+from huracan_training.models.artefacts import ServedNet
 from huracan_training.models.baselines import MarkovChain
 from huracan_training.models.keeping import servable
 from huracan_training.models.nets import NetClassifier
@@ -174,11 +175,11 @@ def task_of_bundle(bundle: Bundle) -> Task:
 def _served(bundle: Bundle, task: Task) -> Served:
     """Return the model that a bundle is read into: one that answers as it is served."""
     manifest, question = bundle.manifest, task.question(bundle.manifest.horizon_steps)
-    if CPU not in bundle.contents:
+    if INT8_CPU not in bundle.contents:
         return servable(make_model(manifest.model, question, around=task.around))
     net = make_model(manifest.model, question)
     if not isinstance(net, NetClassifier):
-        raise BadInput(f"{bundle.directory} has a {CPU}, and {manifest.model} is no net: export the bundle again")
+        raise BadInput(f"{bundle.directory} has a {INT8_CPU}, and {manifest.model} is no net: export the bundle again")
     return servable(seeing(ServedNet(net, manifest.temperature), question, task.around))
 
 

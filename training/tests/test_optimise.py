@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 
 from huracan.errors import BadInput
 from huracan.inference.bundle import Bundle, Manifest, load_bundle, write_bundle
+from huracan.inference.engine import FP32, INT8_CPU
+from huracan.inference.tensorrt import INT8_GPU
 from huracan_training import retraining
 from huracan_training.__main__ import app, main
 from huracan_training.benchmark import AROUND, final_fold, question_of
@@ -26,7 +28,7 @@ from huracan_training.comparisons import Verdict
 from huracan_training.datasets import Dataset, build
 from huracan_training.detector import CARD, contents_of, detector_of, manifest_of, unseen_folds
 from huracan_training.evaluation import Evaluation
-from huracan_training.models.artefacts import CPU, FP32, REFERENCE, TRT, session_of
+from huracan_training.models.artefacts import REFERENCE, session_of
 from huracan_training.models.outlook import NAMES
 from huracan_training.models.table import Settings, make_model
 from huracan_training.optimise import parity
@@ -92,7 +94,7 @@ def test_channels_are_really_gone_and_both_artefacts_are_of_the_narrow_net(made:
     assert json.loads(made.contents["model.json"])["size"]["width"] == 11
     wide, narrow = (len(contents.contents["weights.npz"]) for contents in (bundle, made))
     assert narrow < 0.7 * wide
-    for name in (FP32, CPU, TRT):
+    for name in (FP32, INT8_CPU, INT8_GPU):
         model = onnx.load_from_string(made.contents[name])
         assert next(each.version for each in model.opset_import if not each.domain) == 17
         kernels = [each for each in _constants(made.contents[name]).values() if each.ndim == 3]
@@ -103,7 +105,7 @@ def test_channels_are_really_gone_and_both_artefacts_are_of_the_narrow_net(made:
 
 
 def test_each_engine_gets_the_int8_that_it_takes(made: Bundle) -> None:
-    for name, activations in ((CPU, TensorProto.UINT8), (TRT, TensorProto.INT8)):
+    for name, activations in ((INT8_CPU, TensorProto.UINT8), (INT8_GPU, TensorProto.INT8)):
         graph = onnx.load_from_string(made.contents[name]).graph
         constants = {each.name: each for each in graph.initializer}
         zeros = [constants[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
@@ -111,8 +113,8 @@ def test_each_engine_gets_the_int8_that_it_takes(made: Bundle) -> None:
         weights = [each for each in constants.values() if each.data_type == TensorProto.INT8 and len(each.dims) > 1]
         assert len(weights) == 7
         biases = [each for each in constants.values() if each.data_type == TensorProto.INT32]
-        assert bool(biases) == (name == CPU), "TensorRT takes no quantised biases"
-        if name == TRT:
+        assert bool(biases) == (name == INT8_CPU), "TensorRT takes no quantised biases"
+        if name == INT8_GPU:
             assert not any(numpy_helper.to_array(each).any() for each in zeros), "TensorRT takes symmetric ranges"
         else:
             largest = max(int(np.abs(numpy_helper.to_array(each)).max()) for each in weights)
@@ -139,7 +141,7 @@ def test_a_bundle_says_of_unseen_bars_what_its_manifest_tells(made: Bundle, data
     metrics = made.manifest.metrics
     assert metrics["log_loss"] == said.log_loss
     assert metrics["trials"] == 7.0
-    assert metrics["pruned_int8.bytes"] == len(made.contents[CPU])
+    assert metrics["pruned_int8.bytes"] == len(made.contents[INT8_CPU])
     assert metrics["fp32.bytes"] == len(made.contents[REFERENCE])
     card = made.contents[CARD].decode()
     assert card.startswith("# A small net")
@@ -169,7 +171,7 @@ def test_data_that_are_not_those_it_was_trained_on_are_told(bundle: Bundle, room
 def test_a_causal_net_is_made_smaller_too(dataset: Dataset, room: Path) -> None:
     bundle = _bundle("causal_tcn", {**QUICK, "width": 16, "depth": 2}, dataset, room / "causal")
     told = optimised(bundle, dataset, SMALL)
-    kernels = [each for each in _constants(told.contents[CPU]).values() if each.ndim == 3]
+    kernels = [each for each in _constants(told.contents[INT8_CPU]).values() if each.ndim == 3]
     assert sorted(each.shape[:2] for each in kernels) == [(11, 11), (11, 11), (11, 47)]
 
 
@@ -315,7 +317,7 @@ def test_a_challenger_that_may_serve_is_registered_as_it_is_served(
         optimise=SMALL,
     )
     assert told.served.startswith(served)
-    assert (CPU in registry.kept) == (promoted and most > 0)
+    assert (INT8_CPU in registry.kept) == (promoted and most > 0)
     assert (told.version.quarantined is None) == promoted
 
 
@@ -328,7 +330,7 @@ def test_the_benchmark_measures_every_way_to_serve_a_bundle(made: Bundle, bundle
     assert {"machine", "load", "rows"} == set(told)
     assert all({"name", "value", "unit", "baseline", "ratio"} == set(row) for row in told["rows"])
     file = rows["made pruned_int8: file"]
-    assert (file["value"], file["baseline"]) == (len(made.contents[CPU]), len(made.contents[REFERENCE]))
+    assert (file["value"], file["baseline"]) == (len(made.contents[INT8_CPU]), len(made.contents[REFERENCE]))
     loss = rows["made pruned_int8: log loss"]
     assert loss["value"] == made.manifest.metrics["pruned_int8.log_loss"]
     assert rows["made int8: latency p50, batch 1"]["value"] > 0

@@ -15,7 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from huracan.errors import BadInput
-from huracan_training.models.artefacts import CPU, FP32, TRT, ServedNet, logits_of, session_of
+from huracan.inference.engine import FP32, INT8_CPU
+from huracan.inference.tensorrt import INT8_GPU
+from huracan_training.models.artefacts import ServedNet, logits_of, session_of
 from huracan_training.models.nets import CausalTcn, NetClassifier, NetSettings, StridedCnn, sliced
 from huracan_training.models.table import make_model
 from huracan_training.optimise.parity import Rows, Variant, fit_temperature, parity
@@ -147,7 +149,7 @@ def _noise(batch: int = 64) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]
     return np.random.default_rng(0).standard_normal((batch, 6, 64)).astype(np.float32)
 
 
-@pytest.mark.parametrize("artefact", [CPU, TRT])
+@pytest.mark.parametrize("artefact", [INT8_CPU, INT8_GPU])
 def test_int8_says_nearly_the_same_whatever_the_batch(artefact: str, plain: bytes) -> None:
     made = quantised(plain, _noise(), artefact)
     assert made == quantised(plain, _noise(), artefact)
@@ -162,7 +164,7 @@ def test_int8_says_nearly_the_same_whatever_the_batch(artefact: str, plain: byte
 def test_int8_that_is_none_is_refused(plain: bytes) -> None:
     with pytest.raises(BadInput, match="of the net was left in FP32"):
         require_quantised(plain, plain)
-    made = quantised(plain, _noise(), CPU)
+    made = quantised(plain, _noise(), INT8_CPU)
     require_quantised(made, plain)
     with pytest.raises(BadInput, match=r"take \d+% of those of FP32, more than 50%"):
         require_quantised(made, made)
@@ -173,7 +175,7 @@ def test_int8_that_is_none_is_refused(plain: bytes) -> None:
 
 
 def test_a_layer_whose_output_stays_fp32_is_refused(plain: bytes) -> None:
-    model = onnx.load_from_string(quantised(plain, _noise(), CPU))
+    model = onnx.load_from_string(quantised(plain, _noise(), INT8_CPU))
     layer = next(node for node in model.graph.node if node.op_type == "Gemm")
     model.graph.node.append(helper.make_node("Neg", [layer.output[0]], ["other"]))
     with pytest.raises(BadInput, match="was left in FP32"):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
-from scipy.special import softmax
 
 from huracan.errors import BadInput
-from huracan.inference.probabilities import as_probabilities
+from huracan.inference.engine import INT8_CPU
+from huracan.inference.probabilities import softmax
 from huracan_training.models.inputs import check_positions, fitted
 from huracan_training.samples import Floats, Sample
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from huracan_training.models.loop import WindowSet
     from huracan_training.models.nets import NetClassifier
 
-FP32, CPU, TRT = "model.onnx", "model.cpu.onnx", "model.trt.onnx"
-"""The net itself; its INT8 for ONNX Runtime on processors; its INT8 for TensorRT."""
 REFERENCE = "reference.onnx"
 """In an optimised bundle: the FP32 net that it was made from, to compare with."""
 _BATCH = 1024
@@ -40,11 +38,6 @@ def logits_of(session: Any, windows: WindowSet) -> Floats:
     return np.concatenate(
         [session.run(["logits"], {"windows": batch.numpy()})[0].astype(np.float64) for batch in windows.batches(_BATCH)]
     )
-
-
-def confidences(logits: Floats, temperature: float) -> Floats:
-    """Return the softmax of logits (m, classes) over a temperature, floored at a millionth."""
-    return as_probabilities(softmax(logits / temperature, axis=1))
 
 
 class ServedNet:
@@ -67,7 +60,7 @@ class ServedNet:
     def predict(self, sample: Sample) -> Floats:
         """Return the softmax of the artefact's logits over the temperature, floored at a millionth."""
         check_positions(sample, name="sample")
-        return confidences(logits_of(fitted(self._session, self.name), self._net.fed([sample])), self._temperature)
+        return softmax(logits_of(fitted(self._session, self.name), self._net.fed([sample])), self._temperature)
 
     def write(self, directory: Path) -> None:
         """Raise BadInput: the bundle that it was read from is what is kept."""
@@ -76,4 +69,4 @@ class ServedNet:
     def read(self, directory: Path) -> None:
         """Take back what was kept, with the artefact."""
         self._net.read(directory)
-        self._session = session_of((directory / CPU).read_bytes())
+        self._session = session_of((directory / INT8_CPU).read_bytes())

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, softmax
 
 from huracan.errors import BadInput
+from huracan.inference.engine import FP32
 from huracan.inference.probabilities import as_probabilities
 from huracan_training.chance import seed_of
-from huracan_training.models.artefacts import FP32
 from huracan_training.models.inputs import (
     Question,
     all_labels,

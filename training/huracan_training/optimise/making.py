@@ -14,11 +14,14 @@ import torch
 from huracan.errors import BadInput
 from huracan.features.order_flow import FILE, View
 from huracan.inference.bundle import Bundle, Manifest
+from huracan.inference.engine import FP32, INT8_CPU
+from huracan.inference.probabilities import softmax
+from huracan.inference.tensorrt import INT8_GPU
 from huracan_training.benchmark import final_fold
 from huracan_training.chance import generator
 from huracan_training.datasets import Dataset
 from huracan_training.detector import CARD, TRAINING, Detector, detector_of, seen_ns, task_of_bundle, unseen_folds
-from huracan_training.models.artefacts import CPU, FP32, REFERENCE, TRT, confidences, logits_of, session_of
+from huracan_training.models.artefacts import REFERENCE, logits_of, session_of
 from huracan_training.models.loop import Watch, WindowSet
 from huracan_training.models.nets import NetClassifier
 from huracan_training.models.order_flow import seen_through, with_mirror_images
@@ -97,7 +100,7 @@ def require_optimisable(bundle: Bundle) -> None:
     name = bundle.manifest.model
     if name not in MODELS or not MODELS[name].is_net:
         raise BadInput(f"{bundle.directory} is of {name}, which is no net: there is nothing to prune or quantise")
-    if CPU in bundle.contents:
+    if INT8_CPU in bundle.contents:
         raise BadInput(f"{bundle.directory} is optimised already: give the bundle that it was made from")
     if FP32 not in bundle.contents or not {_OUTLOOK, FILE} & bundle.contents.keys():
         raise BadInput(f"{bundle.directory} has no {FP32} with an {_OUTLOOK}, or an {FILE}: train it again")
@@ -121,23 +124,23 @@ def optimised(bundle: Bundle, dataset: Dataset, asked: Asked | None = None) -> O
         pruned.tune(given.train, given.valid, full, seed=asked.seed)
     windows = _calibration(full.fed(given.train), asked)
     kept, kept_full = _written(pruned), _written(full)
-    smaller = {CPU: quantised(kept[FP32], windows, CPU), TRT: quantised(kept[FP32], windows, TRT)}
+    smaller = {INT8_CPU: quantised(kept[FP32], windows, INT8_CPU), INT8_GPU: quantised(kept[FP32], windows, INT8_GPU)}
     models = {"fp32": kept_full[FP32]}
     if asked.share:
-        models |= {"int8": quantised(kept_full[FP32], windows, CPU), "pruned": kept[FP32]}
+        models |= {"int8": quantised(kept_full[FP32], windows, INT8_CPU), "pruned": kept[FP32]}
     name = "pruned_int8" if asked.share else "int8"
-    models |= {f"{name}_trt": smaller[TRT], name: smaller[CPU]}
+    models |= {f"{name}_trt": smaller[INT8_GPU], name: smaller[INT8_CPU]}
     tested = full.fed(given.test)
     variants, logits = _variants(models, tested, given.rows, asked.seed)
-    said = logits_of(session_of(smaller[CPU]), full.fed(given.valid))
+    said = logits_of(session_of(smaller[INT8_CPU]), full.fed(given.valid))
     temperature = fit_temperature(_rows(given.valid, given.rows.horizon), said, seed=asked.seed)
-    served = scored(given.rows.labels, confidences(logits, temperature))
+    served = scored(given.rows.labels, softmax(logits, temperature))
     found = Optimised(
         manifest=_manifest(bundle.manifest, dataset, temperature, served, variants),
         contents={**bundle.contents, **kept, **smaller, REFERENCE: kept_full[FP32]},
         variants=variants,
         served=served,
-        lint=tensorrt_lint(smaller[TRT]),
+        lint=tensorrt_lint(smaller[INT8_GPU]),
         notes=given.notes,
     )
     told = {CARD: _card(bundle, found, asked).encode(), TRAINING: given.trained_on}
@@ -239,7 +242,7 @@ def _variants(
         else:
             differs = parity(rows, logits, reference, seed=seed)
         found.append(
-            Variant(name=name, bytes=len(model), scores=scored(rows.labels, confidences(logits, 1.0)), parity=differs)
+            Variant(name=name, bytes=len(model), scores=scored(rows.labels, softmax(logits, 1.0)), parity=differs)
         )
     return tuple(found), logits
 
@@ -283,14 +286,14 @@ def table_of(variants: Sequence[Variant]) -> str:
 def _card(bundle: Bundle, found: Optimised, asked: Asked) -> str:
     """Return the card of a bundle with what was made of it."""
     before = bundle.contents.get(CARD, b"").decode().rstrip()
-    layers = sum(operators(found.contents[CPU])[name] for name in LAYERS)
+    layers = sum(operators(found.contents[INT8_CPU])[name] for name in LAYERS)
     served = found.served
     return f"""{before}
 
 ## As it is served
 
 The above is of the FP32 net. What is served was made of it: {asked.share:.0%} of the channels taken out and the rest
-tuned on the same rows, {layers} layers in INT8 (`{CPU}`; `{TRT}` for TensorRT), their ranges told from
+tuned on the same rows, {layers} layers in INT8 (`{INT8_CPU}`; `{INT8_GPU}` for TensorRT), their ranges told from
 {asked.calibration} training windows. Confidences are over a temperature of {found.manifest.temperature:.3f}, told from
 the rows for validation: 1 where no other is certain to be better.
 

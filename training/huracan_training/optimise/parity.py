@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from huracan.inference.probabilities import softmax
 from huracan_training.bootstrap import Interval
 from huracan_training.chance import generator
 from huracan_training.comparisons import compared
-from huracan_training.models.artefacts import confidences
 from huracan_training.samples import Floats, Integers
 from huracan_training.scores import Scores, log_losses, scored
 
@@ -59,7 +59,7 @@ class Parity:
 
 def parity(rows: Rows, logits: Floats, reference: Floats, *, seed: int) -> Parity:
     """Return how logits (m, classes) differ from those of the net that they were made from."""
-    said, meant = confidences(logits, 1.0), confidences(reference, 1.0)
+    said, meant = softmax(logits, 1.0), softmax(reference, 1.0)
     losses, others = log_losses(rows.labels, said), log_losses(rows.labels, meant)
     deviations = np.abs(said - meant)
     return Parity(
@@ -113,7 +113,7 @@ def fit_temperature(rows: Rows, logits: Floats, *, seed: int) -> float:
     """
 
     def losses(log_temperature: float) -> Floats:
-        return log_losses(rows.labels, confidences(logits, float(np.exp(log_temperature))))
+        return log_losses(rows.labels, softmax(logits, float(np.exp(log_temperature))))
 
     found = minimize_scalar(lambda at: losses(at).mean(), bounds=(-_FURTHEST, _FURTHEST), method="bounded")
     gain = _gain(rows, losses(found.x), losses(0.0), generator(seed, "temperature"))

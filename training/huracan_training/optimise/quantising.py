@@ -24,7 +24,8 @@ from onnxruntime.quantization import (  # type: ignore[import-untyped]
 from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
 
 from huracan.errors import BadInput
-from huracan_training.models.artefacts import CPU, TRT
+from huracan.inference.engine import INT8_CPU
+from huracan.inference.tensorrt import INT8_GPU
 from huracan_training.samples import Rows
 
 MOST_BYTES = 0.5
@@ -52,8 +53,8 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    CPU: Kind(activations=QuantType.QUInt8, options={}, seven_bits=True),
-    TRT: Kind(
+    INT8_CPU: Kind(activations=QuantType.QUInt8, options={}, seven_bits=True),
+    INT8_GPU: Kind(
         activations=QuantType.QInt8,
         options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
         seven_bits=False,
