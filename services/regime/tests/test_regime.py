@@ -20,9 +20,10 @@ from huracan.expert.check import check_expert
 from huracan.expert.port import ContextDraft, Forecast
 from huracan.features.bar import BAR
 from huracan.features.micro import MICRO
+from huracan.features.regimes import REGIMES
 from huracan.market.history import load_history
 from huracan_regime.builder import RegimeContextBuilder
-from huracan_regime.config import REGIMES, RegimeConfig, RegimeModelConfig
+from huracan_regime.config import RegimeConfig, RegimeModelConfig
 from huracan_regime.expert import expert, fitted
 from huracan_regime.history import history_from_files, no_history, observations
 from huracan_regime.model import fit
