@@ -45,8 +45,8 @@ from huracan_orchestrator.fold import Fold
 STRIKES = 25
 STRUCK_S = 50.0
 """Time in which they strike."""
-SHOWN_WITHIN_S = 60.0
-"""Longest that the market goes on after the last strike until each instrument is decided again."""
+DECIDED_WITHIN_S = 60.0
+"""Longest that the market goes on, before the first strike and after the last, until each instrument is decided."""
 AT_REST_WITHIN_S = 60.0
 """Longest wait until the last number is at rest once nothing strikes any more."""
 RUNS_WITHIN_S = 60.0
@@ -118,8 +118,9 @@ async def run_ledger(
             await stage.bus.prepared()
             hearing = asyncio.create_task(witness.run(), name="witness")
             afterwards.callback(hearing.cancel)
+            await _until_decided(stage, witness)  # of what it never heard of, an orchestrator counts nothing
             ledger.faults = await _struck(stage, planned, lasts_s, on_strike)
-            await _until_shown(stage, witness)
+            await _until_decided(stage, witness)  # what came to nobody is told by what comes after it
             await _until_at_rest(stage)
             await stage.stop_processes()
             ledger.broken += deaf(hearing)
@@ -171,13 +172,13 @@ async def _kill(stage: Stage, target: str) -> None:
     stage.supervisor.send(target, signal.SIGKILL)
 
 
-async def _until_shown(stage: Stage, witness: Witness) -> None:
-    """Return once all runs again and what left the gateway since then is decided: only what comes after a gap tells it.
+async def _until_decided(stage: Stage, witness: Witness) -> None:
+    """Return once all runs and a window of each instrument that left the gateway since then is decided.
 
-    Without a desk nothing tells of windows, and nothing waits.
+    Without a desk there are no decisions to wait for.
     """
-    with suppress(TimeoutError):  # what nothing tells of then is lost
-        async with asyncio.timeout(SHOWN_WITHIN_S):
+    with suppress(TimeoutError):  # what is not decided then is lost
+        async with asyncio.timeout(DECIDED_WITHIN_S):
             while not stage.runs():  # noqa: ASYNC110 - a program has no event of ours
                 await asyncio.sleep(LOOK_EVERY_S)
             left = witness.newest()
