@@ -195,6 +195,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         windows.subscribe("feat.v1.micro.>")
         await clock.sleep_until(start_ns + NANOSECONDS)
         _send_what_nobody_can_read(world)
+        await _send_the_bars_of_another(world)
         await world.finish("gateway")
         for name in EXPERTS:
             await world.kill(name)
@@ -232,6 +233,15 @@ def _send_what_nobody_can_read(world: World) -> None:
     """Put bytes that are no message where each service reads."""
     for subject in ("ctx.v1.regime.nobody", "sig.v1.decision.core.00.sim.nobody"):
         world.bus.keep(Stored(subject, "huracan.context.v1.Context", 1, b"\xff"), subject.encode())
+
+
+async def _send_the_bars_of_another(world: World) -> None:
+    """Send the bars of the market as those of another instrument, with which it then goes together."""
+    stored = next(each for each in world.bus.stream if each.subject.startswith("feat.v1.bar_15m."))
+    window = FeatureWindow.FromString(stored.data)
+    window.instrument.id.symbol = "another"
+    subject = subjects.features("bar_15m", window.instrument)
+    await world.bus.node("test").publish_acknowledged(subject, window, message_id=b"another")
 
 
 async def _send_the_next_window(world: World, last: Delivery) -> None:
