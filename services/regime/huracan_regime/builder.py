@@ -25,6 +25,15 @@ History = Callable[[FeatureWindow], NDArray[np.float64]]
 first."""
 
 
+_LOG_RETURN = BAR.names.index("log_return")
+
+
+def log_returns(window: FeatureWindow) -> NDArray[np.float64]:
+    """Return the log returns of the bars of a window that have one, shape (n,), oldest first."""
+    returns = window_matrix(window)[:, _LOG_RETURN].astype(np.float64)
+    return returns[np.isfinite(returns)]
+
+
 class RegimeContextBuilder:
     """Build the regime context of each instrument from its windows of 15-minute bars.
 
@@ -41,7 +50,6 @@ class RegimeContextBuilder:
         self._models: dict[str, RegimeModel] = {}
         self._as_of: dict[str, int] = {}
         self._observed = [BAR.names.index(name) for name in OBSERVED]
-        self._log_return = BAR.names.index("log_return")
 
     def observe(self, message: Message) -> Sequence[ContextDraft]:
         """Take one window and return the instrument's new context, if it gives one."""
@@ -77,11 +85,10 @@ class RegimeContextBuilder:
         return self._models[key]
 
     def _draft(self, key: str, window: FeatureWindow, model: RegimeModel) -> ContextDraft | None:
-        values = window_matrix(window).astype(np.float64)
-        returns = values[:, self._log_return]
-        returns = returns[np.isfinite(returns)]
+        returns = log_returns(window)
         if len(returns) < 2:
             return None
+        values = window_matrix(window).astype(np.float64)
         emission = model.log_emission(values[:, self._observed])
         shares = forward_filter(emission, model.transition, model.start)[-1].tolist()
         return ContextDraft(

@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from huracan.contracts.context import REGIME, RegimeTransition, regime_state, regime_transition
-from huracan.contracts.features import FeatureWindow, window_matrix
+from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import instrument_key
 from huracan.errors import BadInput
 from huracan.expert.port import ContextDraft
@@ -20,9 +20,8 @@ from huracan.features.regimes import REGIMES, UNKNOWN, RegimeThresholds, read_re
 from huracan.inference.bundle import Bundle, load_bundle
 from huracan.inference.engine import EngineFault
 from huracan.inference.opening import open_engine
+from huracan_regime.builder import log_returns
 from huracan_regime.chain import RegimeChain
-
-_LOG_RETURN = BAR.names.index("log_return")
 
 
 class DetectorContextBuilder:
@@ -69,8 +68,7 @@ class DetectorContextBuilder:
             return []
         key = instrument_key(message.instrument.id)
         self._as_of[key] = message.close_ns
-        returns = window_matrix(message)[:, _LOG_RETURN].astype(np.float64)
-        returns = returns[np.isfinite(returns)]
+        returns = log_returns(message)
         state = regime_state(
             shares=dict(zip(REGIMES, shares, strict=True)),
             volatility=float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
