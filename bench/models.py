@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huracan.inference.bundle import Bundle, load_bundle
-from huracan.inference.engine import FP32, INT8_CPU
+from huracan.inference.engine import FP32, INT8_CPU, session_of
 from huracan_training.chance import generator  # type: ignore[import-not-found]
-from huracan_training.models.artefacts import REFERENCE, session_of  # type: ignore[import-not-found]
+from huracan_training.models.artefacts import REFERENCE  # type: ignore[import-not-found]
 
 BUNDLES = Path(__file__).resolve().parents[1] / "training" / "bundles"
 ALONE, TOGETHER = 1, 64

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from huracan.errors import BadInput
 from huracan.inference.bundle import Bundle, Manifest, load_bundle, write_bundle
-from huracan.inference.engine import FP32, INT8_CPU
+from huracan.inference.engine import FP32, INT8_CPU, session_of
 from huracan.inference.tensorrt import INT8_GPU
 from huracan_training import retraining
 from huracan_training.__main__ import app, main
@@ -28,7 +28,7 @@ from huracan_training.comparisons import Verdict
 from huracan_training.datasets import Dataset, build
 from huracan_training.detector import CARD, contents_of, detector_of, manifest_of, unseen_folds
 from huracan_training.evaluation import Evaluation
-from huracan_training.models.artefacts import REFERENCE, session_of
+from huracan_training.models.artefacts import REFERENCE
 from huracan_training.models.outlook import NAMES
 from huracan_training.models.table import Settings, make_model
 from huracan_training.optimise import parity

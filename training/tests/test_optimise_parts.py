@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from huracan.errors import BadInput
-from huracan.inference.engine import FP32, INT8_CPU
+from huracan.inference.engine import FP32, INT8_CPU, session_of
 from huracan.inference.tensorrt import INT8_GPU
-from huracan_training.models.artefacts import ServedNet, logits_of, session_of
+from huracan_training.models.artefacts import ServedNet, logits_of
 from huracan_training.models.nets import CausalTcn, NetClassifier, NetSettings, StridedCnn, sliced
 from huracan_training.models.table import make_model
 from huracan_training.optimise.parity import Rows, Variant, fit_temperature, parity

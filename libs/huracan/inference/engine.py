@@ -147,9 +147,7 @@ class OnnxEngine(Engine):
         artefact = artefact_of(bundle, preferred)
         super().__init__(bundle, artefact, f"onnxruntime {onnxruntime.__version__}")
         try:
-            self._session = onnxruntime.InferenceSession(
-                bundle.contents[artefact], _options(onnxruntime), providers=["CPUExecutionProvider"]
-            )
+            self._session = session_of(bundle.contents[artefact])
         except Exception as error:
             raise BadInput(f"{self._place} cannot be loaded: {_first_line(error)}") from error
         self._check_ends()
@@ -191,13 +189,18 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _options(onnxruntime: Any) -> Any:
+def session_of(model: bytes) -> Any:
+    """Return a session of ONNX Runtime that runs a model as it is served: one thread of the CPU, operators in order.
+
+    Raises Fatal where ONNX Runtime is not installed, and whatever that raises for a model that it does not take.
+    """
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = 4  # what goes wrong is raised
-    return options
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _first_line(error: Exception) -> str:

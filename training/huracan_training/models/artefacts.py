@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
 
 from huracan.errors import BadInput
-from huracan.inference.engine import INT8_CPU
+from huracan.inference.engine import INT8_CPU, session_of
 from huracan.inference.probabilities import softmax
 from huracan_training.models.inputs import check_positions, fitted
 from huracan_training.samples import Floats, Sample
@@ -22,15 +21,6 @@ if TYPE_CHECKING:
 REFERENCE = "reference.onnx"
 """In an optimised bundle: the FP32 net that it was made from, to compare with."""
 _BATCH = 1024
-_ERRORS_ONLY = 3
-
-
-def session_of(model: bytes) -> Any:
-    """Return a session of ONNX Runtime on one thread of the processor."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def logits_of(session: Any, windows: WindowSet) -> Floats:

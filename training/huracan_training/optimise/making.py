@@ -14,14 +14,14 @@ import torch
 from huracan.errors import BadInput
 from huracan.features.order_flow import FILE, View
 from huracan.inference.bundle import Bundle, Manifest
-from huracan.inference.engine import FP32, INT8_CPU
+from huracan.inference.engine import FP32, INT8_CPU, session_of
 from huracan.inference.probabilities import softmax
 from huracan.inference.tensorrt import INT8_GPU
 from huracan_training.benchmark import final_fold
 from huracan_training.chance import generator
 from huracan_training.datasets import Dataset
 from huracan_training.detector import CARD, TRAINING, Detector, detector_of, seen_ns, task_of_bundle, unseen_folds
-from huracan_training.models.artefacts import REFERENCE, logits_of, session_of
+from huracan_training.models.artefacts import REFERENCE, logits_of
 from huracan_training.models.loop import Watch, WindowSet
 from huracan_training.models.nets import NetClassifier
 from huracan_training.models.order_flow import seen_through, with_mirror_images
