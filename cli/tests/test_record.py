@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +33,8 @@ from huracan_gateway.reject import Reason
 
 RECORDED_S = 4.0
 LOST_AFTER_LINES = 30
+ENOUGH_LINES = 90
+"""With these the book that was lost has long been found again."""
 
 
 @contextmanager
@@ -106,6 +110,8 @@ def test_a_book_that_was_lost_and_found_again_is_told_of(tmp_path: Path) -> None
             def lose(tape: Tape) -> None:
                 if tape.lines == LOST_AFTER_LINES:
                     server.misbehave(Misbehaviour(kind=Kind.GAP, venue="okx"))
+                if tape.lines == ENOUGH_LINES:
+                    os.kill(os.getpid(), signal.SIGINT)
 
             feed = FeedConfig(
                 venue="okx",
@@ -113,7 +119,7 @@ def test_a_book_that_was_lost_and_found_again_is_told_of(tmp_path: Path) -> None
                 websocket_url=f"ws://127.0.0.1:{server.port}/okx/ws/v5/public",
                 rest_url=f"{server.url}/okx",
             )
-            return await record(feed, tmp_path / "lost.jsonl", lasts_s=1.5, progress=lose)
+            return await record(feed, tmp_path / "lost.jsonl", progress=lose)
 
     told = asyncio.run(main())
     assert told.gaps == {"depth": 1}
