@@ -31,7 +31,9 @@ EXPERTS = ("regime", "flow", "sentiment")
 SERVICES = (*EXPERTS, "orchestrator", "executor", "persister")
 """Every service but the gateway, in the order in which they drain: what one still says, the next still hears."""
 BUNDLES = Path(__file__).resolve().parents[2] / "training" / "bundles"
-"""The nets of this release, by expert; an installation without them has plainer models answer."""
+"""The nets of this release, by name; an installation without them has plainer models answer."""
+ENGINES = {"regime": "regime", "flow": "flow"}
+"""Which expert an engine is for, by the name in its manifest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Inputs:
     history: Mapping[str, Path] = field(default_factory=dict)
     """Files of bars by instrument key."""
     news: Path | None = None
+    engines: Mapping[str, Path] = field(default_factory=dict)
+    """Directories of bundles by name, in place of those of this release."""
 
 
 def history_of(definition: InstrumentDefinition, history: Path | None) -> dict[str, Path]:
@@ -62,9 +66,9 @@ def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[
         raise BadInput(f"instruments were {names or 'none'}, of {len(shards)} shards: name those of one underlying")
     return {
         "regime": RegimeServiceConfig(
-            history=dict(inputs.history), history_before_ns=inputs.first_recv_ns, engine=_released("regime")
+            history=dict(inputs.history), history_before_ns=inputs.first_recv_ns, engine=_engine(inputs, "regime")
         ),
-        "flow": FlowConfig(engine=_released("flow")),
+        "flow": FlowConfig(engine=_engine(inputs, "flow")),
         "sentiment": SentimentConfig(
             mood=MoodConfig(underlyings=tuple(dict.fromkeys(each.underlying for each in inputs.definitions)))
         ),
@@ -74,8 +78,10 @@ def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[
     }
 
 
-def _released(name: str) -> Path | None:
+def _engine(inputs: Inputs, name: str) -> Path | None:
     """Return the directory of the net of an expert; None where there is none."""
+    if name in inputs.engines:
+        return inputs.engines[name]
     directory = BUNDLES / name
     return directory if directory.is_dir() else None
 

@@ -25,6 +25,7 @@ from huracan.errors import BadInput, HuracanError
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
 from huracan_cli import archive, dlq, look, sources, training
+from huracan_cli import compare as comparing
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.journal import replay_journals
 from huracan_cli.options import (
@@ -80,7 +81,14 @@ def main() -> None:
     )
 
 
-@app.command("replay", epilog=examples("replay day.jsonl.gz --history bars.parquet", "replay --journal out/demo"))
+@app.command(
+    "replay",
+    epilog=examples(
+        "replay day.jsonl.gz --history bars.parquet",
+        "replay day.jsonl.gz --compare training/bundles/flow out/flow",
+        "replay --journal out/demo",
+    ),
+)
 def replay_command(
     path: Annotated[
         Path | None, typer.Argument(help="Recording: '<receive_time_ns> <raw frame>' lines, gzip or plain.")
@@ -96,25 +104,49 @@ def replay_command(
     out: Annotated[Path, typer.Option(help="Directory for summary.json and the tables of the run.")] = Path(
         "out/replay"
     ),
+    bundles: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--compare",
+            metavar="CHAMPION CHALLENGER",
+            help="Replay once with each of two engines of an expert, and say what that changes.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Replay a recording through every service in lockstep: the same decisions each time and in every layout."""
     if (path is None) == (journal is None):
         raise BadInput("replay needs a recording or --journal, one of them")
+    if bundles is not None and (journal is not None or layout is not Layout.SIM):
+        raise BadInput("--compare replays a recording in memory: leave --journal and --layout out")
     if journal is not None:
         _replay_journals(journal, as_json=as_json)
         return
     assert path is not None
     _make(out)
+    request = Replay(recording=path, history=history, news=news, seed=seed, out=out)
+    if bundles is not None:
+        _compare(request, *bundles, as_json=as_json)
+        return
     with _progress(path.name, quiet=as_json) as progress:
         if layout is Layout.SIM:
-            summary = replay(Replay(recording=path, history=history, news=news, seed=seed, out=out), progress).summary
+            summary = replay(request, progress).summary
         else:
             plan = Plan(source=sources.recording(path, speed=0, history=history, news=news), layout=layout)
             summary = on_the_loop(run(plan, out=out, progress=progress)).summary
     _keep(summary, out)
     _show(summary, out, as_json=as_json)
+
+
+def _compare(request: Replay, champion: Path, challenger: Path, *, as_json: bool) -> None:
+    with _progress(request.recording.name, quiet=as_json) as progress:
+        told = comparing.compare(request, champion, challenger, progress)
+    if as_json:
+        typer.echo(told.model_dump_json())
+        return
+    console.print(comparing.render(told))
+    console.print(escape(comparing.verdict(told)))
 
 
 def _replay_journals(directory: Path, *, as_json: bool) -> None:

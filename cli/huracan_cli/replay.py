@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from huracan.bus import subjects
 from huracan.clock import MILLISECOND_NS
 from huracan.contracts.decision import Decision
+from huracan.contracts.journal import JournalEntry
 from huracan.contracts.market import InstrumentDefinition
+from huracan.contracts.opinion import Opinion
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
 from huracan_cli.composition import Inputs, factories, gateway, history_of
@@ -29,6 +32,8 @@ class Replay:
     seed: int = 0
     out: Path | None = None
     """Directory for the tables of the run; nothing is written without it."""
+    engines: Mapping[str, Path] = field(default_factory=dict)
+    """Directories of bundles by name, in place of those of this release."""
 
 
 class WatchedFeed(RecordingFeed):
@@ -47,13 +52,16 @@ class WatchedFeed(RecordingFeed):
         return await super().next_line()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a replay gave."""
 
     summary: Summary
     decisions: list[Decision]
     """By instrument, step and strategy."""
+    opinions: list[Opinion]
+    journal: list[JournalEntry]
+    """Of the shard, in its order."""
 
 
 def replay(request: Replay, progress: Callable[[int], None] = lambda _: None) -> Outcome:
@@ -66,6 +74,7 @@ def replay(request: Replay, progress: Callable[[int], None] = lambda _: None) ->
             first_recv_ns=feed.head.first_recv_ns,
             history=history_of(feed.definition, request.history),
             news=request.news,
+            engines=request.engines,
         )
         world = World(clock, seed=request.seed)
         for name, factory in factories(inputs).items():
@@ -75,9 +84,16 @@ def replay(request: Replay, progress: Callable[[int], None] = lambda _: None) ->
         await _settle(world, clock)
         summary = await _summary(world, feed.definition, request.recording.name)
         await world.stop()
+        kept = await logged(world.log.node("reader"))
         if request.out is not None:
-            await write(world.store, await logged(world.log.node("reader")), request.out)
-        return Outcome(summary, await world.store.load(Decision))
+            await write(world.store, kept, request.out)
+        journal = kept.journals[subjects.journal_key(feed.definition.shard)]
+        return Outcome(
+            summary=summary,
+            decisions=await world.store.load(Decision),
+            opinions=await world.store.load(Opinion),
+            journal=[entry for entry in journal if isinstance(entry, JournalEntry)],
+        )
 
     return run_virtual(main, start_ns=feed.head.first_recv_ns)
 

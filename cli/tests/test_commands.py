@@ -230,6 +230,8 @@ def test_a_replay_of_a_journal_says_so_and_fails_when_a_decision_was_altered(run
         (["up", "--state", "{garbage}"], r"garbage"),
         (["replay"], r"needs a recording or --journal"),
         (["replay", "{market}", "--journal", "{run}"], r"needs a recording or --journal"),
+        (["replay", "--journal", "{run}", "--compare", "a", "b"], r"--compare replays a recording in memory"),
+        (["replay", "{market}", "--compare", "a", "b"], r"a is no model bundle"),
         (["replay", "--journal", "nowhere"], r"nowhere/journal.parquet was not found"),
         (["migrate"], r"no database was named"),
         (["down", "--state", "{directory}"], r"nothing runs in"),
