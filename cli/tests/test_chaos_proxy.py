@@ -12,7 +12,7 @@ from huracan.embedded.ports import free_port
 from huracan.errors import BadInput
 from huracan_cli.chaos.proxy import HOST, FaultProxy, Trouble
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 DELAY_S = 0.05
 LOST = (ConnectionResetError, asyncio.IncompleteReadError)
 Story = Callable[["Line"], Awaitable[None]]

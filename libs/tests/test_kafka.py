@@ -232,7 +232,7 @@ def test_how_long_a_topic_is_kept_follows_its_setting_and_the_rest_of_it_stays(k
     async def until(admin: AIOKafkaAdminClient, retention_ms: int) -> None:
         """Wait until the broker says what its controller was told."""
         found: dict[str, str] = {}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (found.get("retention.ms"), found.get("segment.ms")) != (str(retention_ms), "3600000"):
                 (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, FEATURES_TOPIC)])
                 found = {entry[0]: entry[1] for entry in answer.resources[0][4]}

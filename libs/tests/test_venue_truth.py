@@ -11,7 +11,7 @@ from huracan.clock import SystemClock
 from huracan.sim.exchange import AnomalyConfig, AnomalyKind, SimulatedExchangeConfig
 from huracan.sim.venue.settings import VenueSettings, server
 
-WITHIN_S = 5.0
+WITHIN_S = 30.0
 SPREAD = AnomalyConfig(kind=AnomalyKind.SPREAD, listing="okx.SIM", from_s=0.0, duration_s=2.0, size=20.0)
 
 

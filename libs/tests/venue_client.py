@@ -20,7 +20,7 @@ START_NS = 1_700_000_150_000_000_000
 SPEED = 5.0
 VENUES = ("binance_usdm", "okx", "bybit")
 SYMBOLS = {"binance_usdm": "SIMUSDT", "okx": "SIM-USDT-SWAP", "bybit": "SIMUSDT"}
-WITHIN_S = 8.0
+WITHIN_S = 30.0
 """Longest wait for anything."""
 Sides = tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]]
 Frame = dict[str, Any]

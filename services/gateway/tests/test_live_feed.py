@@ -28,7 +28,7 @@ from huracan_gateway.live.lines import BookLost, LineQueue
 from huracan_gateway.recording import Line, read_lines
 from huracan_gateway.reject import Reason, Rejected
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 """Bound of a whole scenario; none comes near it."""
 TOY = identify(
     venue="toy",

@@ -122,7 +122,7 @@ async def served(answer: Answer) -> AsyncIterator[str]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

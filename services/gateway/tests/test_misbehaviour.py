@@ -34,7 +34,7 @@ VENUES: Sequence[Venue] = get_args(Venue)
 LISTED = {"binance_usdm": BINANCE_USDM, "okx": OKX, "bybit": BYBIT}
 SYMBOLS = {"binance_usdm": "SIMUSDT", "okx": "SIM-USDT-SWAP", "bybit": "SIMUSDT"}
 STREAMS = {"binance_usdm": "", "okx": "/ws/v5/public", "bybit": "/v5/public/linear"}
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 """Longest wait for what one misbehaviour leads to; nothing comes near it."""
 POLL_S = 0.005
 DEPTH = 20

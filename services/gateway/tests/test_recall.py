@@ -33,7 +33,7 @@ from huracan_gateway.config import FeedConfig, GatewayConfig
 from huracan_gateway.recall import FIRST_LOOK, NAMES_RECALLED, recalled_trades
 from huracan_gateway.spec import SPEC
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 LIVES = 3
 TRADES = 25
 """Of each venue in a life."""

@@ -27,7 +27,7 @@ from huracan_gateway.live.feed import LiveFeed
 from huracan_gateway.service import Gateway
 from huracan_gateway.spec import SPEC
 
-WITHIN_S = 15.0
+WITHIN_S = 60.0
 PRIMARY, STANDBY = "sim.sim-usdt-perp", "sim.sim-usdt-perp-okx"
 SYMBOLS = {"binance_usdm": "SIMUSDT", "okx": "SIM-USDT-SWAP"}
 STREAMS = {"binance_usdm": "", "okx": "/ws/v5/public"}
