@@ -18,6 +18,7 @@ from huracan.errors import BadInput
 from huracan.inference.engine import FP32, INT8_CPU, session_of
 from huracan.inference.tensorrt import INT8_GPU
 from huracan_training.models.artefacts import ServedNet, logits_of
+from huracan_training.models.compact import compact
 from huracan_training.models.nets import CausalTcn, NetClassifier, NetSettings, StridedCnn, sliced
 from huracan_training.models.table import make_model
 from huracan_training.optimise.parity import Rows, Variant, fit_temperature, parity
@@ -159,6 +160,26 @@ def test_int8_says_nearly_the_same_whatever_the_batch(artefact: str, plain: byte
     np.testing.assert_allclose(said, whole.run(None, {"windows": windows})[0], atol=0.15)
     alone = np.concatenate([small.run(None, {"windows": windows[at : at + 1]})[0] for at in range(9)])
     assert alone.tobytes() == said.tobytes()
+
+
+def test_names_that_nobody_reads_take_no_room_and_change_nothing(plain: bytes) -> None:
+    named = onnx.load_from_string(plain)
+    outer = {end.name for end in (*named.graph.input, *named.graph.output)}
+    for node in named.graph.node:
+        node.name = f"/a/very/long/module/{node.name}"
+        node.output[:] = [name if name in outer else f"/a/very/long/module/{name}" for name in node.output]
+        node.input[:] = [
+            name
+            if name in outer or any(name == each.name for each in named.graph.initializer)
+            else f"/a/very/long/module/{name}"
+            for name in node.input
+        ]
+    long = named.SerializeToString()
+    assert len(compact(long)) < len(long) - 30 * len(named.graph.node)
+    windows = _noise(3)
+    for model in (long, compact(long), compact(compact(long))):
+        said, plainly = (session_of(each).run(["logits"], {"windows": windows})[0] for each in (model, plain))
+        assert said.tobytes() == plainly.tobytes()
 
 
 def test_int8_that_is_none_is_refused(plain: bytes) -> None:

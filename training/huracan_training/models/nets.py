@@ -16,6 +16,7 @@ from huracan.errors import BadInput
 from huracan.inference.engine import FP32
 from huracan.inference.probabilities import as_probabilities
 from huracan_training.chance import seed_of
+from huracan_training.models.compact import compact
 from huracan_training.models.inputs import (
     Question,
     all_labels,
@@ -443,6 +444,7 @@ def export_onnx(net: nn.Module, columns: int, file: Path) -> None:
             output_names=["logits"],
             dynamic_axes={"windows": {0: "batch"}, "logits": {0: "batch"}},
         )
+    file.write_bytes(compact(file.read_bytes()))
 
 
 def _windows_of(samples: Sequence[Sample], scaling: Scaler, labels: Integers) -> WindowSet:

@@ -26,6 +26,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process  # type: 
 from huracan.errors import BadInput
 from huracan.inference.engine import INT8_CPU
 from huracan.inference.tensorrt import INT8_GPU
+from huracan_training.models.compact import compact
 from huracan_training.samples import Rows
 
 MOST_BYTES = 0.5
@@ -86,7 +87,7 @@ def quantised(model: bytes, windows: Rows, artefact: str) -> bytes:
             nodes_to_exclude=_after_the_last_layer(onnx.load(plain)),
             extra_options=dict(kind.options),
         )
-        data = made.read_bytes()
+        data = compact(made.read_bytes())
     require_quantised(data, model)
     return data
 
