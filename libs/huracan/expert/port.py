@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from huracan.contracts.context import Context, Payload
 from huracan.contracts.opinion import AbstainReason
 from huracan.contracts.ops import HeatMap
+from huracan.inference.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class Responder(Protocol):
         """Return a forecast, or why there is none.
 
         `window` has shape (64, columns), all rows filled, NaN where a value is missing; `contexts` holds one version
-        for each of `context_kinds`. Never raises for any finite, missing or extreme values.
+        for each of `context_kinds`. Never raises for any finite, missing or extreme values, but EngineFault where its
+        engine gives no numbers: its host then abstains.
         """
 
 
@@ -81,3 +83,8 @@ class Expert:
 
     responder: Responder
     builders: tuple[ContextBuilder, ...] = ()
+    bundle: Bundle | None = None
+    """What the responder's engine is of; None: it has none."""
+    opened: Callable[[Bundle], Responder] | None = None
+    """Return a responder of another bundle, warm; raise BadInput for one that it cannot serve. None: there is no
+    other."""

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.outbox import Backoff, Outbox
 from huracan.clock import step_of, step_open
-from huracan.contracts.context import Context, context, context_name
+from huracan.contracts.context import ENGINE, Context, EngineBundle, context, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
-from huracan.expert.port import ContextDraft, Expert
-from huracan.expert.respond import respond
+from huracan.contracts.opinion import Opinion
+from huracan.contracts.ops import EngineRequest
+from huracan.expert.engines import VERSIONS_KEPT, Engines, Library, named
+from huracan.expert.port import ContextDraft, Expert, Responder
+from huracan.expert.respond import Versions, answer, engine_ref, without_numbers
+from huracan.expert.swap import Swap
+from huracan.expert.trial import Answer, Flaw, SwapConfig
 from huracan.ids import derived_id
+from huracan.inference.engine import EngineFault, NoNumbers
 from huracan.ports import Delivery, Ports
 from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import Service
 from huracan.ticklog.newest import newest_of
 
-VERSIONS_KEPT = 4
-"""Versions of a context kept: windows name the newest that is in force, seldom the one before."""
-
 
 class ExpertService(Service):
     """Run an expert: answer each micro window once, and build the contexts it owns."""
 
-    def __init__(self, expert: Expert, ports: Ports) -> None:
+    def __init__(
+        self,
+        expert: Expert,
+        ports: Ports,
+        swap: SwapConfig | None = None,
+        *,
+        stopwatch: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
         super().__init__(expert.responder.name)
         self._expert = expert
         self._ports = ports
+        self._stopwatch = stopwatch
+        self._decides = swap is not None and swap.decides
+        self._swap = None if swap is None else self._swappable(expert, swap)
+        self._aside: set[asyncio.Task[None]] = set()
         self._outbox = Outbox(ports)
         self._dead_letters = DeadLetters(ports, self.name, self.counts)
         self._backoff = Backoff(ports.rng, f"contexts.{self.name}")
@@ -41,12 +59,26 @@ class ExpertService(Service):
         self._written: dict[tuple[str, str], Context] = {}
         self._gateway_epochs: dict[int, int] = {}
 
+    def _swappable(self, expert: Expert, config: SwapConfig) -> Swap[Responder] | None:
+        if expert.opened is None:
+            return None
+        responder = expert.responder
+        alone = EngineBundle(digest=responder.engine_digest, name=self.name)
+        name = alone if expert.bundle is None else named(expert.bundle)
+        engines = Engines(self.name, responder, name, expert.opened, Library(config.library))
+        return Swap(self.name, engines, config, self._ports, self._publish, self.counts)
+
     async def run(self) -> None:
         """Answer until cancelled."""
+        if self._swap is not None and self._decides:
+            await self._take_over((ENGINE, self.name))
+            await self._swap.take_up()
         inbox = self._ports.bus.inbox()
         inbox.latest("ctx.v1.>")
         inbox.subscribe("feat.v1.micro.>", group=self.name)
         inbox.subscribe(subjects.rpc(self.name, "opine"), group=self.name)
+        if self._swap is not None and self._decides:
+            inbox.subscribe(subjects.rpc(self.name, "engine"))
         for pattern in dict.fromkeys(pattern for builder in self._expert.builders for pattern in builder.inputs):
             inbox.everything(pattern)
         await self.listening(self._ports)
@@ -55,20 +87,24 @@ class ExpertService(Service):
                 await self._handle(delivery)
         finally:
             inbox.close()
+            for task in self._aside:
+                task.cancel()
 
     async def _handle(self, delivery: Delivery) -> None:
         message = await self._dead_letters.read(delivery)
         if message is None:
             return
         if isinstance(message, Context):
-            self._learn(message)
+            await self._learn(message)
         elif isinstance(message, FeatureWindow) and delivery.subject.startswith(("feat.v1.micro.", "rpc.")):
             await self._answer(message)
+        elif isinstance(message, EngineRequest):
+            await self._asked(message)
         else:
             await self._build(message)
         delivery.ack()
 
-    def _learn(self, new: Context) -> None:
+    async def _learn(self, new: Context) -> None:
         name = context_name(new.ref)
         known = self._newest.get(name)
         if known is not None and (new.epoch < known.epoch or new.ref.version <= known.ref.version):
@@ -76,6 +112,10 @@ class ExpertService(Service):
         self._newest[name] = new
         self._versions[*name, new.ref.version] = new
         self._versions.pop((*name, new.ref.version - VERSIONS_KEPT), None)
+        if self._swap is not None and name == (ENGINE, self._swap.engines.key):
+            self._swap.learn(new)
+            if not self._decides:
+                await self._meanwhile(self._swap.follow())
 
     async def _answer(self, window: FeatureWindow) -> None:
         instrument = window.instrument
@@ -83,19 +123,68 @@ class ExpertService(Service):
             self.counts["refused.old_epoch"] += 1
             return
         self._gateway_epochs[instrument.shard] = window.epoch
-        answer = respond(self._expert.responder, window, self._versions)
-        self.counts["abstained" if answer.abstained else "opinions"] += 1
+        ref = engine_ref(self.name, window)
+        chosen = None if ref is None else self._versions.get((ref.kind, ref.key, ref.version))
+        responder, versions = self._expert.responder, self._versions
+        if self._swap is not None and (ref is None or chosen is not None):
+            serving = self._swap.engines.serving(chosen)
+            if serving is None:  # it abstains as without the choice
+                self.counts["engines.missing"] += 1
+                versions = {}
+            responder = serving or responder
+        beside = None if self._swap is None else self._swap.engines.beside(ref)
+        said, made = self._ask(responder, window, versions, on_trial=beside is not None)
+        self.counts["abstained" if said.abstained else "opinions"] += 1
         subject = subjects.opinion(self.name, instrument.shard, instrument.id)
-        await self._ports.bus.publish(subject, answer, epoch=window.epoch)
+        await self._ports.bus.publish(subject, said, epoch=window.epoch)
+        if self._swap is not None and beside is not None:
+            said, other = self._ask(beside, window, versions, on_trial=True)
+            subject = subjects.shadow(self.name, instrument.shard, instrument.id)
+            await self._ports.bus.publish(subject, said, epoch=window.epoch)
+            await self._swap.compare(made, other)
         await acknowledge_step(self._ports, self.name, instrument.id, window.step)
+
+    def _ask(
+        self, responder: Responder, window: FeatureWindow, versions: Versions, *, on_trial: bool
+    ) -> tuple[Opinion, Answer]:
+        """Return the opinion of a responder, and how it came about; on trial it may fail in any way."""
+        began_ns, flaw = self._stopwatch(), None
+        try:
+            said = answer(responder, window, versions)
+        except Exception as error:
+            if not (on_trial or isinstance(error, EngineFault)):
+                raise
+            flaw = Flaw.NO_NUMBERS if isinstance(error, NoNumbers) else Flaw.ERROR
+            said = without_numbers(responder, window)
+        compute_ns = self._stopwatch() - began_ns
+        shares = None if said.abstained else (said.p_down, said.p_flat, said.p_up)
+        return said, Answer(shares, flaw, compute_ns)
+
+    async def _asked(self, request: EngineRequest) -> None:
+        """Do what is asked about engines."""
+        if self._swap is None or request.key != self._swap.engines.key:
+            return
+        await self._meanwhile(self._swap.asked(request))
+
+    async def _meanwhile(self, work: Coroutine[object, object, None]) -> None:
+        """Do what takes a while beside the windows; in lockstep no window comes meanwhile, and it is done at once."""
+        if self._ports.lockstep:
+            await work
+            return
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     async def _build(self, message: Message) -> None:
         for builder in self._expert.builders:
             for draft in builder.observe(message):
                 await self._publish(draft)
 
-    async def _publish(self, draft: ContextDraft) -> None:
-        """Log the next version, then publish it; what the last one already rests on gives none."""
+    async def _publish(self, draft: ContextDraft, lead_steps: int = 0) -> None:
+        """Log the next version, then publish it; what the last one already rests on gives none.
+
+        It is in force from the next step on, or so many later.
+        """
         name = (draft.kind, draft.key)
         if name not in self._epochs:
             await self._take_over(name)
@@ -109,7 +198,7 @@ class ExpertService(Service):
             version=(known.ref.version if known else 0) + self._unread.pop(name, 0) + 1,
             epoch=self._epochs[name],
             as_of_ns=draft.as_of_ns,
-            effective_from_ns=step_open(step_of(now_ns - 1) + 1),
+            effective_from_ns=step_open(step_of(now_ns - 1) + 1 + lead_steps),
             valid_until_ns=draft.valid_until_ns,
             payload=draft.payload,
             engine_digest=draft.engine_digest,
@@ -140,7 +229,7 @@ class ExpertService(Service):
     async def _send(self, made: Context) -> None:
         name = context_name(made.ref)
         self._written[name] = made
-        self._learn(made)
+        await self._learn(made)
         await self._outbox.put(subjects.context(*name), made, message_id=_message_id(made), epoch=made.epoch)
         await self._outbox.flush()
 

@@ -8,8 +8,10 @@ from typing import TypeVar
 from huracan.bus import subjects
 from huracan.bus.access import Access
 from huracan.config import Config
+from huracan.contracts.context import ENGINE
 from huracan.expert.port import Expert
 from huracan.expert.service import ExpertService
+from huracan.expert.trial import SwapConfig
 from huracan.ports import Ports
 from huracan.service.service import ServiceSpec
 
@@ -23,24 +25,39 @@ def expert_spec(
     *,
     builds: tuple[str, ...] = (),
     builds_from: tuple[str, ...] = (),
+    swap: Callable[[C], SwapConfig] | None = None,
 ) -> ServiceSpec[C]:
     """Return the spec of an expert: how it is made from its configuration, and which kinds of context it owns.
 
-    `builds` are those kinds and `builds_from` the subjects they are built from; without them it builds none.
+    `builds` are those kinds and `builds_from` the subjects they are built from; without them it builds none. `swap` are
+    the settings of its hot swap; without it its engine is what it was started with.
     """
 
     def make(settings: C, ports: Ports) -> ExpertService:
-        return ExpertService(expert(settings), ports)
+        return ExpertService(expert(settings), ports, None if swap is None else swap(settings))
 
-    def access(settings: C) -> Access:  # noqa: ARG001 - the spec's form
+    def access(settings: C) -> Access:
+        decides = swap is not None and swap(settings).decides
         letters = (subjects.dead_letters(subjects.JOURNAL_TOPIC), name)
+        versions = ((subjects.JOURNAL_TOPIC, "context"),) if builds else ()
+        if decides and not builds:
+            versions = ((subjects.JOURNAL_TOPIC, subjects.context_key(ENGINE, name)),)
         return Access(
-            publish=(f"sig.v1.{name}.>", f"ops.v1.{name}.>", *(f"ctx.v1.{kind}.>" for kind in builds)),
-            subscribe=("feat.v1.micro.>", subjects.rpc(name, "opine")),
+            publish=(
+                f"sig.v1.{name}.>",
+                f"ops.v1.{name}.>",
+                *(f"ctx.v1.{kind}.>" for kind in builds),
+                *((f"sig.v1.shadow.{name}.>", subjects.context(ENGINE, name)) if decides else ()),
+            ),
+            subscribe=(
+                "feat.v1.micro.>",
+                subjects.rpc(name, "opine"),
+                *((subjects.rpc(name, "engine"),) if decides else ()),
+            ),
             latest=("ctx.v1.>",),
             everything=builds_from,
-            append=((subjects.JOURNAL_TOPIC, "context"), letters) if builds else (letters,),
-            read=(subjects.JOURNAL_TOPIC,) if builds else (),
+            append=(*versions, letters),
+            read=(subjects.JOURNAL_TOPIC,) if versions else (),
         )
 
     return ServiceSpec(name=name, config=config, make=make, access=access)

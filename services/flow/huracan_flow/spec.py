@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huracan.expert.spec import expert_spec
-from huracan_flow.config import FlowConfig
+from huracan_flow.config import FlowServiceConfig
 from huracan_flow.expert import expert
 
-SPEC = expert_spec("flow", FlowConfig, expert)
+SPEC = expert_spec("flow", FlowServiceConfig, lambda config: expert(config.flow), swap=lambda config: config.swap)
