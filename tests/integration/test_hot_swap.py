@@ -28,6 +28,7 @@ from huracan.expert.trial import SwapConfig
 from huracan.inference.bundle import Bundle, Manifest, load_bundle, write_bundle
 from huracan.inference.engine import OnnxEngine
 from huracan.sim.loop import VirtualClock, run_virtual
+from huracan.sim.market import SimulatedMarketConfig, write_recording
 from huracan.sim.world import Factory, World
 from huracan_cli import up
 from huracan_cli.composition import BUNDLES, SERVICES, Inputs, configs, factories, gateway, history_of
@@ -42,6 +43,8 @@ from huracan_gateway.feed import RecordingFeed
 
 TRIAL = 20
 """Windows of a trial: two seconds of the market."""
+LONG_S = 240.0
+"""Seconds of a market that goes on while commands are typed."""
 CHAMPION = load_bundle(BUNDLES / "flow")
 
 
@@ -194,13 +197,15 @@ def home() -> Iterator[Path]:
 
 @pytest.mark.usefixtures("untraced")
 def test_on_processes_the_command_exchanges_engines_while_decisions_go_on(
-    market: Path, history: Path, offered: dict[int, Bundle], home: Path, tmp_path: Path
+    history: Path, offered: dict[int, Bundle], home: Path, tmp_path: Path
 ) -> None:
     good, _ = offered.values()
     tampered = shutil.copytree(good.directory, tmp_path / "tampered")
     (tampered / "card.md").write_text("another")
     old, new = OnnxEngine(CHAMPION).digest, OnnxEngine(good).digest
-    system = System(Plan(source=recording(market, speed=0.5, history=history), layout=Layout.HOSTED), home)
+    market = tmp_path / "market.jsonl"
+    write_recording(SimulatedMarketConfig(seed=11, duration_s=LONG_S), market)
+    system = System(Plan(source=recording(market, speed=1.0, history=history), layout=Layout.HOSTED), home)
 
     async def engine(*arguments: str | Path) -> tuple[int, dict[str, Any], str]:
         command = [sys.executable, "-m", "huracan_cli", "engine", *map(str, arguments), "--state", str(home), "--json"]
@@ -217,24 +222,31 @@ def test_on_processes_the_command_exchanges_engines_while_decisions_go_on(
         while answers() != {digest}:  # noqa: ASYNC110 - it watches another's loop
             await asyncio.sleep(0.05)
 
+    async def exchange() -> None:
+        await until_answered_by(old)
+        code, _, error = await engine("offer", "flow", tampered)
+        assert (code, "card.md was" in error) == (2, True)
+        code, told, _ = await engine("offer", "flow", "f" * 12)
+        assert (code, told["event"]) == (1, "ENGINE_EVENT_REFUSED")
+        code, told, _ = await engine("use", "flow", good.directory, "--author", "ann", "--reason", "better")
+        assert (code, told["event"], told["choice"]["author"]) == (0, "ENGINE_EVENT_TAKEN_OVER", "ann")
+        assert told["choice"]["serves"]["digest"] == good.digest.hex()
+        await until_answered_by(new)
+        code, told, _ = await engine("list", "flow")
+        assert [each["digest"] for each in told["library"]] == [CHAMPION.digest.hex(), good.digest.hex()]
+        code, told, _ = await engine("use", "flow", "configured")
+        assert (code, told["event"], told["version"]) == (0, "ENGINE_EVENT_ROLLED_BACK", "2")
+        await until_answered_by(old)
+
     async def main() -> tuple[list[Decision], Logged]:
-        await system.open(fresh=True)
-        up._state(system).write(home)
         try:
-            await until_answered_by(old)
-            code, _, error = await engine("offer", "flow", tampered)
-            assert (code, "card.md was" in error) == (2, True)
-            code, told, _ = await engine("offer", "flow", "f" * 12)
-            assert (code, told["event"]) == (1, "ENGINE_EVENT_REFUSED")
-            code, told, _ = await engine("use", "flow", good.directory, "--author", "ann", "--reason", "better")
-            assert (code, told["event"], told["choice"]["author"]) == (0, "ENGINE_EVENT_TAKEN_OVER", "ann")
-            assert told["choice"]["serves"]["digest"] == good.digest.hex()
-            await until_answered_by(new)
-            code, told, _ = await engine("list", "flow")
-            assert [each["digest"] for each in told["library"]] == [CHAMPION.digest.hex(), good.digest.hex()]
-            code, told, _ = await engine("use", "flow", "configured")
-            assert (code, told["event"], told["version"]) == (0, "ENGINE_EVENT_ROLLED_BACK", "2")
-            await until_answered_by(old)
+            await system.open(fresh=True)
+            up._state(system).write(home)
+            exchanging, ended = asyncio.create_task(exchange()), asyncio.create_task(system.ended())
+            await asyncio.wait([exchanging, ended], return_when=asyncio.FIRST_COMPLETED)
+            assert not ended.done(), "the recording was too short for this machine"
+            exchanging.result()
+            ended.cancel()
             await system.stop_services()
             return await system.store.load(Decision), await logged(system.log)
         finally:
