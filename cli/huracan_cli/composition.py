@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import huracan_flow.expert
+import huracan_flow.spec
 import huracan_regime.spec
 import huracan_sentiment.expert
 from huracan.config import Config
@@ -24,7 +24,7 @@ from huracan_gateway.feed import Feed, opened
 from huracan_gateway.service import Gateway
 from huracan_orchestrator.config import DeadlineConfig, GateConfig, OrchestratorConfig
 from huracan_persister.spec import PersisterConfig
-from huracan_regime.config import RegimeServiceConfig
+from huracan_regime.config import DetectorSwapConfig, RegimeServiceConfig
 from huracan_sentiment.config import MoodConfig, SentimentConfig
 
 GATEWAY = "gateway"
@@ -69,7 +69,10 @@ def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[
         raise BadInput(f"instruments were {names or 'none'}, of {len(shards)} shards: name those of one underlying")
     return {
         "regime": RegimeServiceConfig(
-            history=dict(inputs.history), history_before_ns=inputs.first_recv_ns, engine=_engine(inputs, "regime")
+            history=dict(inputs.history),
+            history_before_ns=inputs.first_recv_ns,
+            engine=_engine(inputs, "regime"),
+            swap=DetectorSwapConfig(library=inputs.library),
         ),
         "flow": FlowServiceConfig(engine=_engine(inputs, "flow"), swap=SwapConfig(library=inputs.library)),
         "sentiment": SentimentConfig(
@@ -94,7 +97,7 @@ def expert(name: str, inputs: Inputs) -> Expert:
     config = configs(inputs)[name]
     made: Mapping[str, Callable[..., Expert]] = {
         "regime": huracan_regime.spec.regime_expert,
-        "flow": lambda flow: huracan_flow.expert.expert(flow.flow),
+        "flow": huracan_flow.spec.flow_expert,
         "sentiment": huracan_sentiment.expert.expert,
     }
     return made[name](config)

@@ -38,7 +38,9 @@ _BAD = (EngineEvent.ENGINE_EVENT_REFUSED, EngineEvent.ENGINE_EVENT_REJECTED, Eng
 _ENDS = (*_BAD, EngineEvent.ENGINE_EVENT_ROLLED_BACK, EngineEvent.ENGINE_EVENT_SETTLED)
 _SHORT = 12
 
-ExpertArgument = Annotated[str, typer.Argument(metavar="EXPERT", help="Name of the expert, such as flow.")]
+ExpertArgument = Annotated[
+    str, typer.Argument(metavar="EXPERT", help="Name of the expert, or of a part of it: flow, regime.detector.")
+]
 BundleArgument = Annotated[
     str,
     typer.Argument(
@@ -68,23 +70,23 @@ async def ask(state: RunState, wanted: Wanted) -> AsyncGenerator[EngineReport, N
 
     Raises BadInput when nobody answers.
     """
-    connection, expert = Connection(operator(state, "engine")), wanted.expert
+    connection, service = Connection(operator(state, "engine")), wanted.expert.partition(".")[0]
     try:
         await answered(state.nats_url, connection.open())
         bus = NatsBus(connection, wall=SystemClock())
         inbox = bus.inbox()
-        inbox.subscribe(subjects.ops(expert, "engine"))
+        inbox.subscribe(subjects.ops(service, "engine"))
         await bus.prepared()
         request_id = SeededRng.fresh().stream("engine").randbytes(16)
         request = EngineRequest(
             request_id=request_id,
-            key=expert,
+            key=wanted.expert,
             action=wanted.action,
             bundle=wanted.bundle,
             author=wanted.author,
             reason=wanted.reason,
         )
-        await bus.publish(subjects.rpc(expert, "engine"), request)
+        await bus.publish(subjects.rpc(service, "engine"), request)
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 report = EngineReport()
@@ -92,7 +94,7 @@ async def ask(state: RunState, wanted: Wanted) -> AsyncGenerator[EngineReport, N
                     report = await _next(inbox)
         except TimeoutError:
             raise BadInput(
-                f"{expert} did not answer within {ANSWER_WITHIN_S:g} s: is it an expert that runs, and has engines?"
+                f"{service} did not answer within {ANSWER_WITHIN_S:g} s: is it an expert that runs, and has engines?"
             ) from None
         while True:
             yield report
@@ -145,7 +147,8 @@ async def _told(state: RunState, wanted: Wanted, *, wait: bool, quiet: bool) -> 
 
 
 def _show(report: EngineReport) -> None:
-    said = [f"{report.key} {engine_event_name(report.event)}", report.detail, *chosen(report.choice)]
+    said = [f"{report.key} {engine_event_name(report.event)}", report.detail]
+    said += chosen(report.choice) if report.HasField("choice") else []
     if report.HasField("trial"):
         trial = report.trial
         said.append(f"{trial.windows} of {trial.planned} windows tried")

@@ -411,7 +411,8 @@ def chosen(choice: EngineChoice) -> list[str]:
 
 def _engines(report: EngineReport, _: InstrumentDefinition | None) -> _Line:
     name = engine_event_name(report.event)
-    parts: list[_Part] = [(name, _TONES.get(name, "")), report.detail, *chosen(report.choice)]
+    parts: list[_Part] = [(name, _TONES.get(name, "")), report.detail]
+    parts += chosen(report.choice) if report.HasField("choice") else []
     return _Line(report.at_ns, "engine", report.key, parts)
 
 

@@ -37,6 +37,8 @@ from huracan_cli.composition import (
 from huracan_gateway.feed import RecordingFeed
 from huracan_orchestrator.config import DeadlineConfig
 
+ENGINES = {"flow": "flow", "regime.detector": "regime"}
+"""Engines that may be exchanged, and the bundle of each in this release."""
 MARKET = SimulatedMarketConfig(seed=11, duration_s=10.0, regime_switch_s=4.0)
 
 
@@ -210,7 +212,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         await clock.sleep_until(start_ns + NANOSECONDS)
         _send_what_nobody_can_read(world)
         await _send_the_bars_of_another(world)
-        await _offer_another_engine(world, engines)
+        await _offer_other_engines(world, engines)
         await world.finish("gateway")
         for name in EXPERTS:
             await world.kill(name)
@@ -245,19 +247,25 @@ def _news(directory: Path, start_ns: int) -> Path:
 
 
 def _engines(directory: Path) -> Path:
-    bundle = load_bundle(BUNDLES / "flow")
-    milder = Manifest.model_validate(bundle.manifest.model_dump() | {"temperature": 1.1})
-    write_bundle(directory / "engines" / "milder", milder, bundle.contents)
+    for name in ENGINES.values():
+        bundle = load_bundle(BUNDLES / name)
+        milder = Manifest.model_validate(bundle.manifest.model_dump() | {"temperature": 1.1})
+        write_bundle(directory / "engines" / name, milder, bundle.contents)
     return directory / "engines"
 
 
-async def _offer_another_engine(world: World, engines: Path) -> None:
-    """Have the flow expert try the one engine of its library."""
-    (digest,) = Library(engines).bundles()
-    request = EngineRequest(
-        key="flow", action=EngineAction.ENGINE_ACTION_OFFER, bundle=digest.hex(), author="ann", reason="better"
-    )
-    await world.bus.node("test").publish(subjects.rpc("flow", "engine"), request)
+async def _offer_other_engines(world: World, engines: Path) -> None:
+    """Have each expert that has an engine try another."""
+    names = {name.name: name for _, name in Library(engines).bundles().values()}
+    for key, name in ENGINES.items():
+        request = EngineRequest(
+            key=key,
+            action=EngineAction.ENGINE_ACTION_OFFER,
+            bundle=names[name].digest.hex(),
+            author="ann",
+            reason="better",
+        )
+        await world.bus.node("test").publish(subjects.rpc(key.partition(".")[0], "engine"), request)
 
 
 def _send_what_nobody_can_read(world: World) -> None:

@@ -55,7 +55,10 @@ class Library:
         found = [path for key, (path, _) in self.bundles().items() if key.hex().startswith(digest.lower())]
         if not digest or len(found) != 1:
             raise BadInput(f"bundle was {digest!r}: {len(found)} in {self._directory} have a digest that begins so")
-        return load_bundle(found[0])
+        try:
+            return load_bundle(found[0])
+        except OSError as error:
+            raise BadInput(f"{found[0]} cannot be read: {error.strerror}") from None
 
 
 class Engines(Generic[T]):

@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from huracan.contracts.context import Context, Payload
+from huracan.contracts.context import Context, EngineBundle, Payload
 from huracan.contracts.opinion import AbstainReason
 from huracan.contracts.ops import HeatMap
 from huracan.inference.bundle import Bundle
@@ -77,6 +77,21 @@ class ContextBuilder(Protocol):
         """Take one message and return the contexts that are new because of it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A builder of contexts that stands on an engine, in whose place another may come."""
+
+    key: str
+    """What its choices are under: `<expert>.<part>`."""
+    builder: ContextBuilder
+    name: EngineBundle
+    """The bundle of its engine; what has none, by its engine digest."""
+    opened: Callable[[Bundle], ContextBuilder]
+    """Return a builder on another bundle, warm; raise BadInput for one that it cannot stand on."""
+    odds: Callable[[ContextDraft], Sequence[float]]
+    """Return the probabilities that a context tells, in the same order whatever made it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expert:
     """One expert: a responder, and the builders of the contexts that it owns."""
@@ -88,3 +103,5 @@ class Expert:
     opened: Callable[[Bundle], Responder] | None = None
     """Return a responder of another bundle, warm; raise BadInput for one that it cannot serve. None: there is no
     other."""
+    part: Part | None = None
+    """The one of its builders that may be another."""

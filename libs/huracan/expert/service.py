@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.outbox import Backoff, Outbox
 from huracan.clock import step_of, step_open
-from huracan.contracts.context import ENGINE, Context, EngineBundle, context, context_name
+from huracan.contracts.context import ENGINE, Context, ContextRef, EngineBundle, context, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
 from huracan.contracts.opinion import Opinion
-from huracan.contracts.ops import EngineRequest
+from huracan.contracts.ops import EngineEvent, EngineReport, EngineRequest
 from huracan.expert.engines import VERSIONS_KEPT, Engines, Library, named
-from huracan.expert.port import ContextDraft, Expert, Responder
+from huracan.expert.port import ContextBuilder, ContextDraft, Expert, Part, Responder
 from huracan.expert.respond import Versions, answer, engine_ref, without_numbers
 from huracan.expert.swap import Swap
-from huracan.expert.trial import Answer, Flaw, SwapConfig
+from huracan.expert.trial import Answer, SwapConfig, flaw_of
 from huracan.ids import derived_id
-from huracan.inference.engine import EngineFault, NoNumbers
+from huracan.inference.engine import EngineFault
 from huracan.ports import Delivery, Ports
 from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
@@ -37,7 +37,7 @@ class ExpertService(Service):
         self,
         expert: Expert,
         ports: Ports,
-        swap: SwapConfig | None = None,
+        swaps: Mapping[str, SwapConfig] | None = None,
         *,
         stopwatch: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
@@ -45,8 +45,9 @@ class ExpertService(Service):
         self._expert = expert
         self._ports = ports
         self._stopwatch = stopwatch
-        self._decides = swap is not None and swap.decides
-        self._swap = None if swap is None else self._swappable(expert, swap)
+        self._swap = self._of_responder(swaps or {})
+        self._part = self._of_part(swaps or {})
+        self._swaps = {swap.engines.key: swap for swap in (self._swap, self._part) if swap is not None}
         self._aside: set[asyncio.Task[None]] = set()
         self._outbox = Outbox(ports)
         self._dead_letters = DeadLetters(ports, self.name, self.counts)
@@ -59,25 +60,34 @@ class ExpertService(Service):
         self._written: dict[tuple[str, str], Context] = {}
         self._gateway_epochs: dict[int, int] = {}
 
-    def _swappable(self, expert: Expert, config: SwapConfig) -> Swap[Responder] | None:
-        if expert.opened is None:
+    def _of_responder(self, swaps: Mapping[str, SwapConfig]) -> Swap[Responder] | None:
+        expert, config = self._expert, swaps.get(self.name)
+        if config is None or expert.opened is None:
             return None
-        responder = expert.responder
-        alone = EngineBundle(digest=responder.engine_digest, name=self.name)
+        alone = EngineBundle(digest=expert.responder.engine_digest, name=self.name)
         name = alone if expert.bundle is None else named(expert.bundle)
-        engines = Engines(self.name, responder, name, expert.opened, Library(config.library))
+        engines = Engines(self.name, expert.responder, name, expert.opened, Library(config.library))
+        return Swap(self.name, engines, config, self._ports, self._publish, self.counts)
+
+    def _of_part(self, swaps: Mapping[str, SwapConfig]) -> Swap[ContextBuilder] | None:
+        part = self._expert.part
+        config = None if part is None else swaps.get(part.key)
+        if part is None or config is None:
+            return None
+        engines = Engines(part.key, part.builder, part.name, part.opened, Library(config.library))
         return Swap(self.name, engines, config, self._ports, self._publish, self.counts)
 
     async def run(self) -> None:
         """Answer until cancelled."""
-        if self._swap is not None and self._decides:
-            await self._take_over((ENGINE, self.name))
-            await self._swap.take_up()
+        deciding = [swap for swap in self._swaps.values() if swap.decides]
+        for swap in deciding:
+            await self._take_over((ENGINE, swap.engines.key))
+            await swap.take_up()
         inbox = self._ports.bus.inbox()
         inbox.latest("ctx.v1.>")
         inbox.subscribe("feat.v1.micro.>", group=self.name)
         inbox.subscribe(subjects.rpc(self.name, "opine"), group=self.name)
-        if self._swap is not None and self._decides:
+        if deciding:
             inbox.subscribe(subjects.rpc(self.name, "engine"))
         for pattern in dict.fromkeys(pattern for builder in self._expert.builders for pattern in builder.inputs):
             inbox.everything(pattern)
@@ -112,10 +122,11 @@ class ExpertService(Service):
         self._newest[name] = new
         self._versions[*name, new.ref.version] = new
         self._versions.pop((*name, new.ref.version - VERSIONS_KEPT), None)
-        if self._swap is not None and name == (ENGINE, self._swap.engines.key):
-            self._swap.learn(new)
-            if not self._decides:
-                await self._meanwhile(self._swap.follow())
+        swap = self._swaps.get(new.ref.key) if new.ref.kind == ENGINE else None
+        if swap is not None:
+            swap.engines.take(new)
+            if not swap.decides:
+                await self._meanwhile(swap.follow())
 
     async def _answer(self, window: FeatureWindow) -> None:
         instrument = window.instrument
@@ -124,16 +135,12 @@ class ExpertService(Service):
             return
         self._gateway_epochs[instrument.shard] = window.epoch
         ref = engine_ref(self.name, window)
-        chosen = None if ref is None else self._versions.get((ref.kind, ref.key, ref.version))
-        responder, versions = self._expert.responder, self._versions
-        if self._swap is not None and (ref is None or chosen is not None):
-            serving = self._swap.engines.serving(chosen)
-            if serving is None:  # it abstains as without the choice
-                self.counts["engines.missing"] += 1
-                versions = {}
-            responder = serving or responder
+        serving, versions = self._serving(ref), self._versions
+        if serving is None:
+            self.counts["engines.missing"] += 1
+            serving, versions = self._expert.responder, {}  # which abstains, with the first reason that holds
         beside = None if self._swap is None else self._swap.engines.beside(ref)
-        said, made = self._ask(responder, window, versions, on_trial=beside is not None)
+        said, made = self._ask(serving, window, versions, on_trial=beside is not None)
         self.counts["abstained" if said.abstained else "opinions"] += 1
         subject = subjects.opinion(self.name, instrument.shard, instrument.id)
         await self._ports.bus.publish(subject, said, epoch=window.epoch)
@@ -143,6 +150,13 @@ class ExpertService(Service):
             await self._ports.bus.publish(subject, said, epoch=window.epoch)
             await self._swap.compare(made, other)
         await acknowledge_step(self._ports, self.name, instrument.id, window.step)
+
+    def _serving(self, ref: ContextRef | None) -> Responder | None:
+        """Return what answers a window that names this choice, or none; None where that is not at hand."""
+        if ref is None:
+            return self._expert.responder
+        chosen = self._versions.get((ref.kind, ref.key, ref.version))
+        return None if self._swap is None or chosen is None else self._swap.engines.serving(chosen)
 
     def _ask(
         self, responder: Responder, window: FeatureWindow, versions: Versions, *, on_trial: bool
@@ -154,17 +168,26 @@ class ExpertService(Service):
         except Exception as error:
             if not (on_trial or isinstance(error, EngineFault)):
                 raise
-            flaw = Flaw.NO_NUMBERS if isinstance(error, NoNumbers) else Flaw.ERROR
-            said = without_numbers(responder, window)
+            said, flaw = without_numbers(responder, window), flaw_of(error)
         compute_ns = self._stopwatch() - began_ns
         shares = None if said.abstained else (said.p_down, said.p_flat, said.p_up)
         return said, Answer(shares, flaw, compute_ns)
 
     async def _asked(self, request: EngineRequest) -> None:
         """Do what is asked about engines."""
-        if self._swap is None or request.key != self._swap.engines.key:
+        swap = self._swaps.get(request.key)
+        if swap is not None and swap.decides:
+            await self._meanwhile(swap.asked(request))
             return
-        await self._meanwhile(self._swap.asked(request))
+        keys = ", ".join(sorted(self._swaps))
+        refused = EngineReport(
+            request_id=request.request_id,
+            key=request.key,
+            event=EngineEvent.ENGINE_EVENT_REFUSED,
+            detail=f"key was {request.key!r}: engines of this service are {keys}",
+            at_ns=self._ports.clock.now_ns(),
+        )
+        await self._ports.bus.publish(subjects.ops(self.name, "engine"), refused)
 
     async def _meanwhile(self, work: Coroutine[object, object, None]) -> None:
         """Do what takes a while beside the windows; in lockstep no window comes meanwhile, and it is done at once."""
@@ -177,20 +200,59 @@ class ExpertService(Service):
 
     async def _build(self, message: Message) -> None:
         for builder in self._expert.builders:
+            part = self._expert.part
+            if self._part is not None and part is not None and builder is part.builder:
+                await self._build_on(self._part, part, message)
+                continue
             for draft in builder.observe(message):
                 await self._publish(draft)
+
+    async def _build_on(self, swap: Swap[ContextBuilder], part: Part, message: Message) -> None:
+        """Build on the engine that serves now, and on the one beside it: what is new is compared, and one counts."""
+        engines = swap.engines
+        serving = engines.serving(engines.newest)
+        beside = engines.beside(engines.newest.ref if engines.newest else None)
+        if serving is None:
+            self.counts["engines.missing"] += 1
+            return
+        drafts, made = self._observe(serving, part, message, on_trial=beside is not None)
+        tried, other = ((), None) if beside is None else self._observe(beside, part, message, on_trial=True)
+        news = [draft for draft in (*drafts, *tried) if await self._is_news(draft)]
+        for draft in drafts:
+            await self._publish(draft)
+        if other is not None and news:
+            await swap.compare(made, other)
+
+    def _observe(
+        self, builder: ContextBuilder, part: Part, message: Message, *, on_trial: bool
+    ) -> tuple[Sequence[ContextDraft], Answer]:
+        began_ns, flaw, drafts = self._stopwatch(), None, list[ContextDraft]()
+        try:
+            drafts += builder.observe(message)
+        except Exception as error:
+            if not on_trial:
+                raise
+            flaw = flaw_of(error)
+        compute_ns = self._stopwatch() - began_ns
+        return drafts, Answer(part.odds(drafts[0]) if drafts else None, flaw, compute_ns)
+
+    async def _is_news(self, draft: ContextDraft) -> bool:
+        """Return whether the last version of a context does not yet rest on what a draft does."""
+        name = (draft.kind, draft.key)
+        if name not in self._epochs:
+            await self._take_over(name)
+        known = self._written.get(name)
+        return known is None or draft.as_of_ns > known.as_of_ns
 
     async def _publish(self, draft: ContextDraft, lead_steps: int = 0) -> None:
         """Log the next version, then publish it; what the last one already rests on gives none.
 
         It is in force from the next step on, or so many later.
         """
-        name = (draft.kind, draft.key)
-        if name not in self._epochs:
-            await self._take_over(name)
-        known = self._written.get(name)
-        if known is not None and draft.as_of_ns <= known.as_of_ns:
+        if not await self._is_news(draft):
             return
+        name = (draft.kind, draft.key)
+        known = self._written.get(name)
         now_ns = self._ports.clock.now_ns()
         made = context(
             kind=draft.kind,

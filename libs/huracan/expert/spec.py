@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from huracan.bus import subjects
@@ -25,34 +25,34 @@ def expert_spec(
     *,
     builds: tuple[str, ...] = (),
     builds_from: tuple[str, ...] = (),
-    swap: Callable[[C], SwapConfig] | None = None,
+    swaps: Callable[[C], Mapping[str, SwapConfig]] = lambda _: {},
 ) -> ServiceSpec[C]:
     """Return the spec of an expert: how it is made from its configuration, and which kinds of context it owns.
 
-    `builds` are those kinds and `builds_from` the subjects they are built from; without them it builds none. `swap` are
-    the settings of its hot swap; without it its engine is what it was started with.
+    `builds` are those kinds and `builds_from` the subjects they are built from; without them it builds none.
+    `swaps` are the settings of the hot swap of its engines, by key; any other is what it was started with.
     """
 
     def make(settings: C, ports: Ports) -> ExpertService:
-        return ExpertService(expert(settings), ports, None if swap is None else swap(settings))
+        return ExpertService(expert(settings), ports, swaps(settings))
 
     def access(settings: C) -> Access:
-        decides = swap is not None and swap(settings).decides
+        deciding = [key for key, swap in swaps(settings).items() if swap.decides]
         letters = (subjects.dead_letters(subjects.JOURNAL_TOPIC), name)
-        versions = ((subjects.JOURNAL_TOPIC, "context"),) if builds else ()
-        if decides and not builds:
-            versions = ((subjects.JOURNAL_TOPIC, subjects.context_key(ENGINE, name)),)
+        choices = tuple((subjects.JOURNAL_TOPIC, subjects.context_key(ENGINE, key)) for key in deciding)
+        versions = ((subjects.JOURNAL_TOPIC, "context"),) if builds else choices
         return Access(
             publish=(
                 f"sig.v1.{name}.>",
                 f"ops.v1.{name}.>",
                 *(f"ctx.v1.{kind}.>" for kind in builds),
-                *((f"sig.v1.shadow.{name}.>", subjects.context(ENGINE, name)) if decides else ()),
+                *((f"sig.v1.shadow.{name}.>",) if name in deciding else ()),
+                *(subjects.context(ENGINE, key) for key in deciding),
             ),
             subscribe=(
                 "feat.v1.micro.>",
                 subjects.rpc(name, "opine"),
-                *((subjects.rpc(name, "engine"),) if decides else ()),
+                *((subjects.rpc(name, "engine"),) if deciding else ()),
             ),
             latest=("ctx.v1.>",),
             everything=builds_from,

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from huracan.bus import subjects
-from huracan.contracts.context import ENGINE, Context, EngineBundle, EngineChoice, EngineStage, engine_choice
+from huracan.contracts.context import ENGINE, EngineBundle, EngineChoice, EngineStage, engine_choice
 from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, engine_event_name
 from huracan.errors import BadInput, HuracanError
 from huracan.expert.engines import Engines
@@ -52,6 +52,7 @@ class Swap(Generic[T]):
     ) -> None:
         self.engines = engines
         self.trial: Trial | None = None
+        self.decides = config.decides
         self._service = service
         self._config = config
         self._ports = ports
@@ -180,10 +181,6 @@ class Swap(Generic[T]):
         stage, config = self.engines.choice.stage, self._config
         planned = {_SHADOW: config.shadow_windows, _PROBATION: config.probation_windows}.get(stage)
         self.trial = Trial(config, planned, timed=not self._ports.lockstep) if planned else None
-
-    def learn(self, context: Context) -> None:
-        """Take a newer choice."""
-        self.engines.take(context)
 
     async def follow(self) -> None:
         """Open what another copy of the service has chosen; windows that name what cannot be opened are abstained."""

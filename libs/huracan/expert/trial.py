@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from huracan.config import Config
 from huracan.contracts.ops import EngineTrial
+from huracan.inference.engine import NoNumbers
 
 _MICROSECOND_NS = 1_000
 _P99 = 99
@@ -58,6 +59,11 @@ class Flaw(StrEnum):
 
     ERROR = "error"
     NO_NUMBERS = "no_numbers"
+
+
+def flaw_of(error: Exception) -> Flaw:
+    """Return which flaw an engine has that raised this."""
+    return Flaw.NO_NUMBERS if isinstance(error, NoNumbers) else Flaw.ERROR
 
 
 @dataclass(frozen=True, slots=True)

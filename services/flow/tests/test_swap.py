@@ -102,7 +102,7 @@ def raising(library: Path) -> Bundle:
         helper.make_node("Gather", ["newest", "three"], ["some"], axis=1),
         helper.make_node("Add", ["some", "found"], [OUTPUT]),
     ]
-    constants = {
+    constants: dict[str, NDArray[np.generic]] = {
         "much": np.array(1e6, dtype=np.float32),
         "shift": np.zeros(1, dtype=np.float32),
         "three": np.arange(3, dtype=np.int64),
@@ -212,7 +212,9 @@ class Desk:
 
     async def start(self, name: str = "flow", **changes: object) -> ExpertService:
         config = self.config.model_copy(update=changes)
-        self.world.start(name, lambda ports: ExpertService(self._expert(), ports, config, stopwatch=self.stopwatch))
+        self.world.start(
+            name, lambda ports: ExpertService(self._expert(), ports, {"flow": config}, stopwatch=self.stopwatch)
+        )
         service = self.world.services[name]
         assert isinstance(service, ExpertService)
         await service.ready.wait()
@@ -508,7 +510,7 @@ def test_what_cannot_serve_is_refused_with_its_reason(tmp_path: Path) -> None:
             (offer, regimes.digest.hex(), "tells High_Volatility"),
             (use, other_features.digest.hex(), "features were of"),
             (offer, "f" * 64, "0 in"),
-            (offer, "", "0 in"),
+            (offer, "", "begins so"),
             (offer, "configured", "serves already"),
             (use, load_bundle(CHAMPION).digest.hex(), "serves already"),
             (EngineAction.ENGINE_ACTION_UNSPECIFIED, challenger.digest.hex(), "action was 0: list, offer or use"),
