@@ -6,24 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import huracan_flow.expert
+import huracan_flow.spec
 import huracan_regime.spec
 import huracan_sentiment.expert
 from huracan.config import Config
 from huracan.contracts.market import InstrumentDefinition, instrument_key
 from huracan.errors import BadInput
 from huracan.expert.port import Expert
+from huracan.expert.trial import SwapConfig
 from huracan.ports import Ports
 from huracan.service.service import Service, spec
 from huracan.sim.world import Factory
 from huracan_executor.config import ExecutorConfig
-from huracan_flow.config import FlowConfig
+from huracan_flow.config import FlowServiceConfig
 from huracan_gateway.config import FeedConfig, GatewayConfig
 from huracan_gateway.feed import Feed, opened
 from huracan_gateway.service import Gateway
 from huracan_orchestrator.config import DeadlineConfig, GateConfig, OrchestratorConfig
 from huracan_persister.spec import PersisterConfig
-from huracan_regime.config import RegimeServiceConfig
+from huracan_regime.config import DetectorSwapConfig, RegimeServiceConfig
 from huracan_sentiment.config import MoodConfig, SentimentConfig
 
 GATEWAY = "gateway"
@@ -48,6 +49,8 @@ class Inputs:
     news: Path | None = None
     engines: Mapping[str, Path] = field(default_factory=dict)
     """Directories of bundles by name, in place of those of this release."""
+    library: Path | None = None
+    """Directory of bundles that may serve instead of the configured ones while the run goes on."""
 
 
 def history_of(definition: InstrumentDefinition, history: Path | None) -> dict[str, Path]:
@@ -66,9 +69,12 @@ def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[
         raise BadInput(f"instruments were {names or 'none'}, of {len(shards)} shards: name those of one underlying")
     return {
         "regime": RegimeServiceConfig(
-            history=dict(inputs.history), history_before_ns=inputs.first_recv_ns, engine=_engine(inputs, "regime")
+            history=dict(inputs.history),
+            history_before_ns=inputs.first_recv_ns,
+            engine=_engine(inputs, "regime"),
+            swap=DetectorSwapConfig(library=inputs.library),
         ),
-        "flow": FlowConfig(engine=_engine(inputs, "flow")),
+        "flow": FlowServiceConfig(engine=_engine(inputs, "flow"), swap=SwapConfig(library=inputs.library)),
         "sentiment": SentimentConfig(
             mood=MoodConfig(underlyings=tuple(dict.fromkeys(each.underlying for each in inputs.definitions)))
         ),
@@ -91,7 +97,7 @@ def expert(name: str, inputs: Inputs) -> Expert:
     config = configs(inputs)[name]
     made: Mapping[str, Callable[..., Expert]] = {
         "regime": huracan_regime.spec.regime_expert,
-        "flow": huracan_flow.expert.expert,
+        "flow": huracan_flow.spec.flow_expert,
         "sentiment": huracan_sentiment.expert.expert,
     }
     return made[name](config)

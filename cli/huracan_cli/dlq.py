@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -12,14 +11,14 @@ from typing import Annotated
 
 import typer
 from google.protobuf import json_format
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from huracan.bus import subjects
 from huracan.bus.nats.bus import ATTEMPT, MESSAGE_ID, SCHEMA, SENT, NatsBus
-from huracan.bus.nats.connection import Connection, NatsLogin, answer_of
+from huracan.bus.nats.connection import Connection, answer_of
 from huracan.bus.nats.streams import ACKNOWLEDGED, STREAM_OF_TOPIC
 from huracan.clock import SystemClock
 from huracan.contracts import codec
@@ -34,8 +33,8 @@ from huracan.ticklog.kafka.log import KafkaLog
 from huracan.ticklog.newest import newest_of
 from huracan_cli.options import JsonOption, StateOption, console, examples, on_the_loop
 from huracan_cli.query import text_of_time
+from huracan_cli.reach import answered, operator
 from huracan_cli.state import RunState, default_directory, load
-from huracan_cli.system import OPERATOR
 from huracan_cli.tail import printable
 from huracan_gateway import venues
 from huracan_gateway.reject import Rejected
@@ -44,8 +43,6 @@ app = typer.Typer(no_args_is_help=True, help="What could not be read: list it, s
 
 TOPICS = tuple(topic for topic in STREAM_OF_TOPIC if topic.endswith(".dlq"))
 """Where dead letters are kept."""
-REACHED_WITHIN_S = 10.0
-"""Longest wait for a server that should be running."""
 SHORT_ID = 12
 _REPLAYED = "replayed"
 """Reason of the note that a letter was replayed, which is kept beside it and names its id."""
@@ -194,12 +191,12 @@ class Office:
 @asynccontextmanager
 async def reached(state: RunState) -> AsyncIterator[Office]:
     """Give the log and the bus of a running system; raise BadInput when a server does not answer or refuses."""
-    connection = Connection(_login(state))
+    connection = Connection(operator(state, "dlq"))
     kafka = KafkaLog(state.kafka, name="dlq") if state.kafka else None
     try:
-        await _answered(state.nats_url, connection.open())
+        await answered(state.nats_url, connection.open())
         if kafka is not None and state.kafka is not None:
-            await _answered(state.kafka.servers, kafka.open())
+            await answered(state.kafka.servers, kafka.open())
         bus = NatsBus(connection, wall=SystemClock())
 
         async def publish(letter: DeadLetter, message_id: bytes) -> None:
@@ -210,19 +207,6 @@ async def reached(state: RunState) -> AsyncIterator[Office]:
         if kafka is not None:
             await kafka.close()
         await connection.close()
-
-
-async def _answered(server: str, opening: Awaitable[None]) -> None:
-    try:
-        async with asyncio.timeout(REACHED_WITHIN_S):
-            await opening
-    except TimeoutError:
-        raise BadInput(f"{server} did not answer within {REACHED_WITHIN_S:g} s: is it up?") from None
-
-
-def _login(state: RunState) -> NatsLogin:
-    user = state.nats_user or OPERATOR
-    return NatsLogin(url=state.nats_url, name="dlq", user=user, password=state.passwords.get(user, SecretStr("")))
 
 
 async def _publish(connection: Connection, letter: DeadLetter, message_id: bytes) -> None:

@@ -24,7 +24,7 @@ from huracan.clock import NANOSECONDS, SystemClock
 from huracan.errors import BadInput, HuracanError
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
-from huracan_cli import archive, dlq, look, sources, training
+from huracan_cli import archive, dlq, engine, look, sources, training
 from huracan_cli import compare as comparing
 from huracan_cli.explain import Explanation, explain
 from huracan_cli.journal import replay_journals
@@ -63,6 +63,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 app.add_typer(look.app)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(archive.app, name="archive")
+app.add_typer(engine.app, name="engine")
 
 RECORDING_SPEED = 10.0
 """Market seconds in a second of a demo on a recording."""

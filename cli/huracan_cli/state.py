@@ -39,6 +39,8 @@ class RunState(Config):
     kafka: KafkaConfig | None = None
     """Where the log is kept; None: with the bus."""
     postgres_url: SecretStr
+    engines: Path | None = None
+    """Directory of bundles that may serve instead of the configured ones."""
     http_ports: dict[str, int]
     """Of /healthz, /readyz and /metrics by process."""
 

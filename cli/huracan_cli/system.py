@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ from huracan_executor.config import ExecutorConfig
 from huracan_orchestrator.config import GateConfig
 
 OPERATOR, WATCHER, DESK = "operator", "watcher", "desk"
+LIBRARY = "engines"
+"""Within the state directory: bundles that may serve instead of the configured ones."""
 SERVICE_READY_WITHIN_S = 90.0
 """A first start compiles and imports; a second takes a tenth of this."""
 SERVICE_STOP_WITHIN_S = 30.0
@@ -163,7 +165,9 @@ class System:
         for a recording, and for others when `fresh`.
         """
         make_directory(self.directory, mode=0o711)
-        self.source = await self.plan.source(self._supervisor, self.directory)
+        source = await self.plan.source(self._supervisor, self.directory)
+        library = (self.directory / LIBRARY).resolve()
+        self.source = replace(source, inputs=replace(source.inputs, library=library))
         self.on_source(self.source)
         self._configs = self.source.configs()
         time = self.source.time

@@ -21,7 +21,7 @@ from huracan.bus.nats.bus import NatsBus, NatsDelivery, NatsInbox
 from huracan.bus.nats.connection import Connection, NatsLogin
 from huracan.bus.nats.users import EVERYTHING, Permissions, desk_permissions, watcher_permissions
 from huracan.clock import MILLISECOND_NS, SystemClock
-from huracan.contracts.context import Context
+from huracan.contracts.context import Context, EngineChoice, EngineStage
 from huracan.contracts.decision import Decision, SignalDirection, TradingSignal, direction_name
 from huracan.contracts.execution import AccountState, Fill, Order, OrderReason, OrderState, RiskState, Side
 from huracan.contracts.features import FeatureWindow
@@ -35,8 +35,9 @@ from huracan.contracts.market import (
     policy_name,
 )
 from huracan.contracts.opinion import Opinion, reason_name
-from huracan.contracts.ops import FeedChanged, GapDetected, feed_state_name
+from huracan.contracts.ops import EngineReport, FeedChanged, GapDetected, engine_event_name, feed_state_name
 from huracan.errors import BadInput, Fatal, PoisonMessage
+from huracan.expert.swap import told
 from huracan.store.tables import named_values
 from huracan_cli.colours import COLOURS, tilt_colour
 from huracan_cli.state import RunState
@@ -51,11 +52,11 @@ LONGEST_TEXT = 160
 WINDOWS = f"feat.v1.{subjects.MICRO}.>"
 """Heard beside orders and fills: windows tell what their increments are worth."""
 _TONES = {
-    **dict.fromkeys(("tag", "connected", "returned", "resynced"), "green"),
+    **dict.fromkeys(("tag", "connected", "returned", "resynced", "taken_over", "settled"), "green"),
     **dict.fromkeys(("hold", "reconnecting", "fallback", "rate_limited", "resyncing", "redefined"), "yellow"),
-    **dict.fromkeys(("drop", "silent", "refused"), "bold red"),
+    **dict.fromkeys(("drop", "silent", "refused", "rejected", "rolled_back", "lost"), "bold red"),
 }
-"""Style of what is done about an anomaly, and of a feed's state."""
+"""Style of what is done about an anomaly, of a feed's state, and of what happens to engines."""
 
 _PERMISSIONS: dict[str, Permissions] = {
     OPERATOR: EVERYTHING,
@@ -220,20 +221,26 @@ def as_json(heard: Heard) -> dict[str, object]:
     }
     if heard.message is None:
         return {**told, "unreadable": heard.unreadable, "raw": heard.raw.hex()}
+    return {**told, "message": fields_of(heard.message)}
+
+
+def fields_of(message: Message) -> dict[str, Any]:
+    """Return a message as `as_json` has it."""
     fields = json_format.MessageToDict(
-        heard.message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    _make_hexadecimal(heard.message, fields)
-    return {**told, "message": fields}
+    _make_hexadecimal(message, fields)
+    return fields
 
 
 def _make_hexadecimal(message: Message, fields: dict[str, Any]) -> None:
     for field, value in message.ListFields():
         if field.type == FieldDescriptor.TYPE_BYTES:
             fields[field.name] = [each.hex() for each in value] if field.is_repeated else value.hex()
-        elif field.type == FieldDescriptor.TYPE_MESSAGE and field.is_repeated:
-            for each, told in zip(value, fields[field.name], strict=True):
-                _make_hexadecimal(each, told)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            parts = (value, fields[field.name]) if field.is_repeated else ([value], [fields[field.name]])
+            for each, below in zip(*parts, strict=True):
+                _make_hexadecimal(each, below)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
             _make_hexadecimal(value, fields[field.name])
 
@@ -387,7 +394,26 @@ def _context(context: Context, _: InstrumentDefinition | None) -> _Line:
         said = [f"{share.regime.replace('_', ' ')} {share.probability:.0%}" for share in shares]
     elif context.HasField("mood"):
         said = [f"polarity {context.mood.polarity:+.3f}", f"{context.mood.headlines} headlines"]
+    elif context.HasField("engine"):
+        engine = context.engine
+        said = [*chosen(engine), f"by {engine.author}", engine.reason]
     return _Line(context.as_of_ns, context.ref.kind, context.ref.key, [f"version {context.ref.version}", *said])
+
+
+def chosen(choice: EngineChoice) -> list[str]:
+    """Return which engine serves, and which is tried beside it, as people read it."""
+    said = [f"{told(choice.serves)} serves"]
+    if choice.HasField("beside"):
+        on_probation = choice.stage == EngineStage.ENGINE_STAGE_PROBATION
+        said += ["on probation" if on_probation else f"{told(choice.beside)} in the shadow"]
+    return said
+
+
+def _engines(report: EngineReport, _: InstrumentDefinition | None) -> _Line:
+    name = engine_event_name(report.event)
+    parts: list[_Part] = [(name, _TONES.get(name, "")), report.detail]
+    parts += chosen(report.choice) if report.HasField("choice") else []
+    return _Line(report.at_ns, "engine", report.key, parts)
 
 
 def _window(window: FeatureWindow, _: InstrumentDefinition | None) -> _Line:
@@ -456,4 +482,5 @@ _FORMS: dict[type[Message], Callable[[Any, InstrumentDefinition | None], _Line]]
     Reliability: _reliability,
     FeedChanged: _feed,
     GapDetected: _gap,
+    EngineReport: _engines,
 }

@@ -90,6 +90,7 @@ def _state(system: System) -> state.RunState:
         passwords=dict(reached.passwords),
         kafka=reached.kafka,
         postgres_url=reached.postgres_url,
+        engines=system.source.inputs.library,
         http_ports=dict(reached.http_ports),
     )
 

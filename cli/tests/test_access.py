@@ -15,15 +15,30 @@ from huracan.bus.access import Access
 from huracan.bus.memory import Stored
 from huracan.clock import NANOSECONDS, STEP_NS
 from huracan.contracts.features import FeatureWindow
+from huracan.contracts.ops import EngineAction, EngineRequest
+from huracan.expert.engines import Library
+from huracan.inference.bundle import Manifest, load_bundle, write_bundle
 from huracan.ports import Bus, Delivery, Inbox, Record, TickLog
 from huracan.service.service import spec
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
 from huracan.sim.world import Factory, World
-from huracan_cli.composition import EXPERTS, SERVICES, Inputs, configs, factories, gateway, gateway_config, history_of
+from huracan_cli.composition import (
+    BUNDLES,
+    EXPERTS,
+    SERVICES,
+    Inputs,
+    configs,
+    factories,
+    gateway,
+    gateway_config,
+    history_of,
+)
 from huracan_gateway.feed import RecordingFeed
 from huracan_orchestrator.config import DeadlineConfig
 
+ENGINES = {"flow": "flow", "regime.detector": "regime"}
+"""Engines that may be exchanged, and the bundle of each in this release."""
 MARKET = SimulatedMarketConfig(seed=11, duration_s=10.0, regime_switch_s=4.0)
 
 
@@ -169,12 +184,13 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """Run every service through a short market with everything in it that makes them do all they ever do."""
     directory = tmp_path_factory.mktemp("access")
     feed = RecordingFeed(_recording(directory))
-    start_ns = feed.head.first_recv_ns
+    start_ns, engines = feed.head.first_recv_ns, _engines(directory)
     inputs = Inputs(
         definitions=[feed.definition],
         first_recv_ns=start_ns,
         history=history_of(feed.definition, _history(directory)),
         news=_news(directory, start_ns),
+        library=engines,
     )
     deadlines = DeadlineConfig()
     made = {
@@ -196,6 +212,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         await clock.sleep_until(start_ns + NANOSECONDS)
         _send_what_nobody_can_read(world)
         await _send_the_bars_of_another(world)
+        await _offer_other_engines(world, engines)
         await world.finish("gateway")
         for name in EXPERTS:
             await world.kill(name)
@@ -227,6 +244,28 @@ def _news(directory: Path, start_ns: int) -> Path:
     path = directory / "news.csv"
     path.write_text(f"time,title\n{start_ns + 2 * NANOSECONDS},Rally on strong gains\n")
     return path
+
+
+def _engines(directory: Path) -> Path:
+    for name in ENGINES.values():
+        bundle = load_bundle(BUNDLES / name)
+        milder = Manifest.model_validate(bundle.manifest.model_dump() | {"temperature": 1.1})
+        write_bundle(directory / "engines" / name, milder, bundle.contents)
+    return directory / "engines"
+
+
+async def _offer_other_engines(world: World, engines: Path) -> None:
+    """Have each expert that has an engine try another."""
+    names = {name.name: name for _, name in Library(engines).bundles().values()}
+    for key, name in ENGINES.items():
+        request = EngineRequest(
+            key=key,
+            action=EngineAction.ENGINE_ACTION_OFFER,
+            bundle=names[name].digest.hex(),
+            author="ann",
+            reason="better",
+        )
+        await world.bus.node("test").publish(subjects.rpc(key.partition(".")[0], "engine"), request)
 
 
 def _send_what_nobody_can_read(world: World) -> None:

@@ -21,8 +21,9 @@ from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_windo
 from huracan.contracts.market import NewsItem, linear_perpetual
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.contracts.ops import DeadLetter, HeatMap, ServiceChanged, StepAcknowledged, heat_map
+from huracan.expert.engines import VERSIONS_KEPT
 from huracan.expert.port import ContextDraft, Expert, Forecast
-from huracan.expert.service import VERSIONS_KEPT, ExpertService
+from huracan.expert.service import ExpertService
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
 

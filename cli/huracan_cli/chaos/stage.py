@@ -41,7 +41,7 @@ from huracan_cli.chaos.proxy import FaultProxy
 from huracan_cli.chaos.strikes import DESK, FIRST, KAFKA, LINKS, NATS, POSTGRES, SECOND, VENUES
 from huracan_cli.composition import EXPERTS, GATEWAY
 from huracan_executor.config import ExecutorConfig
-from huracan_flow.config import FlowConfig
+from huracan_flow.config import FlowServiceConfig
 from huracan_gateway import venues
 from huracan_gateway.config import FeedConfig, GatewayConfig
 from huracan_orchestrator.config import DeadlineConfig, GateConfig, OrchestratorConfig
@@ -207,7 +207,7 @@ class Stage:
         """Return the services of each process, and how they are configured."""
         desk: dict[str, Config] = {
             "regime": RegimeServiceConfig(),
-            "flow": FlowConfig(),
+            "flow": FlowServiceConfig(),
             "sentiment": SentimentConfig(mood=MoodConfig(underlyings=(SIM.asset,))),
             "orchestrator": OrchestratorConfig(
                 gate=GateConfig(experts=EXPERTS, validity_ms=VALID_MS),

@@ -62,6 +62,11 @@ def opinion(expert: str, shard: int, instrument: InstrumentId) -> str:
     return f"sig.v1.{token(expert)}.{_instrument_tokens(shard, instrument)}"
 
 
+def shadow(expert: str, shard: int, instrument: InstrumentId) -> str:
+    """Return the subject of the opinions of an expert's challenger, on which nobody acts."""
+    return f"sig.v1.shadow.{token(expert)}.{_instrument_tokens(shard, instrument)}"
+
+
 def decision(strategy: str, shard: int, instrument: InstrumentId) -> str:
     """Return the subject of a strategy's decisions."""
     return f"sig.v1.decision.{token(strategy)}.{_instrument_tokens(shard, instrument)}"

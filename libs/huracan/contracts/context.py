@@ -12,6 +12,9 @@ from huracan.contracts.huracan.context.v1.context_pb2 import (
     Context,
     ContextRef,
     CorrelationState,
+    EngineBundle,
+    EngineChoice,
+    EngineStage,
     MoodState,
     RegimeShare,
     RegimeState,
@@ -20,11 +23,15 @@ from huracan.contracts.huracan.context.v1.context_pb2 import (
 
 __all__ = [
     "CORRELATION",
+    "ENGINE",
     "MOOD",
     "REGIME",
     "Context",
     "ContextRef",
     "CorrelationState",
+    "EngineBundle",
+    "EngineChoice",
+    "EngineStage",
     "MoodState",
     "Payload",
     "RegimeShare",
@@ -33,6 +40,8 @@ __all__ = [
     "context",
     "context_name",
     "correlation_state",
+    "engine_choice",
+    "engine_stage_name",
     "mood_state",
     "regime_state",
     "regime_transition",
@@ -44,8 +53,11 @@ MOOD = "mood"
 """Kind of the context with the mood of headlines; keyed by underlying."""
 CORRELATION = "correlation"
 """Kind of the context with how the moves of all instruments go together; its key is `market`."""
+ENGINE = "engine"
+"""Kind of the context with which bundle an expert answers from; its key is the expert, or a part of it. It holds for
+every instrument: each window names it."""
 
-Payload = RegimeState | MoodState | CorrelationState
+Payload = RegimeState | MoodState | CorrelationState | EngineChoice
 
 
 def context_name(ref: ContextRef) -> tuple[str, str]:
@@ -82,6 +94,8 @@ def context(
             made.mood.CopyFrom(payload)
         case CorrelationState():
             made.correlation.CopyFrom(payload)
+        case EngineChoice():
+            made.engine.CopyFrom(payload)
     return made
 
 
@@ -137,3 +151,20 @@ def correlation_state(
         shrinkage=shrinkage,
         bars=bars,
     )
+
+
+def engine_choice(
+    serves: EngineBundle,
+    *,
+    author: str,
+    reason: str,
+    beside: EngineBundle | None = None,
+    stage: EngineStage = EngineStage.ENGINE_STAGE_SETTLED,
+) -> EngineChoice:
+    """Return which bundle an expert answers from; in a stage other than settled, with the one beside it."""
+    return EngineChoice(serves=serves, beside=beside, stage=stage, author=author, reason=reason)
+
+
+def engine_stage_name(stage: EngineStage) -> str:
+    """Return the name of a stage, as `shadow`."""
+    return EngineStage.Name(stage).removeprefix("ENGINE_STAGE_").lower()

@@ -11,6 +11,11 @@ from huracan.contracts.huracan.market.v1.market_pb2 import InstrumentId
 from huracan.contracts.huracan.ops.v1.ops_pb2 import (
     Count,
     DeadLetter,
+    EngineAction,
+    EngineEvent,
+    EngineReport,
+    EngineRequest,
+    EngineTrial,
     FeedChanged,
     FeedState,
     GapDetected,
@@ -24,6 +29,11 @@ from huracan.ids import derived_id
 
 __all__ = [
     "DeadLetter",
+    "EngineAction",
+    "EngineEvent",
+    "EngineReport",
+    "EngineRequest",
+    "EngineTrial",
     "FeedChanged",
     "FeedState",
     "GapDetected",
@@ -32,6 +42,7 @@ __all__ = [
     "ServiceReport",
     "StepAcknowledged",
     "dead_letter",
+    "engine_event_name",
     "feed_changed",
     "feed_state_name",
     "gap_detected",
@@ -89,6 +100,11 @@ def dead_letter(
 ) -> DeadLetter:
     """Return a message that could not be read, whole, with the reason."""
     return DeadLetter(raw=raw, source=source, schema=schema, reason=reason, detail=detail, attempt=attempt, at_ns=at_ns)
+
+
+def engine_event_name(event: EngineEvent) -> str:
+    """Return the name of what happened to engines, as `taken_over`."""
+    return EngineEvent.Name(event).removeprefix("ENGINE_EVENT_").lower()
 
 
 def feed_state_name(state: FeedState) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,9 +10,10 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from huracan.contracts.context import Context, Payload
+from huracan.contracts.context import Context, EngineBundle, Payload
 from huracan.contracts.opinion import AbstainReason
 from huracan.contracts.ops import HeatMap
+from huracan.inference.bundle import Bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class Responder(Protocol):
         """Return a forecast, or why there is none.
 
         `window` has shape (64, columns), all rows filled, NaN where a value is missing; `contexts` holds one version
-        for each of `context_kinds`. Never raises for any finite, missing or extreme values.
+        for each of `context_kinds`. Never raises for any finite, missing or extreme values, but EngineFault where its
+        engine gives no numbers: its host then abstains.
         """
 
 
@@ -75,9 +77,31 @@ class ContextBuilder(Protocol):
         """Take one message and return the contexts that are new because of it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A builder of contexts that stands on an engine, in whose place another may come."""
+
+    key: str
+    """What its choices are under: `<expert>.<part>`."""
+    builder: ContextBuilder
+    name: EngineBundle
+    """The bundle of its engine; what has none, by its engine digest."""
+    opened: Callable[[Bundle], ContextBuilder]
+    """Return a builder on another bundle, warm; raise BadInput for one that it cannot stand on."""
+    odds: Callable[[ContextDraft], Sequence[float]]
+    """Return the probabilities that a context tells, in the same order whatever made it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expert:
     """One expert: a responder, and the builders of the contexts that it owns."""
 
     responder: Responder
     builders: tuple[ContextBuilder, ...] = ()
+    bundle: Bundle | None = None
+    """What the responder's engine is of; None: it has none."""
+    opened: Callable[[Bundle], Responder] | None = None
+    """Return a responder of another bundle, warm; raise BadInput for one that it cannot serve. None: there is no
+    other."""
+    part: Part | None = None
+    """The one of its builders that may be another."""

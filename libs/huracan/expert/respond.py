@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from huracan.clock import MILLISECOND_NS
-from huracan.contracts.context import Context, ContextRef
+from huracan.contracts.context import ENGINE, Context, ContextRef
 from huracan.contracts.features import FeatureWindow, window_matrix
 from huracan.contracts.opinion import AbstainReason, Opinion, abstention, opinion
 from huracan.expert.port import Forecast, Responder
+from huracan.inference.engine import EngineFault
 
 STALE_AFTER_NS = 500 * MILLISECOND_NS
 """A window whose newest frame is this old at its close is not answered."""
@@ -18,13 +19,43 @@ Versions = Mapping[tuple[str, str, int], Context]
 
 
 def respond(responder: Responder, window: FeatureWindow, versions: Versions) -> Opinion:
-    """Return the opinion of a responder on a window, given the context versions that are at hand."""
-    named = [ref for ref in window.expected_contexts if ref.kind in responder.context_kinds]
+    """Return the opinion of a responder on a window, given the context versions that are at hand.
+
+    Where its engine gives no numbers it abstains NO_INPUT.
+    """
+    try:
+        return answer(responder, window, versions)
+    except EngineFault:
+        return without_numbers(responder, window)
+
+
+def without_numbers(responder: Responder, window: FeatureWindow) -> Opinion:
+    """Return the abstention of a responder whose engine gave no numbers."""
+    return _opinion(responder, window, AbstainReason.ABSTAIN_REASON_NO_INPUT)
+
+
+def answer(responder: Responder, window: FeatureWindow, versions: Versions) -> Opinion:
+    """Return what `respond` does; raise whatever the responder raises."""
     outcome: Forecast | AbstainReason | None = _blocked(responder, window)
-    outcome = outcome or _missing(responder, window, named, versions)
+    outcome = outcome or _missing(responder, window, versions)
     if outcome is None:
-        contexts = {ref.kind: versions[ref.kind, ref.key, ref.version] for ref in named}
+        contexts = {ref.kind: versions[ref.kind, ref.key, ref.version] for ref in _read(responder, window)}
         outcome = responder.forecast(window_matrix(window), contexts)
+    return _opinion(responder, window, outcome)
+
+
+def engine_ref(key: str, window: FeatureWindow) -> ContextRef | None:
+    """Return which version of the choice of an engine a window names; None: what is configured answers."""
+    return next((ref for ref in window.expected_contexts if ref.kind == ENGINE and ref.key == key), None)
+
+
+def _read(responder: Responder, window: FeatureWindow) -> list[ContextRef]:
+    return [ref for ref in window.expected_contexts if ref.kind in responder.context_kinds]
+
+
+def _opinion(responder: Responder, window: FeatureWindow, outcome: Forecast | AbstainReason) -> Opinion:
+    engine = engine_ref(responder.name, window)
+    named = [*_read(responder, window), *([engine] if engine is not None else [])]
     if not isinstance(outcome, Forecast):
         return abstention(
             window,
@@ -61,11 +92,12 @@ def _blocked(responder: Responder, window: FeatureWindow) -> AbstainReason | Non
     return None
 
 
-def _missing(
-    responder: Responder, window: FeatureWindow, named: list[ContextRef], versions: Versions
-) -> AbstainReason | None:
+def _missing(responder: Responder, window: FeatureWindow, versions: Versions) -> AbstainReason | None:
+    named = _read(responder, window)
     if {ref.kind for ref in named} != set(responder.context_kinds):
         return responder.without_context
+    engine = engine_ref(responder.name, window)
+    named += [engine] if engine is not None else []
     found = [versions.get((ref.kind, ref.key, ref.version)) for ref in named]
     if None in found:
         return AbstainReason.ABSTAIN_REASON_CONTEXT_MISSING

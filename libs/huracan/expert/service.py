@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.outbox import Backoff, Outbox
 from huracan.clock import step_of, step_open
-from huracan.contracts.context import Context, context, context_name
+from huracan.contracts.context import ENGINE, Context, ContextRef, EngineBundle, context, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
-from huracan.expert.port import ContextDraft, Expert
-from huracan.expert.respond import respond
+from huracan.contracts.opinion import Opinion
+from huracan.contracts.ops import EngineEvent, EngineReport, EngineRequest
+from huracan.expert.engines import VERSIONS_KEPT, Engines, Library, named
+from huracan.expert.port import ContextBuilder, ContextDraft, Expert, Part, Responder
+from huracan.expert.respond import Versions, answer, engine_ref, without_numbers
+from huracan.expert.swap import Swap
+from huracan.expert.trial import Answer, SwapConfig, flaw_of
 from huracan.ids import derived_id
+from huracan.inference.engine import EngineFault
 from huracan.ports import Delivery, Ports
 from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import Service
 from huracan.ticklog.newest import newest_of
 
-VERSIONS_KEPT = 4
-"""Versions of a context kept: windows name the newest that is in force, seldom the one before."""
-
 
 class ExpertService(Service):
     """Run an expert: answer each micro window once, and build the contexts it owns."""
 
-    def __init__(self, expert: Expert, ports: Ports) -> None:
+    def __init__(
+        self,
+        expert: Expert,
+        ports: Ports,
+        swaps: Mapping[str, SwapConfig] | None = None,
+        *,
+        stopwatch: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
         super().__init__(expert.responder.name)
         self._expert = expert
         self._ports = ports
+        self._stopwatch = stopwatch
+        self._swap = self._of_responder(swaps or {})
+        self._part = self._of_part(swaps or {})
+        self._swaps = {swap.engines.key: swap for swap in (self._swap, self._part) if swap is not None}
+        self._aside: set[asyncio.Task[None]] = set()
         self._outbox = Outbox(ports)
         self._dead_letters = DeadLetters(ports, self.name, self.counts)
         self._backoff = Backoff(ports.rng, f"contexts.{self.name}")
@@ -41,12 +60,35 @@ class ExpertService(Service):
         self._written: dict[tuple[str, str], Context] = {}
         self._gateway_epochs: dict[int, int] = {}
 
+    def _of_responder(self, swaps: Mapping[str, SwapConfig]) -> Swap[Responder] | None:
+        expert, config = self._expert, swaps.get(self.name)
+        if config is None or expert.opened is None:
+            return None
+        alone = EngineBundle(digest=expert.responder.engine_digest, name=self.name)
+        name = alone if expert.bundle is None else named(expert.bundle)
+        engines = Engines(self.name, expert.responder, name, expert.opened, Library(config.library))
+        return Swap(self.name, engines, config, self._ports, self._publish, self.counts)
+
+    def _of_part(self, swaps: Mapping[str, SwapConfig]) -> Swap[ContextBuilder] | None:
+        part = self._expert.part
+        config = None if part is None else swaps.get(part.key)
+        if part is None or config is None:
+            return None
+        engines = Engines(part.key, part.builder, part.name, part.opened, Library(config.library))
+        return Swap(self.name, engines, config, self._ports, self._publish, self.counts)
+
     async def run(self) -> None:
         """Answer until cancelled."""
+        deciding = [swap for swap in self._swaps.values() if swap.decides]
+        for swap in deciding:
+            await self._take_over((ENGINE, swap.engines.key))
+            await swap.take_up()
         inbox = self._ports.bus.inbox()
         inbox.latest("ctx.v1.>")
         inbox.subscribe("feat.v1.micro.>", group=self.name)
         inbox.subscribe(subjects.rpc(self.name, "opine"), group=self.name)
+        if deciding:
+            inbox.subscribe(subjects.rpc(self.name, "engine"))
         for pattern in dict.fromkeys(pattern for builder in self._expert.builders for pattern in builder.inputs):
             inbox.everything(pattern)
         await self.listening(self._ports)
@@ -55,20 +97,24 @@ class ExpertService(Service):
                 await self._handle(delivery)
         finally:
             inbox.close()
+            for task in self._aside:
+                task.cancel()
 
     async def _handle(self, delivery: Delivery) -> None:
         message = await self._dead_letters.read(delivery)
         if message is None:
             return
         if isinstance(message, Context):
-            self._learn(message)
+            await self._learn(message)
         elif isinstance(message, FeatureWindow) and delivery.subject.startswith(("feat.v1.micro.", "rpc.")):
             await self._answer(message)
+        elif isinstance(message, EngineRequest):
+            await self._asked(message)
         else:
             await self._build(message)
         delivery.ack()
 
-    def _learn(self, new: Context) -> None:
+    async def _learn(self, new: Context) -> None:
         name = context_name(new.ref)
         known = self._newest.get(name)
         if known is not None and (new.epoch < known.epoch or new.ref.version <= known.ref.version):
@@ -76,6 +122,11 @@ class ExpertService(Service):
         self._newest[name] = new
         self._versions[*name, new.ref.version] = new
         self._versions.pop((*name, new.ref.version - VERSIONS_KEPT), None)
+        swap = self._swaps.get(new.ref.key) if new.ref.kind == ENGINE else None
+        if swap is not None:
+            swap.engines.take(new)
+            if not swap.decides:
+                await self._meanwhile(swap.follow())
 
     async def _answer(self, window: FeatureWindow) -> None:
         instrument = window.instrument
@@ -83,25 +134,125 @@ class ExpertService(Service):
             self.counts["refused.old_epoch"] += 1
             return
         self._gateway_epochs[instrument.shard] = window.epoch
-        answer = respond(self._expert.responder, window, self._versions)
-        self.counts["abstained" if answer.abstained else "opinions"] += 1
+        ref = engine_ref(self.name, window)
+        serving, versions = self._serving(ref), self._versions
+        if serving is None:
+            self.counts["engines.missing"] += 1
+            serving, versions = self._expert.responder, {}  # which abstains, with the first reason that holds
+        beside = None if self._swap is None else self._swap.engines.beside(ref)
+        said, made = self._ask(serving, window, versions, on_trial=beside is not None)
+        self.counts["abstained" if said.abstained else "opinions"] += 1
         subject = subjects.opinion(self.name, instrument.shard, instrument.id)
-        await self._ports.bus.publish(subject, answer, epoch=window.epoch)
+        await self._ports.bus.publish(subject, said, epoch=window.epoch)
+        if self._swap is not None and beside is not None:
+            said, other = self._ask(beside, window, versions, on_trial=True)
+            subject = subjects.shadow(self.name, instrument.shard, instrument.id)
+            await self._ports.bus.publish(subject, said, epoch=window.epoch)
+            await self._swap.compare(made, other)
         await acknowledge_step(self._ports, self.name, instrument.id, window.step)
+
+    def _serving(self, ref: ContextRef | None) -> Responder | None:
+        """Return what answers a window that names this choice, or none; None where that is not at hand."""
+        if ref is None:
+            return self._expert.responder
+        chosen = self._versions.get((ref.kind, ref.key, ref.version))
+        return None if self._swap is None or chosen is None else self._swap.engines.serving(chosen)
+
+    def _ask(
+        self, responder: Responder, window: FeatureWindow, versions: Versions, *, on_trial: bool
+    ) -> tuple[Opinion, Answer]:
+        """Return the opinion of a responder, and how it came about; on trial it may fail in any way."""
+        began_ns, flaw = self._stopwatch(), None
+        try:
+            said = answer(responder, window, versions)
+        except Exception as error:
+            if not (on_trial or isinstance(error, EngineFault)):
+                raise
+            said, flaw = without_numbers(responder, window), flaw_of(error)
+        compute_ns = self._stopwatch() - began_ns
+        shares = None if said.abstained else (said.p_down, said.p_flat, said.p_up)
+        return said, Answer(shares, flaw, compute_ns)
+
+    async def _asked(self, request: EngineRequest) -> None:
+        """Do what is asked about engines."""
+        swap = self._swaps.get(request.key)
+        if swap is not None and swap.decides:
+            await self._meanwhile(swap.asked(request))
+            return
+        keys = ", ".join(sorted(self._swaps))
+        refused = EngineReport(
+            request_id=request.request_id,
+            key=request.key,
+            event=EngineEvent.ENGINE_EVENT_REFUSED,
+            detail=f"key was {request.key!r}: engines of this service are {keys}",
+            at_ns=self._ports.clock.now_ns(),
+        )
+        await self._ports.bus.publish(subjects.ops(self.name, "engine"), refused)
+
+    async def _meanwhile(self, work: Coroutine[object, object, None]) -> None:
+        """Do what takes a while beside the windows; in lockstep no window comes meanwhile, and it is done at once."""
+        if self._ports.lockstep:
+            await work
+            return
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     async def _build(self, message: Message) -> None:
         for builder in self._expert.builders:
+            part = self._expert.part
+            if self._part is not None and part is not None and builder is part.builder:
+                await self._build_on(self._part, part, message)
+                continue
             for draft in builder.observe(message):
                 await self._publish(draft)
 
-    async def _publish(self, draft: ContextDraft) -> None:
-        """Log the next version, then publish it; what the last one already rests on gives none."""
+    async def _build_on(self, swap: Swap[ContextBuilder], part: Part, message: Message) -> None:
+        """Build on the engine that serves now, and on the one beside it: what is new is compared, and one counts."""
+        engines = swap.engines
+        serving = engines.serving(engines.newest)
+        beside = engines.beside(engines.newest.ref if engines.newest else None)
+        if serving is None:
+            self.counts["engines.missing"] += 1
+            return
+        drafts, made = self._observe(serving, part, message, on_trial=beside is not None)
+        tried, other = ((), None) if beside is None else self._observe(beside, part, message, on_trial=True)
+        news = [draft for draft in (*drafts, *tried) if await self._is_news(draft)]
+        for draft in drafts:
+            await self._publish(draft)
+        if other is not None and news:
+            await swap.compare(made, other)
+
+    def _observe(
+        self, builder: ContextBuilder, part: Part, message: Message, *, on_trial: bool
+    ) -> tuple[Sequence[ContextDraft], Answer]:
+        began_ns, flaw, drafts = self._stopwatch(), None, list[ContextDraft]()
+        try:
+            drafts += builder.observe(message)
+        except Exception as error:
+            if not on_trial:
+                raise
+            flaw = flaw_of(error)
+        compute_ns = self._stopwatch() - began_ns
+        return drafts, Answer(part.odds(drafts[0]) if drafts else None, flaw, compute_ns)
+
+    async def _is_news(self, draft: ContextDraft) -> bool:
+        """Return whether the last version of a context does not yet rest on what a draft does."""
         name = (draft.kind, draft.key)
         if name not in self._epochs:
             await self._take_over(name)
         known = self._written.get(name)
-        if known is not None and draft.as_of_ns <= known.as_of_ns:
+        return known is None or draft.as_of_ns > known.as_of_ns
+
+    async def _publish(self, draft: ContextDraft, lead_steps: int = 0) -> None:
+        """Log the next version, then publish it; what the last one already rests on gives none.
+
+        It is in force from the next step on, or so many later.
+        """
+        if not await self._is_news(draft):
             return
+        name = (draft.kind, draft.key)
+        known = self._written.get(name)
         now_ns = self._ports.clock.now_ns()
         made = context(
             kind=draft.kind,
@@ -109,7 +260,7 @@ class ExpertService(Service):
             version=(known.ref.version if known else 0) + self._unread.pop(name, 0) + 1,
             epoch=self._epochs[name],
             as_of_ns=draft.as_of_ns,
-            effective_from_ns=step_open(step_of(now_ns - 1) + 1),
+            effective_from_ns=step_open(step_of(now_ns - 1) + 1 + lead_steps),
             valid_until_ns=draft.valid_until_ns,
             payload=draft.payload,
             engine_digest=draft.engine_digest,
@@ -140,7 +291,7 @@ class ExpertService(Service):
     async def _send(self, made: Context) -> None:
         name = context_name(made.ref)
         self._written[name] = made
-        self._learn(made)
+        await self._learn(made)
         await self._outbox.put(subjects.context(*name), made, message_id=_message_id(made), epoch=made.epoch)
         await self._outbox.flush()
 

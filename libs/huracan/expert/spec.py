@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from huracan.bus import subjects
 from huracan.bus.access import Access
 from huracan.config import Config
+from huracan.contracts.context import ENGINE
 from huracan.expert.port import Expert
 from huracan.expert.service import ExpertService
+from huracan.expert.trial import SwapConfig
 from huracan.ports import Ports
 from huracan.service.service import ServiceSpec
 
@@ -23,24 +25,39 @@ def expert_spec(
     *,
     builds: tuple[str, ...] = (),
     builds_from: tuple[str, ...] = (),
+    swaps: Callable[[C], Mapping[str, SwapConfig]] = lambda _: {},
 ) -> ServiceSpec[C]:
     """Return the spec of an expert: how it is made from its configuration, and which kinds of context it owns.
 
     `builds` are those kinds and `builds_from` the subjects they are built from; without them it builds none.
+    `swaps` are the settings of the hot swap of its engines, by key; any other is what it was started with.
     """
 
     def make(settings: C, ports: Ports) -> ExpertService:
-        return ExpertService(expert(settings), ports)
+        return ExpertService(expert(settings), ports, swaps(settings))
 
-    def access(settings: C) -> Access:  # noqa: ARG001 - the spec's form
+    def access(settings: C) -> Access:
+        deciding = [key for key, swap in swaps(settings).items() if swap.decides]
         letters = (subjects.dead_letters(subjects.JOURNAL_TOPIC), name)
+        choices = tuple((subjects.JOURNAL_TOPIC, subjects.context_key(ENGINE, key)) for key in deciding)
+        versions = ((subjects.JOURNAL_TOPIC, "context"),) if builds else choices
         return Access(
-            publish=(f"sig.v1.{name}.>", f"ops.v1.{name}.>", *(f"ctx.v1.{kind}.>" for kind in builds)),
-            subscribe=("feat.v1.micro.>", subjects.rpc(name, "opine")),
+            publish=(
+                f"sig.v1.{name}.>",
+                f"ops.v1.{name}.>",
+                *(f"ctx.v1.{kind}.>" for kind in builds),
+                *((f"sig.v1.shadow.{name}.>",) if name in deciding else ()),
+                *(subjects.context(ENGINE, key) for key in deciding),
+            ),
+            subscribe=(
+                "feat.v1.micro.>",
+                subjects.rpc(name, "opine"),
+                *((subjects.rpc(name, "engine"),) if deciding else ()),
+            ),
             latest=("ctx.v1.>",),
             everything=builds_from,
-            append=((subjects.JOURNAL_TOPIC, "context"), letters) if builds else (letters,),
-            read=(subjects.JOURNAL_TOPIC,) if builds else (),
+            append=(*versions, letters),
+            read=(subjects.JOURNAL_TOPIC,) if versions else (),
         )
 
     return ServiceSpec(name=name, config=config, make=make, access=access)

@@ -35,6 +35,10 @@ class EngineFault(Recoverable):
     """An engine that was asked rightly gave no numbers. Nothing of it is kept: ask again, or ask another engine."""
 
 
+class NoNumbers(EngineFault):
+    """An engine answered, and not with finite numbers."""
+
+
 class Engine(ABC):
     """Probabilities of windows, by one artefact of a bundle on one runtime; keeps no state but its counts.
 
@@ -73,7 +77,8 @@ class Engine(ABC):
 
         Logits are divided by the temperature of the manifest; rows sum to 1, and no class gets less than a millionth.
         Columns are those of the manifest, on the scale of its outlook; 1 <= b <= 64. Raises BadInput for any other
-        windows, those with values that are not finite too, and EngineFault where the model's answer is not finite.
+        windows, those with values that are not finite too; NoNumbers, an EngineFault, where the model's answer is not
+        finite.
         """
         self.check(windows)
         self.counts["engine.runs"] += 1
@@ -122,7 +127,7 @@ class Engine(ABC):
         if answer.shape != (len(windows), self.classes):
             raise EngineFault(f"{self._place} answered with shape {answer.shape} to {len(windows)} windows")
         if not np.isfinite(answer).all():
-            raise EngineFault(f"{self._place} answered with values that were not finite to {len(windows)} windows")
+            raise NoNumbers(f"{self._place} answered with values that were not finite to {len(windows)} windows")
         return answer
 
     def warm_up(self) -> None:

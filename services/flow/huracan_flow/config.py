@@ -8,6 +8,7 @@ from pydantic import Field
 
 from huracan.config import Config
 from huracan.expert.score import Term
+from huracan.expert.trial import SwapConfig
 
 
 class FlowConfig(Config):
@@ -39,3 +40,15 @@ class FlowConfig(Config):
     none."""
     validity_ms: int = Field(default=300, ge=100, le=1000)
     """How long an opinion may be used after its step; SEMANTICS says 300 for every opinion on `micro`."""
+
+
+class FlowServiceConfig(FlowConfig):
+    """How the order-flow service runs."""
+
+    swap: SwapConfig = SwapConfig()
+    """Which nets may serve instead while it runs, and what they must keep."""
+
+    @property
+    def flow(self) -> FlowConfig:
+        """Return what answers: where others are found does not shape an answer."""
+        return FlowConfig.model_validate(self.model_dump(exclude={"swap"}))

@@ -17,7 +17,6 @@ from huracan.expert.port import Forecast
 from huracan.features.micro import MICRO
 from huracan.features.order_flow import FILE, View
 from huracan.inference.bundle import Bundle, load_bundle
-from huracan.inference.engine import EngineFault
 from huracan.inference.opening import open_engine
 
 CLASSES = ("down", "flat", "up")
@@ -33,16 +32,19 @@ class NetResponder:
     context_kinds: tuple[str, ...] = ()
     without_context = AbstainReason.ABSTAIN_REASON_NO_INPUT
 
-    def __init__(self, directory: Path, validity_ms: int) -> None:
-        """Load a bundle; raise BadInput for one that is not whole, not of directions, or of other features."""
-        bundle = load_bundle(directory)
+    def __init__(self, source: Path | Bundle, validity_ms: int) -> None:
+        """Open the engine of a bundle, or of the one in a directory.
+
+        Raises BadInput for a bundle that is not whole, not of directions, or of other features.
+        """
+        bundle = source if isinstance(source, Bundle) else load_bundle(source)
         manifest = bundle.manifest
         if manifest.classes != CLASSES:
-            raise BadInput(f"{directory} tells {', '.join(manifest.classes)} apart, not {', '.join(CLASSES)}")
+            raise BadInput(f"{bundle.directory} tells {', '.join(manifest.classes)} apart, not {', '.join(CLASSES)}")
         self._view = _view(bundle)
         self._engine = open_engine(bundle)
         self._engine.check_features(MICRO.digest, self._view.columns)
-        self._from = (directory, validity_ms)
+        self._from = (bundle.directory, validity_ms)
         self.feature_set_digest = MICRO.digest
         self.engine_digest = self._engine.digest
         self.horizon_ns = manifest.horizon_steps * manifest.interval_ns
@@ -57,14 +59,14 @@ class NetResponder:
         window: NDArray[np.float32],
         contexts: Mapping[str, Context],  # noqa: ARG002 - part of the port
     ) -> Forecast | AbstainReason:
-        """Return the odds of a window; NO_INPUT when all it looks at is missing, or the engine gives no numbers."""
+        """Return the odds of a window; NO_INPUT when all it looks at is missing.
+
+        Raises EngineFault where the engine gives no numbers.
+        """
         windows = self._view.windows(window)
         if windows is None:
             return AbstainReason.ABSTAIN_REASON_NO_INPUT
-        try:
-            p_down, p_flat, p_up = self._engine.run(windows)[0].tolist()
-        except EngineFault:
-            return AbstainReason.ABSTAIN_REASON_NO_INPUT
+        p_down, p_flat, p_up = self._engine.run(windows)[0].tolist()
         down, flat, up = self._view.moves_bps
         return Forecast(
             p_down=p_down, p_flat=p_flat, p_up=p_up, expected_move_bps=p_down * down + p_flat * flat + p_up * up

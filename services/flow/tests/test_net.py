@@ -14,8 +14,9 @@ from huracan.clock import NANOSECONDS
 from huracan.contracts.features import WINDOW_ROWS
 from huracan.contracts.opinion import AbstainReason
 from huracan.errors import BadInput
-from huracan.expert.check import check_expert
+from huracan.expert.check import Case, check_expert
 from huracan.expert.port import Forecast
+from huracan.expert.respond import respond
 from huracan.features.micro import MICRO
 from huracan.features.order_flow import FILE, View
 from huracan.inference.bundle import Manifest, load_bundle, write_bundle
@@ -102,8 +103,12 @@ def test_an_engine_that_gives_no_numbers_gives_no_opinion(net: NetResponder, mon
     def fails(engine: OnnxEngine, windows: Windows) -> Floats:
         raise EngineFault("answered with values that were not finite")
 
+    window = Case(responder=net, feature_set=MICRO, contexts={}, other=None, answer=respond).window(_window())
+    assert not respond(net, window, {}).abstained
     monkeypatch.setattr(OnnxEngine, "run", fails)
-    assert net.forecast(_window(), {}) == AbstainReason.ABSTAIN_REASON_NO_INPUT
+    said = respond(net, window, {})
+    assert (said.abstained, said.reason) == (True, AbstainReason.ABSTAIN_REASON_NO_INPUT)
+    assert said.engine_digest == net.engine_digest
 
 
 def test_one_flipped_byte_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from huracan.bus import subjects
 from huracan.bus.outbox import Outbox
 from huracan.clock import NANOSECONDS
-from huracan.contracts.context import Context, ContextRef, context_name
+from huracan.contracts.context import ENGINE, Context, ContextRef, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.market import InstrumentDefinition, NewsItem, TickBatch, instrument_key
 from huracan.contracts.ops import FeedState, ServiceChanged, StepAcknowledged, feed_changed, feed_state_name
@@ -407,10 +407,15 @@ class Gateway(Service):
         await self._outbox.flush()
 
     def in_force(self, open_ns: int, definition: InstrumentDefinition) -> list[ContextRef]:
-        """Return the newest versions of an instrument's contexts that count for a step that opens then."""
+        """Return the newest versions of the contexts that count for an instrument and a step that opens then.
+
+        They are those of the instrument and of its underlying, and of the engines, which answer for every instrument.
+        """
         keys = (instrument_key(definition.id), definition.underlying)
         refs = []
-        for _, versions in sorted(item for item in self._contexts.items() if item[0][1] in keys):
+        for (kind, key), versions in sorted(self._contexts.items(), key=lambda item: item[0]):
+            if key not in keys and kind != ENGINE:
+                continue
             effective = [context.ref for context in versions if context.effective_from_ns <= open_ns]
             refs += effective[-1:]
         return refs

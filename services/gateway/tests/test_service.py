@@ -729,6 +729,12 @@ def test_only_contexts_of_the_instrument_and_its_underlying_are_expected_in_one_
     assert named[-1] == [("mood", "BTC", 4), ("regime", KEY, 1)]
 
 
+def test_the_choice_of_an_engine_is_expected_whatever_the_instrument() -> None:
+    own, engine = version(1, 0), version(2, step_open(FIRST + 3), kind="engine", key="flow")
+    named = expected([(0.5, own), (0.5, engine)])
+    assert named[2:4] == [[("regime", KEY, 1)], [("engine", "flow", 2), ("regime", KEY, 1)]]
+
+
 def test_an_older_version_or_epoch_of_a_context_is_never_expected_again() -> None:
     newest = version(5, 0, epoch=3)
     named = expected([(0, newest), (0.1, version(4, 0, epoch=3)), (0.2, version(6, 0, epoch=2))])

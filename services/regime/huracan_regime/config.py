@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from huracan.config import Config
 from huracan.expert.score import Term
+from huracan.expert.trial import SwapConfig
 from huracan.features.regimes import REGIMES
 
 HIGH_VOLATILITY, LOW_VOLATILITY, TRENDING, RANGING = REGIMES
@@ -113,6 +114,19 @@ class RegimeConfig(Config):
         }
 
 
+class DetectorSwapConfig(SwapConfig):
+    """Where detectors are found that may tell the regimes instead, and what one must keep. Windows are bars here."""
+
+    shadow_windows: PositiveInt = 16
+    """Bars, of all instruments, that a challenger sees in the shadow: of one instrument four hours."""
+    probation_windows: PositiveInt = 16
+    """Bars for which the detector before it goes on beside one that took over, and may come back."""
+    max_p99_us: PositiveInt = 20_000
+    """Slowest bar, which has 15 minutes until the next: beyond it order flow waits. Not judged in lockstep."""
+    max_p99_ratio: float = Field(default=1_000.0, gt=1)
+    """The same, as a multiple of the other's: a net and a filter take times of another order."""
+
+
 class RegimeServiceConfig(Config):
     """How the regime service runs."""
 
@@ -120,6 +134,8 @@ class RegimeServiceConfig(Config):
     engine: Path | None = None
     """Directory of the bundle of a detector: its net tells the regimes, and needs no history. None: a hidden Markov
     model does, which is fitted on one."""
+    swap: DetectorSwapConfig = DetectorSwapConfig()
+    """Which bundles may tell the regimes instead while it runs, and what they must keep."""
     correlation: CorrelationConfig = CorrelationConfig()
     history: dict[str, Path] = Field(default_factory=dict)
     """Files of 15-minute bars by `venue.symbol`, to fit the regimes on; without one an instrument has no regime."""

@@ -37,9 +37,13 @@ class DetectorContextBuilder:
 
     inputs: tuple[str, ...] = ("feat.v1.bar_15m.>",)
 
-    def __init__(self, directory: Path, *, valid_intervals: int) -> None:
-        """Load a bundle; raise BadInput for one that is not whole, tells no regimes, or is of other features."""
-        bundle = load_bundle(directory)
+    def __init__(self, source: Path | Bundle, *, valid_intervals: int) -> None:
+        """Open the engine of a bundle, or of the one in a directory.
+
+        Raises BadInput for a bundle that is not whole, tells no regimes, or is of other features.
+        """
+        bundle = source if isinstance(source, Bundle) else load_bundle(source)
+        directory = bundle.directory
         if bundle.manifest.classes != REGIMES:
             told = ", ".join(bundle.manifest.classes)
             raise BadInput(f"{directory} tells {told} apart, not {', '.join(REGIMES)}")

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from huracan.contracts.context import CORRELATION, REGIME
+from dataclasses import replace
+from functools import partial
+
+from huracan.contracts.context import CORRELATION, REGIME, EngineBundle, RegimeState
 from huracan.contracts.market import InstrumentId
-from huracan.expert.port import Expert
+from huracan.expert.engines import named
+from huracan.expert.port import ContextDraft, Expert, Part
+from huracan.expert.score import engine_digest
 from huracan.expert.spec import expert_spec
-from huracan_regime.builder import RegimeContextBuilder
+from huracan.features.regimes import REGIMES
+from huracan.inference.bundle import load_bundle
+from huracan_regime.builder import METHOD, RegimeContextBuilder
 from huracan_regime.config import RegimeServiceConfig
 from huracan_regime.correlation import CorrelationContextBuilder
 from huracan_regime.detector import DetectorContextBuilder
 from huracan_regime.expert import expert, fitted
 from huracan_regime.history import history_from_files, read_observations
+
+DETECTOR = "regime.detector"
+"""Key of what tells the regimes: of its choices, and for whoever asks for another."""
 
 
 def regime_expert(config: RegimeServiceConfig) -> Expert:
@@ -19,7 +29,23 @@ def regime_expert(config: RegimeServiceConfig) -> Expert:
 
     Raises BadInput, naming the file, for an engine or a history that cannot be used.
     """
-    return expert(config.regime, _regimes(config), config.correlation)
+    regimes = _regimes(config)
+    return replace(expert(config.regime, regimes, config.correlation), part=_detector(regimes, config))
+
+
+def _detector(regimes: RegimeContextBuilder | DetectorContextBuilder, config: RegimeServiceConfig) -> Part:
+    model = config.regime.model
+    name = EngineBundle(digest=engine_digest(METHOD, model), name="regime model")
+    if config.engine is not None:
+        name = named(load_bundle(config.engine))
+    opened = partial(DetectorContextBuilder, valid_intervals=model.valid_intervals)
+    return Part(key=DETECTOR, builder=regimes, name=name, opened=opened, odds=_odds)
+
+
+def _odds(draft: ContextDraft) -> list[float]:
+    assert isinstance(draft.payload, RegimeState)
+    told = {share.regime: share.probability for share in draft.payload.shares}
+    return [told.get(regime, 0.0) for regime in REGIMES]
 
 
 def _regimes(config: RegimeServiceConfig) -> RegimeContextBuilder | DetectorContextBuilder:
@@ -42,4 +68,5 @@ SPEC = expert_spec(
     regime_expert,
     builds=(REGIME, CORRELATION),
     builds_from=tuple(dict.fromkeys((*RegimeContextBuilder.inputs, *CorrelationContextBuilder.inputs))),
+    swaps=lambda config: {DETECTOR: config.swap},
 )

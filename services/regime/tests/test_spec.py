@@ -36,11 +36,12 @@ def test_an_unknown_setting_is_refused_by_name() -> None:
         RegimeServiceConfig.model_validate({"regime": {"colour": "red"}})
 
 
-def test_it_writes_regimes_and_correlations_and_no_other_context() -> None:
+def test_it_writes_regimes_correlations_and_which_detector_it_has_and_no_other_context() -> None:
     access = SPEC.access(RegimeServiceConfig())
     assert [pattern for pattern in access.publish if pattern.startswith("ctx.")] == [
         "ctx.v1.regime.>",
         "ctx.v1.correlation.>",
+        "ctx.v1.engine.regime=2e=detector",
     ]
     assert access.everything == ("feat.v1.bar_15m.>",)
     assert not SPEC.keeps

@@ -1,10 +1,22 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class EngineStage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENGINE_STAGE_UNSPECIFIED: _ClassVar[EngineStage]
+    ENGINE_STAGE_SETTLED: _ClassVar[EngineStage]
+    ENGINE_STAGE_SHADOW: _ClassVar[EngineStage]
+    ENGINE_STAGE_PROBATION: _ClassVar[EngineStage]
+ENGINE_STAGE_UNSPECIFIED: EngineStage
+ENGINE_STAGE_SETTLED: EngineStage
+ENGINE_STAGE_SHADOW: EngineStage
+ENGINE_STAGE_PROBATION: EngineStage
 
 class ContextRef(_message.Message):
     __slots__ = ("kind", "key", "version")
@@ -17,7 +29,7 @@ class ContextRef(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Context(_message.Message):
-    __slots__ = ("ref", "epoch", "as_of_ns", "effective_from_ns", "valid_until_ns", "payload_digest", "engine_digest", "regime", "mood", "correlation")
+    __slots__ = ("ref", "epoch", "as_of_ns", "effective_from_ns", "valid_until_ns", "payload_digest", "engine_digest", "regime", "mood", "correlation", "engine")
     REF_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AS_OF_NS_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +40,7 @@ class Context(_message.Message):
     REGIME_FIELD_NUMBER: _ClassVar[int]
     MOOD_FIELD_NUMBER: _ClassVar[int]
     CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
     ref: ContextRef
     epoch: int
     as_of_ns: int
@@ -38,7 +51,8 @@ class Context(_message.Message):
     regime: RegimeState
     mood: MoodState
     correlation: CorrelationState
-    def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ..., correlation: _Optional[_Union[CorrelationState, _Mapping]] = ...) -> None: ...
+    engine: EngineChoice
+    def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ..., correlation: _Optional[_Union[CorrelationState, _Mapping]] = ..., engine: _Optional[_Union[EngineChoice, _Mapping]] = ...) -> None: ...
 
 class RegimeState(_message.Message):
     __slots__ = ("shares", "volatility", "bars", "horizon_bars", "transition")
@@ -99,3 +113,27 @@ class CorrelationState(_message.Message):
     shrinkage: float
     bars: int
     def __init__(self, instruments: _Optional[_Iterable[str]] = ..., correlations: _Optional[bytes] = ..., absorption_ratio: _Optional[float] = ..., shrinkage: _Optional[float] = ..., bars: _Optional[int] = ...) -> None: ...
+
+class EngineChoice(_message.Message):
+    __slots__ = ("serves", "beside", "stage", "author", "reason")
+    SERVES_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    serves: EngineBundle
+    beside: EngineBundle
+    stage: EngineStage
+    author: str
+    reason: str
+    def __init__(self, serves: _Optional[_Union[EngineBundle, _Mapping]] = ..., beside: _Optional[_Union[EngineBundle, _Mapping]] = ..., stage: _Optional[_Union[EngineStage, str]] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class EngineBundle(_message.Message):
+    __slots__ = ("digest", "name", "version")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    name: str
+    version: int
+    def __init__(self, digest: _Optional[bytes] = ..., name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...

@@ -1,3 +1,4 @@
+from huracan.contracts.huracan.context.v1 import context_pb2 as _context_pb2
 from huracan.contracts.huracan.market.v1 import market_pb2 as _market_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -21,6 +22,25 @@ class FeedState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FEED_STATE_RESYNCED: _ClassVar[FeedState]
     FEED_STATE_REFUSED: _ClassVar[FeedState]
     FEED_STATE_REDEFINED: _ClassVar[FeedState]
+
+class EngineAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENGINE_ACTION_UNSPECIFIED: _ClassVar[EngineAction]
+    ENGINE_ACTION_LIST: _ClassVar[EngineAction]
+    ENGINE_ACTION_OFFER: _ClassVar[EngineAction]
+    ENGINE_ACTION_USE: _ClassVar[EngineAction]
+
+class EngineEvent(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENGINE_EVENT_UNSPECIFIED: _ClassVar[EngineEvent]
+    ENGINE_EVENT_LISTED: _ClassVar[EngineEvent]
+    ENGINE_EVENT_REFUSED: _ClassVar[EngineEvent]
+    ENGINE_EVENT_OFFERED: _ClassVar[EngineEvent]
+    ENGINE_EVENT_REJECTED: _ClassVar[EngineEvent]
+    ENGINE_EVENT_TAKEN_OVER: _ClassVar[EngineEvent]
+    ENGINE_EVENT_ROLLED_BACK: _ClassVar[EngineEvent]
+    ENGINE_EVENT_SETTLED: _ClassVar[EngineEvent]
+    ENGINE_EVENT_LOST: _ClassVar[EngineEvent]
 FEED_STATE_UNSPECIFIED: FeedState
 FEED_STATE_CONNECTED: FeedState
 FEED_STATE_RECONNECTING: FeedState
@@ -32,6 +52,19 @@ FEED_STATE_RESYNCING: FeedState
 FEED_STATE_RESYNCED: FeedState
 FEED_STATE_REFUSED: FeedState
 FEED_STATE_REDEFINED: FeedState
+ENGINE_ACTION_UNSPECIFIED: EngineAction
+ENGINE_ACTION_LIST: EngineAction
+ENGINE_ACTION_OFFER: EngineAction
+ENGINE_ACTION_USE: EngineAction
+ENGINE_EVENT_UNSPECIFIED: EngineEvent
+ENGINE_EVENT_LISTED: EngineEvent
+ENGINE_EVENT_REFUSED: EngineEvent
+ENGINE_EVENT_OFFERED: EngineEvent
+ENGINE_EVENT_REJECTED: EngineEvent
+ENGINE_EVENT_TAKEN_OVER: EngineEvent
+ENGINE_EVENT_ROLLED_BACK: EngineEvent
+ENGINE_EVENT_SETTLED: EngineEvent
+ENGINE_EVENT_LOST: EngineEvent
 
 class StepAcknowledged(_message.Message):
     __slots__ = ("service", "instrument", "step")
@@ -146,3 +179,69 @@ class HeatMap(_message.Message):
     high: float
     as_of_ns: int
     def __init__(self, title: _Optional[str] = ..., rows: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[str]] = ..., values: _Optional[bytes] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., as_of_ns: _Optional[int] = ...) -> None: ...
+
+class EngineRequest(_message.Message):
+    __slots__ = ("request_id", "key", "action", "bundle", "author", "reason")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    request_id: bytes
+    key: str
+    action: EngineAction
+    bundle: str
+    author: str
+    reason: str
+    def __init__(self, request_id: _Optional[bytes] = ..., key: _Optional[str] = ..., action: _Optional[_Union[EngineAction, str]] = ..., bundle: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class EngineReport(_message.Message):
+    __slots__ = ("request_id", "key", "event", "detail", "choice", "version", "trial", "library", "at_ns")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TRIAL_FIELD_NUMBER: _ClassVar[int]
+    LIBRARY_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    request_id: bytes
+    key: str
+    event: EngineEvent
+    detail: str
+    choice: _context_pb2.EngineChoice
+    version: int
+    trial: EngineTrial
+    library: _containers.RepeatedCompositeFieldContainer[_context_pb2.EngineBundle]
+    at_ns: int
+    def __init__(self, request_id: _Optional[bytes] = ..., key: _Optional[str] = ..., event: _Optional[_Union[EngineEvent, str]] = ..., detail: _Optional[str] = ..., choice: _Optional[_Union[_context_pb2.EngineChoice, _Mapping]] = ..., version: _Optional[int] = ..., trial: _Optional[_Union[EngineTrial, _Mapping]] = ..., library: _Optional[_Iterable[_Union[_context_pb2.EngineBundle, _Mapping]]] = ..., at_ns: _Optional[int] = ...) -> None: ...
+
+class EngineTrial(_message.Message):
+    __slots__ = ("windows", "planned", "errors", "no_numbers", "compared", "disagreed", "distance", "p99_us", "other_p99_us", "left", "was", "limit")
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    NO_NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    DISAGREED_FIELD_NUMBER: _ClassVar[int]
+    DISTANCE_FIELD_NUMBER: _ClassVar[int]
+    P99_US_FIELD_NUMBER: _ClassVar[int]
+    OTHER_P99_US_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    WAS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    windows: int
+    planned: int
+    errors: int
+    no_numbers: int
+    compared: int
+    disagreed: int
+    distance: float
+    p99_us: float
+    other_p99_us: float
+    left: str
+    was: float
+    limit: float
+    def __init__(self, windows: _Optional[int] = ..., planned: _Optional[int] = ..., errors: _Optional[int] = ..., no_numbers: _Optional[int] = ..., compared: _Optional[int] = ..., disagreed: _Optional[int] = ..., distance: _Optional[float] = ..., p99_us: _Optional[float] = ..., other_p99_us: _Optional[float] = ..., left: _Optional[str] = ..., was: _Optional[float] = ..., limit: _Optional[float] = ...) -> None: ...

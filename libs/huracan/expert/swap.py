@@ -1,0 +1,210 @@
+"""Hot swap: who is asked for another engine, tries it beside the one that serves, and writes which one answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import structlog
+
+from huracan.bus import subjects
+from huracan.contracts.context import ENGINE, EngineBundle, EngineChoice, EngineStage, engine_choice
+from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, engine_event_name
+from huracan.errors import BadInput, HuracanError
+from huracan.expert.engines import Engines
+from huracan.expert.port import ContextDraft
+from huracan.expert.trial import Answer, SwapConfig, Trial
+from huracan.ports import Ports
+
+logger = structlog.get_logger()
+
+FOREVER_NS = 2**63 - 1
+"""A choice holds until there is another."""
+_SHADOW, _PROBATION = EngineStage.ENGINE_STAGE_SHADOW, EngineStage.ENGINE_STAGE_PROBATION
+_SHORT = 12
+
+T = TypeVar("T")
+Publish = Callable[[ContextDraft, int], Awaitable[None]]
+"""Log the next version of a context, in force so many steps after the next, publish it, and have it learned."""
+
+
+def told(name: EngineBundle) -> str:
+    """Return a bundle as people name it."""
+    return f"{name.name} {name.version} ({name.digest.hex()[:_SHORT]})"
+
+
+class Swap(Generic[T]):
+    """One engine of a service. Every change is a version of the context `engine`, written before it is in force.
+
+    A trial is counted in memory: after a restart it begins again, with the stage that was logged.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        engines: Engines[T],
+        config: SwapConfig,
+        ports: Ports,
+        publish: Publish,
+        counts: Counter[str],
+    ) -> None:
+        self.engines = engines
+        self.trial: Trial | None = None
+        self.decides = config.decides
+        self._service = service
+        self._config = config
+        self._ports = ports
+        self._publish = publish
+        self._counts = counts
+        self._changing = asyncio.Lock()
+
+    # What is asked.
+
+    async def asked(self, request: EngineRequest) -> None:
+        """Do what is asked and report it, or why it is refused."""
+        try:
+            if request.action == EngineAction.ENGINE_ACTION_LIST:
+                await self._report(EngineEvent.ENGINE_EVENT_LISTED, "", self.trial, request)
+            elif not request.author:
+                raise BadInput("author was empty: a change of engines has one")
+            else:
+                await self._change(request)
+        except HuracanError as error:
+            await self._report(EngineEvent.ENGINE_EVENT_REFUSED, str(error), self.trial, request)
+
+    async def _change(self, request: EngineRequest) -> None:
+        name, what = await self._opened(request.bundle)
+        async with self._changing:
+            event, choice, lead_steps = self._wanted(request, name)
+            self.engines.keep(name, what)
+            ended = self.trial
+            await self._write(choice, lead_steps)
+            await self._report(event, f"{told(name)}: {request.reason}", self.trial or ended, request)
+
+    async def _opened(self, digest: str) -> tuple[EngineBundle, T]:
+        if self._ports.lockstep:  # what a thread does takes a time that no replay knows
+            return self.engines.open(digest)
+        return await asyncio.to_thread(self.engines.open, digest)
+
+    def _wanted(self, request: EngineRequest, name: EngineBundle) -> tuple[EngineEvent, EngineChoice, int]:
+        """Return what becomes of a request, the choice that it makes, and the steps that copies need for it."""
+        now, serves = self.engines.choice, self.engines.choice.serves
+        settled = not now.HasField("beside")
+        author, reason = request.author, request.reason
+        if name.digest == serves.digest and (settled or request.action == EngineAction.ENGINE_ACTION_OFFER):
+            raise BadInput(f"{told(name)} serves already")
+        if request.action == EngineAction.ENGINE_ACTION_OFFER:
+            if now.stage == _PROBATION:
+                raise BadInput(f"{told(serves)} is on probation: offer another once that is over")
+            offered = engine_choice(serves, beside=name, stage=_SHADOW, author=author, reason=reason)
+            return EngineEvent.ENGINE_EVENT_OFFERED, offered, 0
+        if request.action != EngineAction.ENGINE_ACTION_USE:
+            raise BadInput(f"action was {request.action}: list, offer or use")
+        if name.digest == serves.digest:
+            return EngineEvent.ENGINE_EVENT_SETTLED, engine_choice(serves, author=author, reason=reason), 0
+        if now.stage == _PROBATION and name.digest == now.beside.digest:
+            return EngineEvent.ENGINE_EVENT_ROLLED_BACK, engine_choice(name, author=author, reason=reason), 0
+        taken = engine_choice(name, beside=serves, stage=_PROBATION, author=author, reason=reason)
+        known = name.digest in (self.engines.configured.digest, now.beside.digest)
+        return EngineEvent.ENGINE_EVENT_TAKEN_OVER, taken, 0 if known else self._config.lead_steps
+
+    # What is tried.
+
+    async def compare(self, serving: Answer, beside: Answer) -> None:
+        """Take what both engines made of a window, and do what follows from it."""
+        trial = self.trial
+        if trial is None:
+            return
+        shadow = self.engines.choice.stage == _SHADOW
+        trial.count(*((beside, serving) if shadow else (serving, beside)))
+        left = trial.left()
+        if left is None and not trial.complete:
+            return
+        async with self._changing:
+            if self.trial is not trial:
+                return  # somebody else has decided meanwhile
+            now = self.engines.choice
+            reason = str(left) if left else f"within all bounds over {trial.windows} windows"
+            event, choice = self._judged(now, passed=left is None, reason=reason)
+            await self._write(choice)
+            await self._report(event, f"{told(now.beside if shadow else now.serves)}: {reason}", trial)
+
+    def _judged(self, now: EngineChoice, *, passed: bool, reason: str) -> tuple[EngineEvent, EngineChoice]:
+        author = self._service
+        if now.stage == _SHADOW and passed:
+            taken = engine_choice(now.beside, beside=now.serves, stage=_PROBATION, author=author, reason=reason)
+            return EngineEvent.ENGINE_EVENT_TAKEN_OVER, taken
+        if now.stage == _PROBATION and not passed:
+            return EngineEvent.ENGINE_EVENT_ROLLED_BACK, engine_choice(now.beside, author=author, reason=reason)
+        event = EngineEvent.ENGINE_EVENT_SETTLED if passed else EngineEvent.ENGINE_EVENT_REJECTED
+        return event, engine_choice(now.serves, author=author, reason=reason)
+
+    # What is written.
+
+    async def take_up(self) -> None:
+        """Go on with the newest choice after a start; one whose bundle cannot be opened any more is replaced."""
+        now = self.engines.choice
+        try:
+            self.engines.ensure(now.serves)
+        except HuracanError as error:
+            await self._lose(self.engines.configured, error)
+            return
+        if now.HasField("beside"):
+            try:
+                self.engines.ensure(now.beside)
+            except HuracanError as error:
+                await self._lose(now.serves, error)
+                return
+        self._begin()
+
+    async def _lose(self, serves: EngineBundle, error: HuracanError) -> None:
+        await self._write(engine_choice(serves, author=self._service, reason=str(error)))
+        await self._report(EngineEvent.ENGINE_EVENT_LOST, str(error), None)
+
+    async def _write(self, choice: EngineChoice, lead_steps: int = 0) -> None:
+        newest = self.engines.newest
+        draft = ContextDraft(
+            kind=ENGINE,
+            key=self.engines.key,
+            as_of_ns=max(self._ports.clock.now_ns(), newest.as_of_ns + 1 if newest else 0),
+            valid_until_ns=FOREVER_NS,
+            payload=choice,
+            engine_digest=choice.serves.digest,
+        )
+        await self._publish(draft, lead_steps)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Count anew for the newest choice."""
+        stage, config = self.engines.choice.stage, self._config
+        planned = {_SHADOW: config.shadow_windows, _PROBATION: config.probation_windows}.get(stage)
+        self.trial = Trial(config, planned, timed=not self._ports.lockstep) if planned else None
+
+    async def follow(self) -> None:
+        """Open what another copy of the service has chosen; windows that name what cannot be opened are abstained."""
+        for name in self.engines.missing():
+            try:
+                self.engines.keep(*await self._opened(name.digest.hex()))
+            except HuracanError as error:
+                self._counts["engines.lost"] += 1
+                logger.warning("engine.lost", key=self.engines.key, bundle=told(name), reason=str(error))
+
+    async def _report(
+        self, event: EngineEvent, detail: str, trial: Trial | None, request: EngineRequest | None = None
+    ) -> None:
+        self._counts[f"engines.{engine_event_name(event)}"] += 1
+        listed = event == EngineEvent.ENGINE_EVENT_LISTED
+        report = EngineReport(
+            request_id=request.request_id if request else b"",
+            key=self.engines.key,
+            event=event,
+            detail=detail,
+            choice=self.engines.choice,
+            version=self.engines.version,
+            trial=trial.told() if trial else None,
+            library=self.engines.library() if listed else [],
+            at_ns=self._ports.clock.now_ns(),
+        )
+        await self._ports.bus.publish(subjects.ops(self._service, "engine"), report)
