@@ -12,6 +12,9 @@ from huracan.contracts.huracan.context.v1.context_pb2 import (
     Context,
     ContextRef,
     CorrelationState,
+    DriftFinding,
+    DriftLevel,
+    DriftState,
     MoodState,
     RegimeShare,
     RegimeState,
@@ -20,11 +23,15 @@ from huracan.contracts.huracan.context.v1.context_pb2 import (
 
 __all__ = [
     "CORRELATION",
+    "DRIFT",
     "MOOD",
     "REGIME",
     "Context",
     "ContextRef",
     "CorrelationState",
+    "DriftFinding",
+    "DriftLevel",
+    "DriftState",
     "MoodState",
     "Payload",
     "RegimeShare",
@@ -33,6 +40,9 @@ __all__ = [
     "context",
     "context_name",
     "correlation_state",
+    "drift_finding",
+    "drift_level_name",
+    "drift_state",
     "mood_state",
     "regime_state",
     "regime_transition",
@@ -44,8 +54,11 @@ MOOD = "mood"
 """Kind of the context with the mood of headlines; keyed by underlying."""
 CORRELATION = "correlation"
 """Kind of the context with how the moves of all instruments go together; its key is `market`."""
+DRIFT = "drift"
+"""Kind of the context with how far the steps of an instrument have moved; keyed by `micro.venue.symbol`, so that no
+window names it."""
 
-Payload = RegimeState | MoodState | CorrelationState
+Payload = RegimeState | MoodState | CorrelationState | DriftState
 
 
 def context_name(ref: ContextRef) -> tuple[str, str]:
@@ -82,6 +95,8 @@ def context(
             made.mood.CopyFrom(payload)
         case CorrelationState():
             made.correlation.CopyFrom(payload)
+        case DriftState():
+            made.drift.CopyFrom(payload)
     return made
 
 
@@ -136,4 +151,40 @@ def correlation_state(
         absorption_ratio=absorption_ratio,
         shrinkage=shrinkage,
         bars=bars,
+    )
+
+
+def drift_level_name(level: DriftLevel) -> str:
+    """Return the name of a level, as `watch`."""
+    return DriftLevel.Name(level).removeprefix("DRIFT_LEVEL_").lower()
+
+
+def drift_finding(
+    *, name: str, method: str, level: DriftLevel, value: float, limit: float, before: float, after: float
+) -> DriftFinding:
+    """Return one thing that has moved: what its method says, past which limit, and its means before and after."""
+    return DriftFinding(
+        name=name, method=method, level=level, value=value, limit=limit, before=before, after=after
+    )
+
+
+def drift_state(
+    *,
+    level: DriftLevel,
+    since_ns: int,
+    findings: Sequence[DriftFinding],
+    rows: int,
+    missed: int,
+    reference_rows: int,
+    reference_digest: bytes,
+) -> DriftState:
+    """Return how far an instrument has moved, and what of it, the worst first."""
+    return DriftState(
+        level=level,
+        since_ns=since_ns,
+        findings=findings,
+        rows=rows,
+        missed=missed,
+        reference_rows=reference_rows,
+        reference_digest=reference_digest,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
@@ -10,10 +13,11 @@ from huracan.clock import step_of, step_open
 from huracan.contracts.context import Context, context, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
-from huracan.expert.port import ContextDraft, Expert
+from huracan.contracts.ops import DriftChanged
+from huracan.expert.port import ContextBuilder, ContextDraft, Expert
 from huracan.expert.respond import respond
 from huracan.ids import derived_id
-from huracan.ports import Delivery, Ports
+from huracan.ports import Delivery, Inbox, Ports
 from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import Service
@@ -49,12 +53,25 @@ class ExpertService(Service):
         inbox.subscribe(subjects.rpc(self.name, "opine"), group=self.name)
         for pattern in dict.fromkeys(pattern for builder in self._expert.builders for pattern in builder.inputs):
             inbox.everything(pattern)
+        heard = self._ports.bus.inbox()
+        for pattern in dict.fromkeys(pattern for watcher in self._expert.watchers for pattern in watcher.inputs):
+            heard.subscribe(pattern)
         await self.listening(self._ports)
         try:
-            async for delivery in inbox:
-                await self._handle(delivery)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch(heard))
+                async for delivery in inbox:
+                    await self._handle(delivery)
         finally:
+            heard.close()
             inbox.close()
+
+    async def _watch(self, heard: Inbox) -> None:
+        """Build from what is heard beside the questions: in an inbox of its own, for it holds some of them again."""
+        async for delivery in heard:
+            message = await self._dead_letters.read(delivery)
+            if message is not None:
+                await self._build(message, self._expert.watchers)
 
     async def _handle(self, delivery: Delivery) -> None:
         message = await self._dead_letters.read(delivery)
@@ -65,7 +82,7 @@ class ExpertService(Service):
         elif isinstance(message, FeatureWindow) and delivery.subject.startswith(("feat.v1.micro.", "rpc.")):
             await self._answer(message)
         else:
-            await self._build(message)
+            await self._build(message, self._expert.builders)
         delivery.ack()
 
     def _learn(self, new: Context) -> None:
@@ -89,8 +106,8 @@ class ExpertService(Service):
         await self._ports.bus.publish(subject, answer, epoch=window.epoch)
         await acknowledge_step(self._ports, self.name, instrument.id, window.step)
 
-    async def _build(self, message: Message) -> None:
-        for builder in self._expert.builders:
+    async def _build(self, message: Message, builders: Sequence[ContextBuilder]) -> None:
+        for builder in builders:
             for draft in builder.observe(message):
                 await self._publish(draft)
 
@@ -122,7 +139,8 @@ class ExpertService(Service):
         self.counts["contexts"] += 1
         await self._send(made)
         if draft.shows is not None:
-            await self._ports.bus.publish(subjects.ops(self.name, "heat_map"), draft.shows)
+            event = "drift" if isinstance(draft.shows, DriftChanged) else "heat_map"
+            await self._ports.bus.publish(subjects.ops(self.name, event), draft.shows)
 
     async def _take_over(self, name: tuple[str, str]) -> None:
         """Continue where the last writer of a context stopped; what it logged may not have been published.

@@ -23,10 +23,12 @@ def expert_spec(
     *,
     builds: tuple[str, ...] = (),
     builds_from: tuple[str, ...] = (),
+    watches: tuple[str, ...] = (),
 ) -> ServiceSpec[C]:
     """Return the spec of an expert: how it is made from its configuration, and which kinds of context it owns.
 
-    `builds` are those kinds and `builds_from` the subjects they are built from; without them it builds none.
+    `builds` are those kinds, `builds_from` and `watches` the subjects they are built from, of the acknowledged path and of
+    the best-effort one; without them it builds none.
     """
 
     def make(settings: C, ports: Ports) -> ExpertService:
@@ -36,7 +38,7 @@ def expert_spec(
         letters = (subjects.dead_letters(subjects.JOURNAL_TOPIC), name)
         return Access(
             publish=(f"sig.v1.{name}.>", f"ops.v1.{name}.>", *(f"ctx.v1.{kind}.>" for kind in builds)),
-            subscribe=("feat.v1.micro.>", subjects.rpc(name, "opine")),
+            subscribe=tuple(dict.fromkeys(("feat.v1.micro.>", subjects.rpc(name, "opine"), *watches))),
             latest=("ctx.v1.>",),
             everything=builds_from,
             append=((subjects.JOURNAL_TOPIC, "context"), letters) if builds else (letters,),

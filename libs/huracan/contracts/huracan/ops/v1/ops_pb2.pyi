@@ -1,3 +1,4 @@
+from huracan.contracts.huracan.context.v1 import context_pb2 as _context_pb2
 from huracan.contracts.huracan.market.v1 import market_pb2 as _market_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -146,3 +147,15 @@ class HeatMap(_message.Message):
     high: float
     as_of_ns: int
     def __init__(self, title: _Optional[str] = ..., rows: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[str]] = ..., values: _Optional[bytes] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., as_of_ns: _Optional[int] = ...) -> None: ...
+
+class DriftChanged(_message.Message):
+    __slots__ = ("instrument", "before", "state", "at_ns")
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    instrument: _market_pb2.InstrumentId
+    before: _context_pb2.DriftLevel
+    state: _context_pb2.DriftState
+    at_ns: int
+    def __init__(self, instrument: _Optional[_Union[_market_pb2.InstrumentId, _Mapping]] = ..., before: _Optional[_Union[_context_pb2.DriftLevel, str]] = ..., state: _Optional[_Union[_context_pb2.DriftState, _Mapping]] = ..., at_ns: _Optional[int] = ...) -> None: ...
