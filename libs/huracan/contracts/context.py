@@ -163,9 +163,7 @@ def drift_finding(
     *, name: str, method: str, level: DriftLevel, value: float, limit: float, before: float, after: float
 ) -> DriftFinding:
     """Return one thing that has moved: what its method says, past which limit, and its means before and after."""
-    return DriftFinding(
-        name=name, method=method, level=level, value=value, limit=limit, before=before, after=after
-    )
+    return DriftFinding(name=name, method=method, level=level, value=value, limit=limit, before=before, after=after)
 
 
 def drift_state(

@@ -23,22 +23,22 @@ def expert_spec(
     *,
     builds: tuple[str, ...] = (),
     builds_from: tuple[str, ...] = (),
-    watches: tuple[str, ...] = (),
+    watches: Callable[[C], tuple[str, ...]] = lambda _: (),
 ) -> ServiceSpec[C]:
     """Return the spec of an expert: how it is made from its configuration, and which kinds of context it owns.
 
-    `builds` are those kinds, `builds_from` and `watches` the subjects they are built from, of the acknowledged path and of
-    the best-effort one; without them it builds none.
+    `builds` are those kinds; `builds_from` and `watches` are the subjects that they are built from, of the acknowledged
+    path and of the best-effort one. Without them it builds none.
     """
 
     def make(settings: C, ports: Ports) -> ExpertService:
         return ExpertService(expert(settings), ports)
 
-    def access(settings: C) -> Access:  # noqa: ARG001 - the spec's form
+    def access(settings: C) -> Access:
         letters = (subjects.dead_letters(subjects.JOURNAL_TOPIC), name)
         return Access(
             publish=(f"sig.v1.{name}.>", f"ops.v1.{name}.>", *(f"ctx.v1.{kind}.>" for kind in builds)),
-            subscribe=tuple(dict.fromkeys(("feat.v1.micro.>", subjects.rpc(name, "opine"), *watches))),
+            subscribe=tuple(dict.fromkeys(("feat.v1.micro.>", subjects.rpc(name, "opine"), *watches(settings)))),
             latest=("ctx.v1.>",),
             everything=builds_from,
             append=((subjects.JOURNAL_TOPIC, "context"), letters) if builds else (letters,),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from huracan.contracts.context import CORRELATION, REGIME
+from huracan.contracts.context import CORRELATION, DRIFT, REGIME
 from huracan.contracts.market import InstrumentId
 from huracan.expert.port import Expert
 from huracan.expert.spec import expert_spec
@@ -10,6 +10,7 @@ from huracan_regime.builder import RegimeContextBuilder
 from huracan_regime.config import RegimeServiceConfig
 from huracan_regime.correlation import CorrelationContextBuilder
 from huracan_regime.detector import DetectorContextBuilder
+from huracan_regime.drift import heard_of
 from huracan_regime.expert import expert, fitted
 from huracan_regime.history import history_from_files, read_observations
 
@@ -19,7 +20,7 @@ def regime_expert(config: RegimeServiceConfig) -> Expert:
 
     Raises BadInput, naming the file, for an engine or a history that cannot be used.
     """
-    return expert(config.regime, _regimes(config), config.correlation)
+    return expert(config.regime, _regimes(config), config.correlation, config.drift)
 
 
 def _regimes(config: RegimeServiceConfig) -> RegimeContextBuilder | DetectorContextBuilder:
@@ -40,6 +41,7 @@ SPEC = expert_spec(
     "regime",
     RegimeServiceConfig,
     regime_expert,
-    builds=(REGIME, CORRELATION),
+    builds=(REGIME, CORRELATION, DRIFT),
     builds_from=tuple(dict.fromkeys((*RegimeContextBuilder.inputs, *CorrelationContextBuilder.inputs))),
+    watches=lambda config: heard_of(config.drift),
 )
