@@ -229,14 +229,25 @@ def told(messages: Iterator[Message], config: DriftConfig) -> list[DriftState]:
 def delay(states: Sequence[DriftState], usual: Sequence[DriftState], change: Change, at: int) -> int | None:
     """Return how many rows after a change it was told; None where not within a minute.
 
-    What is told of the same names in that minute without the change does not count.
+    What is told as soon without the change, for the market itself has changed, does not count.
     """
-    known = {each.name for state in usual if at - EVERY < state.rows <= at + MINUTE for each in state.findings}
-    sought = change.tells - known
-    for state in states:
-        if at < state.rows <= at + MINUTE and any(each.name in sought for each in state.findings):
-            return int(state.rows - at)
-    return None
+
+    def first(told_states: Sequence[DriftState]) -> int:
+        named = (
+            int(state.rows)
+            for state in told_states
+            if state.rows > at and any(each.name in change.tells for each in state.findings)
+        )
+        return next(named, at + MINUTE + 1)
+
+    found = first(states)
+    return found - at if found < first(usual) and found <= at + MINUTE else None
+
+
+def is_told_already(usual: Sequence[DriftState], change: Change, at: int) -> bool:
+    """Return whether what a change is told by is in force when it sets in."""
+    before = [state for state in usual if state.rows <= at]
+    return bool(before) and any(each.name in change.tells for each in before[-1].findings)
 
 
 def score(heard: Heard, config: DriftConfig) -> dict[str, Score]:
@@ -245,6 +256,8 @@ def score(heard: Heard, config: DriftConfig) -> dict[str, Score]:
     found: dict[str, Score] = {}
     for at in range(FIRST, heard.rows - MINUTE, EVERY * (1 + heard.rows // 4_000)):
         for change in changes(heard):
+            if is_told_already(usual, change, at):
+                continue
             waited = delay(told(changed(heard, change, at), config), usual, change, at)
             kept = found.setdefault(change.name, Score())
             if waited is None:

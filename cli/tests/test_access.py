@@ -202,7 +202,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         last = _window((await windows.take(1_000))[-1])
         for _ in range(UNTIL_DRIFT_IS_TOLD):
             await _send_the_next_window(world, last)
-        await clock.sleep_until(clock.now_ns() + 1)
+        await clock.sleep_until(last.close_ns)
         for name in EXPERTS:
             await world.kill(name)
         await _send_the_next_window(world, last)  # which the experts, who are gone, will not answer

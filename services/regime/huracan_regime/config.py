@@ -86,7 +86,7 @@ class LossConfig(Config):
     """A move of the mid up to this size is flat: what their odds are about."""
     largest_loss: float = Field(default=5.0, gt=0)
     """No loss counts for more, in nats: ADWIN takes means of bounded values."""
-    min_rise: float = Field(default=0.05, ge=0)
+    min_rise: float = Field(default=0.1, ge=0)
     """Smaller rises of the mean are left alone, in nats: a good net is ahead of the base rates by as much."""
 
 

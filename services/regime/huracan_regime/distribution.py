@@ -14,6 +14,12 @@ from huracan_regime.config import DistributionConfig
 
 BINS = 10
 """Between quantiles of the reference; one more holds what is missing."""
+CHANGED, UNCHANGED = BINS + 1, BINS + 2
+"""Where it is counted, beside the bins, how often a value is that of the row before."""
+WIDTH = BINS + 3
+PARTS = ("psi", "psi.missing", "psi.unchanged")
+"""What is compared: how values are spread, how many are missing, and how many are those of the row before, if all are.
+The last two tell of a column that is gone or stands still although its values wander too far for the first."""
 FLOOR = 1e-4
 """No share counts as less."""
 CHUNK = 10
@@ -37,15 +43,19 @@ def quantile_edges(rows: Rows) -> Rows:
 
 
 def counted(rows: Rows, edges: Rows) -> Counts:
-    """Return how many rows lie in each bin of each column, shape (columns, 11), what is missing in the last.
+    """Return how many rows of whole chunks lie in each bin of each column, shape (columns, 13).
 
-    A value belongs to the bin below the first edge that is not less than it.
+    A value belongs to the bin below the first edge that is not less than it; the eleventh has what is missing. The last
+    two have how many rows after the first of a chunk are not, and are, as the one before.
     """
     columns = rows.shape[1]
     bins = (rows[:, None, :] > edges[None]).sum(axis=1)
     bins[np.isnan(rows)] = BINS
-    flat = np.bincount((bins + np.arange(columns) * (BINS + 1)).ravel(), minlength=columns * (BINS + 1))
-    return flat.reshape(columns, BINS + 1)
+    found = np.bincount((bins + np.arange(columns) * WIDTH).ravel(), minlength=columns * WIDTH).reshape(columns, WIDTH)
+    chunks = rows.reshape(-1, CHUNK, columns)
+    found[:, UNCHANGED] = (chunks[:, 1:] == chunks[:, :-1]).sum(axis=(0, 1))
+    found[:, CHANGED] = len(chunks) * (CHUNK - 1) - found[:, UNCHANGED]
+    return found
 
 
 def stability_index(actual: Counts, expected: Counts) -> Floats:
@@ -60,13 +70,24 @@ def stability_index(actual: Counts, expected: Counts) -> Floats:
     return found
 
 
+def indices(actual: Counts, expected: Counts) -> Floats:
+    """Return the index of each part, shape (3, ...), of counts of shape (..., 13)."""
+    return np.stack([stability_index(a, e) for a, e in zip(_parts(actual), _parts(expected), strict=True)])
+
+
+def _parts(counts: Counts) -> tuple[Counts, Counts, Counts]:
+    missing = counts[..., BINS]
+    present = counts[..., :BINS].sum(axis=-1)
+    return counts[..., : BINS + 1], np.stack([missing, present], axis=-1), counts[..., CHANGED:]
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What the newest rows say of each column, all of shape (columns,)."""
+    """What the newest rows say of each part and column, both of shape (3, columns)."""
 
     index: Floats
     limit: Floats
-    """Past which a column is to be watched; infinite for one that was not always there."""
+    """Past which a column is to be watched; infinite for one that was missing all through a window."""
 
 
 class ColumnWatch:
@@ -87,7 +108,7 @@ class ColumnWatch:
         self._chunks: deque[Rows] = deque(maxlen=config.window_rows // CHUNK)
         self._counts: deque[Counts] = deque()
         """Of each of the chunks, once there are edges."""
-        self._total: Counts = np.zeros((columns, BINS + 1), dtype=np.int64)
+        self._total: Counts = np.zeros((columns, WIDTH), dtype=np.int64)
         """Their sum."""
         self._since = 0
         """Chunks since the last block was full."""
@@ -97,8 +118,8 @@ class ColumnWatch:
         self._edges: Rows | None = None
         self._next_fit = config.min_windows
         """Blocks that join until edges are found anew."""
-        self._limit = np.full(columns, np.inf)
-        self._expected: Counts = np.zeros((columns, BINS + 1), dtype=np.int64)
+        self._limit = np.full((len(PARTS), columns), np.inf)
+        self._expected: Counts = np.zeros((columns, WIDTH), dtype=np.int64)
 
     @property
     def reference_rows(self) -> int:
@@ -133,10 +154,9 @@ class ColumnWatch:
             self._close_block(join=not moved)
         if self._edges is None or len(self._chunks) < (self._chunks.maxlen or 0):
             return None
-        return Spread(
-            index=stability_index(self._total, self._expected),
-            limit=self._limit,
-        )
+        index = indices(self._total, self._expected)
+        index[2, self._total[:, CHANGED] > 0] = 0.0  # what changes seldom stands still once it does not change at all
+        return Spread(index=index, limit=self._limit)
 
     def means(self, column: int) -> tuple[float, float]:
         """Return the means of a column in the reference and in the newest rows; NaN where all is missing."""
@@ -177,7 +197,7 @@ class ColumnWatch:
         """Take the reference as it now is."""
         spread = np.stack(self._spread)
         self._expected = spread.sum(axis=0)
-        noise = stability_index(spread, self._expected - spread).max(axis=0)
+        noise = indices(spread, self._expected - spread).max(axis=1)
         always = (spread[:, :, BINS] < self._config.window_rows).all(axis=0)
         self._limit = np.where(always, np.maximum(self._config.watch_index, self._config.noise_factor * noise), np.inf)
 

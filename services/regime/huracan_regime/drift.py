@@ -26,11 +26,11 @@ from huracan.expert.port import ContextDraft
 from huracan.expert.score import engine_digest
 from huracan.features.micro import MICRO
 from huracan_regime.config import DriftConfig, MeanConfig
-from huracan_regime.distribution import CHUNK, ColumnWatch, Rows, Spread
+from huracan_regime.distribution import CHUNK, PARTS, ColumnWatch, Rows, Spread
 from huracan_regime.losses import LONGEST_STEPS, LossStream
 
 METHOD = "drift psi adwin 1"
-PSI, ADWIN = "psi", "adwin"
+ADWIN = "adwin"
 VOLATILITY = "volatility"
 """Name of what is found in the size of the moves of the mid."""
 LOSS = "loss."
@@ -42,6 +42,8 @@ OK, WATCH, ACT = DriftLevel.DRIFT_LEVEL_OK, DriftLevel.DRIFT_LEVEL_WATCH, DriftL
 _MID_RETURN = MICRO.names.index("mid_return_bps")
 _LARGEST_MOVE = 20.0
 """No move counts for more, in units of twice the root mean square of the reference: one jump is not more volatility."""
+_UNCERTAIN = 10
+"""Times the grace period for which a change that was too small may still grow."""
 _MIDS_KEPT = 2 * LONGEST_STEPS
 
 
@@ -56,25 +58,43 @@ def context_key_of(instrument: InstrumentId) -> str:
 
 
 class MeanWatch:
-    """ADWIN on a stream of values, one `steps` steps after another."""
+    """ADWIN on a stream of values, one `steps` steps after another, of which smaller rises than `least` do not count.
 
-    def __init__(self, config: MeanConfig, *, steps: int = 1) -> None:
+    ADWIN is often sure that a mean has changed before it is clear how far: a rise that is too small at first counts as
+    soon as the mean of what followed is large enough.
+    """
+
+    def __init__(self, config: MeanConfig, *, steps: int = 1, least: float = 0.0) -> None:
         from river import drift  # slow to import, and only what watches needs it
 
+        self.least = least
+        self._grace = config.grace_period
         self._detector = drift.ADWIN(  # type: ignore[no-untyped-call]
             delta=config.delta, clock=max(1, config.clock_steps // steps), grace_period=config.grace_period
         )
+        self._before: float | None = None
+        """Mean before a change that was too small."""
 
     def push(self, value: float) -> tuple[float, float] | None:
-        """Take the next value; return the means before and after where the mean has changed."""
+        """Take the next value; return the means before and after where the mean has risen, or fallen."""
         detector = self._detector
         count, total = detector.width + 1, detector.width * detector.estimation + value
         detector.update(value)  # type: ignore[no-untyped-call]
-        if not detector.drift_detected:
+        after = float(detector.estimation)
+        if detector.drift_detected:
+            kept = detector.width
+            before = (total - kept * after) / (count - kept)
+            self._before = before if after - before <= self.least else None
+            return None if 0 < after - before <= self.least else (before, after)
+        if self._before is None or detector.width < self._grace:  # it began anew after the change
             return None
-        kept = detector.width
-        before = (total - kept * detector.estimation) / (count - kept)
-        return float(before), float(detector.estimation)
+        before = self._before
+        if after - before > self.least:
+            self._before = None
+            return before, after
+        if detector.width >= _UNCERTAIN * self._grace:
+            self._before = None
+        return None
 
 
 class _Stream:
@@ -125,12 +145,13 @@ class _Stream:
         return True
 
     def lose(self, expert: str, steps: int, loss: float) -> None:
-        """Take the mean loss of an expert over as many steps as it looks ahead."""
-        means = self._loss_means.setdefault(expert, MeanWatch(self._config.mean, steps=steps))
-        changed = means.push(loss)
-        least = self._config.loss.min_rise
+        """Take the mean loss of an expert over some steps."""
+        if expert not in self._loss_means:
+            self._loss_means[expert] = MeanWatch(self._config.mean, steps=steps, least=self._config.loss.min_rise)
+        watch = self._loss_means[expert]
+        changed = watch.push(loss)
         if changed is not None:
-            self._change(LOSS + expert, ACT, *changed, least=least)
+            self._change(LOSS + expert, ACT, *changed, limit=watch.least)
 
     def _follow_moves(self, row: Rows) -> None:
         """Follow the size of the moves of the mid, in units of twice their root mean square in the reference."""
@@ -151,15 +172,15 @@ class _Stream:
         changed = self._moves.push(min(abs(move) / self._move_unit, _LARGEST_MOVE))
         if changed is not None:
             before_bps, after_bps = (self._move_unit * size for size in changed)
-            self._change(VOLATILITY, WATCH, before_bps, after_bps, least=0.0)
+            self._change(VOLATILITY, WATCH, before_bps, after_bps, limit=0.0)
 
-    def _change(self, name: str, level: DriftLevel, before: float, after: float, *, least: float) -> None:
+    def _change(self, name: str, level: DriftLevel, before: float, after: float, *, limit: float) -> None:
         """Note that a mean has changed: one that rose counts for some time, one that fell ends that."""
-        if after - before <= least:
+        if after < before:
             self._changes.pop(name, None)
             return
         found = drift_finding(
-            name=name, method=ADWIN, level=level, value=after - before, limit=least, before=before, after=after
+            name=name, method=ADWIN, level=level, value=after - before, limit=limit, before=before, after=after
         )
         self._changes[name] = (self.rows + self._config.mean.told_rows, found)
 
@@ -178,16 +199,21 @@ class _Stream:
 
     def _moved(self, spread: Spread) -> list[DriftFinding]:
         """Return the columns that have moved, the farthest past its limit first."""
-        past = np.flatnonzero(spread.index > spread.limit)
-        farthest = past[np.argsort(-spread.index[past] / spread.limit[past], kind="stable")][:SHOWN]
-        return [self._found(at, float(spread.index[at]), float(spread.limit[at])) for at in farthest.tolist()]
+        excess = spread.index / spread.limit
+        part = excess.argmax(axis=0)
+        farthest = np.argsort(-excess.max(axis=0), kind="stable")[:SHOWN]
+        return [
+            self._found(at, PARTS[part[at]], float(spread.index[part[at], at]), float(spread.limit[part[at], at]))
+            for at in farthest.tolist()
+            if excess[part[at], at] > 1
+        ]
 
-    def _found(self, at: int, index: float, limit: float) -> DriftFinding:
+    def _found(self, at: int, method: str, index: float, limit: float) -> DriftFinding:
         acting = limit * self._config.distribution.act_ratio
         before, after = self.columns.means(at)
         return drift_finding(
             name=MICRO.names[at],
-            method=PSI,
+            method=method,
             level=ACT if index > acting else WATCH,
             value=index,
             limit=acting if index > acting else limit,

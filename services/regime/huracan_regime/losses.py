@@ -27,10 +27,10 @@ class _Odds(NamedTuple):
 
 
 class LossStream:
-    """The log loss of one expert on one instrument, in nats: a mean for every time that it looks ahead.
+    """The log loss of one expert on one instrument, in nats: two means for every time that it looks ahead.
 
-    Odds of two steps that look at much the same seconds are right or wrong together: means of steps that begin within
-    one horizon, and of no others, are close to knowing nothing of each other.
+    Odds of two steps that look at much the same seconds are right or wrong together, which ADWIN takes for news; means
+    over a whole horizon know nothing of each other, and are few. Halves are between: README.md says what each would do.
     """
 
     def __init__(self, config: LossConfig) -> None:
@@ -53,7 +53,7 @@ class LossStream:
         self._waiting.append(_Odds(step, step + steps, down, flat, up))
 
     def resolve(self, step: int, mids: dict[int, float]) -> list[tuple[int, float]]:
-        """Return the means that are whole by a step, each with the steps that it looked ahead.
+        """Return the means that are whole by a step, each with the steps that it is over.
 
         `mids` has the middle of bid and ask at the close of steps; odds of which one is not known are dropped.
         """
@@ -63,10 +63,10 @@ class LossStream:
             then, came = mids.get(odds.step), mids.get(odds.due)
             if then is None or came is None:
                 continue
-            ahead = odds.due - odds.step
-            block = odds.step // ahead
+            steps = max(1, (odds.due - odds.step) // 2)
+            block = odds.step // steps
             if block != self._block and self._losses:
-                found.append((ahead, math.fsum(self._losses) / len(self._losses)))
+                found.append((steps, math.fsum(self._losses) / len(self._losses)))
                 self._losses = []
             self._block = block
             self._losses.append(self._loss(odds, _BPS * math.log(came / then)))

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from huracan_regime.config import DistributionConfig
-from huracan_regime.distribution import ColumnWatch, Rows, Spread, counted, quantile_edges, stability_index
+from huracan_regime.distribution import ColumnWatch, Rows, Spread, counted, indices, quantile_edges, stability_index
 
 CONFIG = DistributionConfig()
-EVENLY = np.full((1, 11), 100)
-EVENLY[0, 10] = 0
-"""A tenth in each bin, and nothing missing."""
+EVENLY = np.full((1, 10), 100)
+"""A tenth in each bin."""
 REFERENCE = CONFIG.window_rows * (CONFIG.min_windows + 2)
 """Rows until there is a reference, and rows apart from it."""
 FLOATS = st.floats(-1e6, 1e6, width=32) | st.just(float("nan"))
@@ -63,27 +62,34 @@ def test_a_share_of_nothing_counts_as_a_ten_thousandth() -> None:
 def test_what_is_spread_alike_has_index_0_in_any_order(rows: Rows) -> None:
     edges = quantile_edges(rows)
     there = counted(rows, edges)
-    assert stability_index(counted(rows[::-1], edges), there) == pytest.approx(0.0)
-    assert there.sum(axis=1).tolist() == [60, 60, 60]
+    assert indices(counted(rows[::-1], edges), there) == pytest.approx(0.0)
+    assert there[:, :11].sum(axis=1).tolist() == [60, 60, 60]
     assert there[:, 10].tolist() == np.isnan(rows).sum(axis=0).tolist()
+    assert there[:, 11:].sum(axis=1).tolist() == [54, 54, 54]
 
 
 @given(arrays(np.float32, (60, 2), elements=FLOATS), arrays(np.float32, (40, 2), elements=FLOATS))
 def test_an_index_is_finite_never_below_0_and_the_same_both_ways(one: Rows, other: Rows) -> None:
     edges = quantile_edges(one)
     there, here = counted(one, edges), counted(other, edges)
-    found = stability_index(here, there)
+    found = indices(here, there)
+    assert found.shape == (3, 2)
     assert np.isfinite(found).all()
     assert (found >= 0).all()
-    assert stability_index(there, here) == pytest.approx(found)
+    assert indices(there, here) == pytest.approx(found)
 
 
 def test_edges_are_deciles_and_what_is_missing_has_a_bin_of_its_own() -> None:
     rows = np.arange(1, 101, dtype=np.float32)[::-1, None].copy()
     edges = quantile_edges(np.concatenate([rows, np.full((50, 1), np.nan, np.float32)]))
     assert edges[:, 0].tolist() == [10, 20, 30, 40, 50, 60, 70, 80, 90]
-    with_holes = np.concatenate([rows, np.full((7, 1), np.nan, np.float32)])
-    assert counted(with_holes, edges).tolist() == [[10] * 10 + [7]]
+    with_holes = np.concatenate([rows, np.full((10, 1), np.nan, np.float32)])
+    assert counted(with_holes, edges)[:, :11].tolist() == [[10] * 10 + [10]]
+
+
+def test_a_value_that_is_that_of_the_row_before_is_counted_within_its_chunk() -> None:
+    rows = np.repeat(np.array([1, 2, np.nan], np.float32), 10)[:, None]
+    assert counted(rows, quantile_edges(rows))[0, 11:].tolist() == [9, 18]
 
 
 def test_a_column_that_was_never_there_has_no_edges() -> None:
@@ -109,10 +115,18 @@ def test_noise_is_within_its_limit_all_the_time() -> None:
 
 def test_a_column_that_remembers_minutes_is_judged_by_its_own_wandering() -> None:
     found = _spreads(_remembers(12_000))
-    past_the_textbook = [each for each in found if each.index[0] > CONFIG.watch_index]
+    past_the_textbook = [each for each in found if each.index[0, 0] > CONFIG.watch_index]
     assert len(past_the_textbook) > len(found) / 2
-    alarms = [each for each in found if each.index[0] > each.limit[0]]
+    alarms = [each for each in found if each.index[0, 0] > each.limit[0, 0]]
     assert len(alarms) < len(found) / 20
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_a_column_that_wanders_too_far_to_be_judged_is_gone_or_stands_still_all_the_same(part: int) -> None:
+    rows = _remembers(REFERENCE + 600)
+    rows[REFERENCE:] = np.nan if part == 1 else rows[REFERENCE]
+    last = _spreads(rows)[-1]
+    assert last.index[part, 0] > last.limit[part, 0] * CONFIG.act_ratio
 
 
 @pytest.mark.parametrize(
@@ -131,7 +145,7 @@ def test_what_changes_is_past_its_limit_within_a_minute(changed: object) -> None
     assert callable(changed)
     rows[REFERENCE:, 1:2] = changed(rows[REFERENCE:, 1:2])
     last = _spreads(rows)[-1]
-    assert (last.index > last.limit).tolist() == [False, True, False]
+    assert (last.index > last.limit).any(axis=0).tolist() == [False, True, False]
 
 
 def test_a_column_that_was_not_always_there_is_not_judged() -> None:
@@ -139,8 +153,8 @@ def test_a_column_that_was_not_always_there_is_not_judged() -> None:
     rows[:600, 0] = np.nan
     rows[REFERENCE:, 0] = np.nan
     last = _spreads(rows)[-1]
-    assert np.isinf(last.limit[0])
-    assert np.isfinite(last.limit[1])
+    assert np.isinf(last.limit[:, 0]).all()
+    assert np.isfinite(last.limit[:, 1]).all()
 
 
 def test_what_has_moved_does_not_join_the_reference_and_what_has_not_does() -> None:

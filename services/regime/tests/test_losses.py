@@ -46,13 +46,12 @@ def test_odds_of_nothing_cost_no_more_than_the_bound() -> None:
     assert _losses(stream, MIDS) == [CONFIG.largest_loss]
 
 
-def test_there_is_one_mean_for_each_time_that_is_looked_ahead() -> None:
+def test_there_are_two_means_for_each_time_that_is_looked_ahead() -> None:
     stream = LossStream(CONFIG)
     for step in range(1, 61):
         stream.hear(_opinion(step, odds=(0.0, 1.0, 0.0) if step < 20 else (0.25, 0.5, 0.25)))
-    found = _losses(stream, MIDS)
-    assert found[:2] == [0.0, 0.0]
-    assert found[2:] == [pytest.approx(math.log(2))] * 4
+    found = [each for step in range(100) for each in stream.resolve(step, MIDS)]
+    assert found == [(HORIZON // 2, 0.0)] * 4 + [(HORIZON // 2, pytest.approx(math.log(2)))] * 8
 
 
 def test_odds_whose_mids_are_not_both_known_are_dropped() -> None:
