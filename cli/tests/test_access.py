@@ -39,6 +39,8 @@ from huracan_orchestrator.config import DeadlineConfig
 
 ENGINES = {"flow": "flow", "regime.detector": "regime"}
 """Engines that may be exchanged, and the bundle of each in this release."""
+UNTIL_DRIFT_IS_TOLD = 1_600
+"""Steps of 100 ms."""
 MARKET = SimulatedMarketConfig(seed=11, duration_s=10.0, regime_switch_s=4.0)
 
 
@@ -214,9 +216,13 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         await _send_the_bars_of_another(world)
         await _offer_other_engines(world, engines)
         await world.finish("gateway")
+        last = _window((await windows.take(1_000))[-1])
+        for _ in range(UNTIL_DRIFT_IS_TOLD):
+            await _send_the_next_window(world, last)
+        await clock.sleep_until(last.close_ns)
         for name in EXPERTS:
             await world.kill(name)
-        await _send_the_next_window(world, (await windows.take(1_000))[-1])
+        await _send_the_next_window(world, last)  # which the experts, who are gone, will not answer
         await clock.sleep_until(clock.now_ns() + 2 * STEP_NS)
         await world.stop()
 
@@ -283,13 +289,18 @@ async def _send_the_bars_of_another(world: World) -> None:
     await world.bus.node("test").publish_acknowledged(subject, window, message_id=b"another")
 
 
-async def _send_the_next_window(world: World, last: Delivery) -> None:
-    """Send a window that the experts, who are gone, will not answer."""
-    window = last.decode()
+def _window(delivery: Delivery) -> FeatureWindow:
+    window = delivery.decode()
     assert isinstance(window, FeatureWindow)
+    return window
+
+
+async def _send_the_next_window(world: World, window: FeatureWindow) -> None:
+    """Make a window that of the next step, and send it."""
     window.step += 1
     window.close_ns += STEP_NS
-    await world.bus.node("test").publish(last.subject, window, epoch=window.epoch)
+    subject = subjects.features("micro", window.instrument)
+    await world.bus.node("test").publish(subject, window, epoch=window.epoch)
 
 
 def _begins(used: tuple[str, str], allowed: tuple[str, str]) -> bool:

@@ -12,6 +12,9 @@ from huracan.contracts.huracan.context.v1.context_pb2 import (
     Context,
     ContextRef,
     CorrelationState,
+    DriftFinding,
+    DriftLevel,
+    DriftState,
     EngineBundle,
     EngineChoice,
     EngineStage,
@@ -23,12 +26,16 @@ from huracan.contracts.huracan.context.v1.context_pb2 import (
 
 __all__ = [
     "CORRELATION",
+    "DRIFT",
     "ENGINE",
     "MOOD",
     "REGIME",
     "Context",
     "ContextRef",
     "CorrelationState",
+    "DriftFinding",
+    "DriftLevel",
+    "DriftState",
     "EngineBundle",
     "EngineChoice",
     "EngineStage",
@@ -40,6 +47,9 @@ __all__ = [
     "context",
     "context_name",
     "correlation_state",
+    "drift_finding",
+    "drift_level_name",
+    "drift_state",
     "engine_choice",
     "engine_stage_name",
     "mood_state",
@@ -56,8 +66,11 @@ CORRELATION = "correlation"
 ENGINE = "engine"
 """Kind of the context with which bundle an expert answers from; its key is the expert, or a part of it. It holds for
 every instrument: each window names it."""
+DRIFT = "drift"
+"""Kind of the context with how far the steps of an instrument have moved; keyed by `micro.venue.symbol`, so that no
+window names it."""
 
-Payload = RegimeState | MoodState | CorrelationState | EngineChoice
+Payload = RegimeState | MoodState | CorrelationState | EngineChoice | DriftState
 
 
 def context_name(ref: ContextRef) -> tuple[str, str]:
@@ -96,6 +109,8 @@ def context(
             made.correlation.CopyFrom(payload)
         case EngineChoice():
             made.engine.CopyFrom(payload)
+        case DriftState():
+            made.drift.CopyFrom(payload)
     return made
 
 
@@ -168,3 +183,37 @@ def engine_choice(
 def engine_stage_name(stage: EngineStage) -> str:
     """Return the name of a stage, as `shadow`."""
     return EngineStage.Name(stage).removeprefix("ENGINE_STAGE_").lower()
+
+
+def drift_level_name(level: DriftLevel) -> str:
+    """Return the name of a level, as `watch`."""
+    return DriftLevel.Name(level).removeprefix("DRIFT_LEVEL_").lower()
+
+
+def drift_finding(
+    *, name: str, method: str, level: DriftLevel, value: float, limit: float, before: float, after: float
+) -> DriftFinding:
+    """Return one thing that has moved: what its method says, past which limit, and its means before and after."""
+    return DriftFinding(name=name, method=method, level=level, value=value, limit=limit, before=before, after=after)
+
+
+def drift_state(
+    *,
+    level: DriftLevel,
+    since_ns: int,
+    findings: Sequence[DriftFinding],
+    rows: int,
+    missed: int,
+    reference_rows: int,
+    reference_digest: bytes,
+) -> DriftState:
+    """Return how far an instrument has moved, and what of it, the worst first."""
+    return DriftState(
+        level=level,
+        since_ns=since_ns,
+        findings=findings,
+        rows=rows,
+        missed=missed,
+        reference_rows=reference_rows,
+        reference_digest=reference_digest,
+    )

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from huracan.contracts.huracan.context.v1.context_pb2 import DriftLevel, DriftState
 from huracan.contracts.huracan.market.v1.market_pb2 import InstrumentId
 from huracan.contracts.huracan.ops.v1.ops_pb2 import (
     Count,
     DeadLetter,
+    DriftChanged,
     EngineAction,
     EngineEvent,
     EngineReport,
@@ -29,6 +31,7 @@ from huracan.ids import derived_id
 
 __all__ = [
     "DeadLetter",
+    "DriftChanged",
     "EngineAction",
     "EngineEvent",
     "EngineReport",
@@ -42,6 +45,7 @@ __all__ = [
     "ServiceReport",
     "StepAcknowledged",
     "dead_letter",
+    "drift_changed",
     "engine_event_name",
     "feed_changed",
     "feed_state_name",
@@ -156,3 +160,8 @@ def heat_map(
         high=high,
         as_of_ns=as_of_ns,
     )
+
+
+def drift_changed(instrument: InstrumentId, before: DriftLevel, state: DriftState, *, at_ns: int) -> DriftChanged:
+    """Return that a level of drift was left, and what came instead."""
+    return DriftChanged(instrument=instrument, before=before, state=state, at_ns=at_ns)

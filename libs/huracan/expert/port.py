@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from huracan.contracts.context import Context, EngineBundle, Payload
 from huracan.contracts.opinion import AbstainReason
-from huracan.contracts.ops import HeatMap
+from huracan.contracts.ops import DriftChanged, HeatMap
 from huracan.inference.bundle import Bundle
 
 
@@ -63,15 +63,15 @@ class ContextDraft:
     valid_until_ns: int
     payload: Payload
     engine_digest: bytes
-    shows: HeatMap | None = None
-    """What people are shown of it, on `ops.v1.<expert>.heat_map`; best effort."""
+    shows: HeatMap | DriftChanged | None = None
+    """What people are shown of it, on `ops.v1.<expert>.heat_map` or `.drift`; best effort."""
 
 
 class ContextBuilder(Protocol):
     """Build slow state from messages, one writer per key."""
 
     inputs: tuple[str, ...]
-    """Subject patterns it reads."""
+    """Subject patterns it reads: of the acknowledged path, as a watcher those of the best-effort path."""
 
     def observe(self, message: Message) -> Sequence[ContextDraft]:
         """Take one message and return the contexts that are new because of it."""
@@ -105,3 +105,5 @@ class Expert:
     other."""
     part: Part | None = None
     """The one of its builders that may be another."""
+    watchers: tuple[ContextBuilder, ...] = ()
+    """Builders that hear what is published once, and count what they miss; no responder reads what they build."""

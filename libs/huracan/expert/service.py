@@ -15,7 +15,7 @@ from huracan.contracts.context import ENGINE, Context, ContextRef, EngineBundle,
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
 from huracan.contracts.opinion import Opinion
-from huracan.contracts.ops import EngineEvent, EngineReport, EngineRequest
+from huracan.contracts.ops import DriftChanged, EngineEvent, EngineReport, EngineRequest
 from huracan.expert.engines import VERSIONS_KEPT, Engines, Library, named
 from huracan.expert.port import ContextBuilder, ContextDraft, Expert, Part, Responder
 from huracan.expert.respond import Versions, answer, engine_ref, without_numbers
@@ -23,7 +23,7 @@ from huracan.expert.swap import Swap
 from huracan.expert.trial import Answer, SwapConfig, flaw_of
 from huracan.ids import derived_id
 from huracan.inference.engine import EngineFault
-from huracan.ports import Delivery, Ports
+from huracan.ports import Delivery, Inbox, Ports
 from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import Service
@@ -91,14 +91,27 @@ class ExpertService(Service):
             inbox.subscribe(subjects.rpc(self.name, "engine"))
         for pattern in dict.fromkeys(pattern for builder in self._expert.builders for pattern in builder.inputs):
             inbox.everything(pattern)
+        heard = self._ports.bus.inbox()
+        for pattern in dict.fromkeys(pattern for watcher in self._expert.watchers for pattern in watcher.inputs):
+            heard.subscribe(pattern)
         await self.listening(self._ports)
         try:
-            async for delivery in inbox:
-                await self._handle(delivery)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch(heard))
+                async for delivery in inbox:
+                    await self._handle(delivery)
         finally:
+            heard.close()
             inbox.close()
             for task in self._aside:
                 task.cancel()
+
+    async def _watch(self, heard: Inbox) -> None:
+        """Build from what is heard beside the questions: in an inbox of its own, for it holds some of them again."""
+        async for delivery in heard:
+            message = await self._dead_letters.read(delivery)
+            if message is not None:
+                await self._build(message, self._expert.watchers)
 
     async def _handle(self, delivery: Delivery) -> None:
         message = await self._dead_letters.read(delivery)
@@ -111,7 +124,7 @@ class ExpertService(Service):
         elif isinstance(message, EngineRequest):
             await self._asked(message)
         else:
-            await self._build(message)
+            await self._build(message, self._expert.builders)
         delivery.ack()
 
     async def _learn(self, new: Context) -> None:
@@ -198,8 +211,8 @@ class ExpertService(Service):
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
 
-    async def _build(self, message: Message) -> None:
-        for builder in self._expert.builders:
+    async def _build(self, message: Message, builders: Sequence[ContextBuilder]) -> None:
+        for builder in builders:
             part = self._expert.part
             if self._part is not None and part is not None and builder is part.builder:
                 await self._build_on(self._part, part, message)
@@ -273,7 +286,8 @@ class ExpertService(Service):
         self.counts["contexts"] += 1
         await self._send(made)
         if draft.shows is not None:
-            await self._ports.bus.publish(subjects.ops(self.name, "heat_map"), draft.shows)
+            event = "drift" if isinstance(draft.shows, DriftChanged) else "heat_map"
+            await self._ports.bus.publish(subjects.ops(self.name, event), draft.shows)
 
     async def _take_over(self, name: tuple[str, str]) -> None:
         """Continue where the last writer of a context stopped; what it logged may not have been published.

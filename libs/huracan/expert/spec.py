@@ -25,11 +25,13 @@ def expert_spec(
     *,
     builds: tuple[str, ...] = (),
     builds_from: tuple[str, ...] = (),
+    watches: Callable[[C], tuple[str, ...]] = lambda _: (),
     swaps: Callable[[C], Mapping[str, SwapConfig]] = lambda _: {},
 ) -> ServiceSpec[C]:
     """Return the spec of an expert: how it is made from its configuration, and which kinds of context it owns.
 
-    `builds` are those kinds and `builds_from` the subjects they are built from; without them it builds none.
+    `builds` are those kinds; `builds_from` and `watches` are the subjects that they are built from, of the acknowledged
+    path and of the best-effort one. Without them it builds none.
     `swaps` are the settings of the hot swap of its engines, by key; any other is what it was started with.
     """
 
@@ -49,10 +51,15 @@ def expert_spec(
                 *((f"sig.v1.shadow.{name}.>",) if name in deciding else ()),
                 *(subjects.context(ENGINE, key) for key in deciding),
             ),
-            subscribe=(
-                "feat.v1.micro.>",
-                subjects.rpc(name, "opine"),
-                *((subjects.rpc(name, "engine"),) if deciding else ()),
+            subscribe=tuple(
+                dict.fromkeys(
+                    (
+                        "feat.v1.micro.>",
+                        subjects.rpc(name, "opine"),
+                        *((subjects.rpc(name, "engine"),) if deciding else ()),
+                        *watches(settings),
+                    )
+                )
             ),
             latest=("ctx.v1.>",),
             everything=builds_from,

@@ -46,6 +46,61 @@ class CorrelationConfig(Config):
     """A context may be used until this many intervals after its bar's close."""
 
 
+class DistributionConfig(Config):
+    """How it is told that columns are spread otherwise than they were."""
+
+    window_rows: int = Field(default=300, ge=100, le=6000, multiple_of=10)
+    """Newest rows that are compared, 30 s: with fewer an index is mostly chance, with more a minute does not do."""
+    min_windows: int = Field(default=4, ge=3, le=100)
+    """Windows of reference before anything is judged: two minutes, and one more until they are apart."""
+    reference_windows: int = Field(default=20, ge=4, le=1000)
+    """Windows of reference that are kept, 10 minutes: more of them take 15 ms and more when they are sorted anew."""
+    watch_index: float = Field(default=0.1, gt=0)
+    """Index past which a column is to be watched that is spread much the same in every window."""
+    noise_factor: float = Field(default=3.0, ge=1)
+    """Where windows of the reference are themselves farther from it, so many times the farthest of them is needed."""
+    act_ratio: float = Field(default=2.5, gt=1)
+    """How many times as far it has moved for good: 0.25 where 0.1 is to be watched."""
+    forget_rows: int = Field(default=9000, ge=600)
+    """Rows after which what has moved and stayed is the new reference, 15 minutes: nobody restarts for a new market."""
+
+
+class MeanConfig(Config):
+    """How ADWIN (Bifet and Gavalda 2007) tells that the mean of a stream has changed."""
+
+    delta: float = Field(default=0.002, gt=0, lt=1)
+    """Chance of a false alarm at each check; smaller waits for more evidence."""
+    clock_steps: int = Field(default=32, ge=1)
+    """Check once in so many steps."""
+    grace_period: int = Field(default=10, ge=1)
+    """Check none before so many values."""
+    told_rows: int = Field(default=3000, ge=600)
+    """Rows for which a change counts as drift, 5 minutes: after them it is how things are."""
+
+
+class LossConfig(Config):
+    """Which losses are followed."""
+
+    experts: tuple[str, ...] = ("regime", "flow")
+    """Experts whose opinions are held against what came."""
+    flat_bps: float = Field(default=0.25, gt=0, le=100)
+    """A move of the mid up to this size is flat: what their odds are about."""
+    largest_loss: float = Field(default=5.0, gt=0)
+    """No loss counts for more, in nats: ADWIN takes means of bounded values."""
+    min_rise: float = Field(default=0.1, ge=0)
+    """Smaller rises of the mean are left alone, in nats: a good net is ahead of the base rates by as much."""
+
+
+class DriftConfig(Config):
+    """How it is told that an instrument is no longer as it was."""
+
+    distribution: DistributionConfig = DistributionConfig()
+    mean: MeanConfig = MeanConfig()
+    loss: LossConfig = LossConfig()
+    told_again_rows: int = Field(default=3000, ge=600)
+    """A version of the context is followed by another after so many rows, 5 minutes, and may be used for twice that."""
+
+
 class Specialist(Config):
     """What one regime makes of a micro window: an ordered logit on a few terms."""
 
@@ -137,6 +192,7 @@ class RegimeServiceConfig(Config):
     swap: DetectorSwapConfig = DetectorSwapConfig()
     """Which bundles may tell the regimes instead while it runs, and what they must keep."""
     correlation: CorrelationConfig = CorrelationConfig()
+    drift: DriftConfig = DriftConfig()
     history: dict[str, Path] = Field(default_factory=dict)
     """Files of 15-minute bars by `venue.symbol`, to fit the regimes on; without one an instrument has no regime."""
     history_before_ns: int | None = None

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from huracan.expert.port import ContextBuilder, Expert
 from huracan_regime.builder import History, RegimeContextBuilder
-from huracan_regime.config import CorrelationConfig, RegimeConfig
+from huracan_regime.config import CorrelationConfig, DriftConfig, RegimeConfig
 from huracan_regime.correlation import CorrelationContextBuilder
 from huracan_regime.detector import DetectorContextBuilder
+from huracan_regime.drift import DriftContextBuilder
 from huracan_regime.responder import RegimeResponder
 
 
@@ -19,10 +20,12 @@ def expert(
     config: RegimeConfig,
     regimes: RegimeContextBuilder | DetectorContextBuilder,
     correlation: CorrelationConfig | None = None,
+    drift: DriftConfig | None = None,
 ) -> Expert:
     """Return the regime expert: the responder, and the builders that write its contexts."""
     builders: tuple[ContextBuilder, ...] = (regimes, CorrelationContextBuilder(correlation or CorrelationConfig()))
-    return Expert(responder=RegimeResponder(config), builders=builders)
+    watchers = (DriftContextBuilder(drift or DriftConfig()),)
+    return Expert(responder=RegimeResponder(config), builders=builders, watchers=watchers)
 
 
 def fitted(

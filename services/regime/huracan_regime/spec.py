@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from huracan.contracts.context import CORRELATION, REGIME, EngineBundle, RegimeState
+from huracan.contracts.context import CORRELATION, DRIFT, REGIME, EngineBundle, RegimeState
 from huracan.contracts.market import InstrumentId
 from huracan.expert.engines import named
 from huracan.expert.port import ContextDraft, Expert, Part
@@ -17,6 +17,7 @@ from huracan_regime.builder import METHOD, RegimeContextBuilder
 from huracan_regime.config import RegimeServiceConfig
 from huracan_regime.correlation import CorrelationContextBuilder
 from huracan_regime.detector import DetectorContextBuilder
+from huracan_regime.drift import heard_of
 from huracan_regime.expert import expert, fitted
 from huracan_regime.history import history_from_files, read_observations
 
@@ -30,7 +31,7 @@ def regime_expert(config: RegimeServiceConfig) -> Expert:
     Raises BadInput, naming the file, for an engine or a history that cannot be used.
     """
     regimes = _regimes(config)
-    return replace(expert(config.regime, regimes, config.correlation), part=_detector(regimes, config))
+    return replace(expert(config.regime, regimes, config.correlation, config.drift), part=_detector(regimes, config))
 
 
 def _detector(regimes: RegimeContextBuilder | DetectorContextBuilder, config: RegimeServiceConfig) -> Part:
@@ -66,7 +67,8 @@ SPEC = expert_spec(
     "regime",
     RegimeServiceConfig,
     regime_expert,
-    builds=(REGIME, CORRELATION),
+    builds=(REGIME, CORRELATION, DRIFT),
     builds_from=tuple(dict.fromkeys((*RegimeContextBuilder.inputs, *CorrelationContextBuilder.inputs))),
+    watches=lambda config: heard_of(config.drift),
     swaps=lambda config: {DETECTOR: config.swap},
 )

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from huracan.errors import BadInput
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
-from huracan_regime.config import RegimeServiceConfig
+from huracan_regime.config import DriftConfig, LossConfig, RegimeServiceConfig
 from huracan_regime.spec import SPEC
 
 
@@ -36,12 +36,20 @@ def test_an_unknown_setting_is_refused_by_name() -> None:
         RegimeServiceConfig.model_validate({"regime": {"colour": "red"}})
 
 
-def test_it_writes_regimes_correlations_and_which_detector_it_has_and_no_other_context() -> None:
+def test_it_writes_regimes_correlations_drift_and_which_detector_it_has_and_no_other_context() -> None:
     access = SPEC.access(RegimeServiceConfig())
     assert [pattern for pattern in access.publish if pattern.startswith("ctx.")] == [
         "ctx.v1.regime.>",
         "ctx.v1.correlation.>",
+        "ctx.v1.drift.>",
         "ctx.v1.engine.regime=2e=detector",
     ]
     assert access.everything == ("feat.v1.bar_15m.>",)
     assert not SPEC.keeps
+
+
+def test_it_hears_the_experts_whose_losses_it_is_told_to_follow() -> None:
+    deaf = DriftConfig(loss=LossConfig(experts=()))
+    heard = {"sig.v1.regime.>", "sig.v1.flow.>"}
+    assert heard <= set(SPEC.access(RegimeServiceConfig()).subscribe)
+    assert not heard & set(SPEC.access(RegimeServiceConfig(drift=deaf)).subscribe)

@@ -24,31 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n huracan/context/v1/context.proto\x12\x12huracan.context.v1\"8\n\nContextRef\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\"\x97\x03\n\x07\x43ontext\x12+\n\x03ref\x18\x01 \x01(\x0b\x32\x1e.huracan.context.v1.ContextRef\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08\x61s_of_ns\x18\x03 \x01(\x03\x12\x19\n\x11\x65\x66\x66\x65\x63tive_from_ns\x18\x04 \x01(\x03\x12\x16\n\x0evalid_until_ns\x18\x05 \x01(\x03\x12\x16\n\x0epayload_digest\x18\x06 \x01(\x0c\x12\x15\n\rengine_digest\x18\x07 \x01(\x0c\x12\x31\n\x06regime\x18\x08 \x01(\x0b\x32\x1f.huracan.context.v1.RegimeStateH\x00\x12-\n\x04mood\x18\t \x01(\x0b\x32\x1d.huracan.context.v1.MoodStateH\x00\x12;\n\x0b\x63orrelation\x18\n \x01(\x0b\x32$.huracan.context.v1.CorrelationStateH\x00\x12\x32\n\x06\x65ngine\x18\x0b \x01(\x0b\x32 .huracan.context.v1.EngineChoiceH\x00\x42\t\n\x07payload\"\xb0\x01\n\x0bRegimeState\x12/\n\x06shares\x18\x01 \x03(\x0b\x32\x1f.huracan.context.v1.RegimeShare\x12\x12\n\nvolatility\x18\x02 \x01(\x01\x12\x0c\n\x04\x62\x61rs\x18\x03 \x01(\r\x12\x14\n\x0chorizon_bars\x18\x04 \x01(\r\x12\x38\n\ntransition\x18\x05 \x01(\x0b\x32$.huracan.context.v1.RegimeTransition\"\x84\x01\n\x10RegimeTransition\x12\r\n\x05known\x18\x01 \x01(\t\x12\x1a\n\x12\x63hange_probability\x18\x02 \x01(\x01\x12.\n\x05\x63hain\x18\x03 \x03(\x0b\x32\x1f.huracan.context.v1.RegimeShare\x12\x15\n\rexpected_bars\x18\x04 \x01(\x01\"2\n\x0bRegimeShare\x12\x0e\n\x06regime\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"V\n\tMoodState\x12\x10\n\x08polarity\x18\x01 \x01(\x01\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x11\n\theadlines\x18\x03 \x01(\r\x12\x14\n\x0clast_news_id\x18\x04 \x01(\x0c\"x\n\x10\x43orrelationState\x12\x13\n\x0binstruments\x18\x01 \x03(\t\x12\x14\n\x0c\x63orrelations\x18\x02 \x01(\x0c\x12\x18\n\x10\x61\x62sorption_ratio\x18\x03 \x01(\x01\x12\x11\n\tshrinkage\x18\x04 \x01(\x01\x12\x0c\n\x04\x62\x61rs\x18\x05 \x01(\r\"\xc2\x01\n\x0c\x45ngineChoice\x12\x30\n\x06serves\x18\x01 \x01(\x0b\x32 .huracan.context.v1.EngineBundle\x12\x30\n\x06\x62\x65side\x18\x02 \x01(\x0b\x32 .huracan.context.v1.EngineBundle\x12.\n\x05stage\x18\x03 \x01(\x0e\x32\x1f.huracan.context.v1.EngineStage\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"=\n\x0c\x45ngineBundle\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r*z\n\x0b\x45ngineStage\x12\x1c\n\x18\x45NGINE_STAGE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NGINE_STAGE_SETTLED\x10\x01\x12\x17\n\x13\x45NGINE_STAGE_SHADOW\x10\x02\x12\x1a\n\x16\x45NGINE_STAGE_PROBATION\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n huracan/context/v1/context.proto\x12\x12huracan.context.v1\"8\n\nContextRef\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\"\xc8\x03\n\x07\x43ontext\x12+\n\x03ref\x18\x01 \x01(\x0b\x32\x1e.huracan.context.v1.ContextRef\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08\x61s_of_ns\x18\x03 \x01(\x03\x12\x19\n\x11\x65\x66\x66\x65\x63tive_from_ns\x18\x04 \x01(\x03\x12\x16\n\x0evalid_until_ns\x18\x05 \x01(\x03\x12\x16\n\x0epayload_digest\x18\x06 \x01(\x0c\x12\x15\n\rengine_digest\x18\x07 \x01(\x0c\x12\x31\n\x06regime\x18\x08 \x01(\x0b\x32\x1f.huracan.context.v1.RegimeStateH\x00\x12-\n\x04mood\x18\t \x01(\x0b\x32\x1d.huracan.context.v1.MoodStateH\x00\x12;\n\x0b\x63orrelation\x18\n \x01(\x0b\x32$.huracan.context.v1.CorrelationStateH\x00\x12\x32\n\x06\x65ngine\x18\x0b \x01(\x0b\x32 .huracan.context.v1.EngineChoiceH\x00\x12/\n\x05\x64rift\x18\x0c \x01(\x0b\x32\x1e.huracan.context.v1.DriftStateH\x00\x42\t\n\x07payload\"\xb0\x01\n\x0bRegimeState\x12/\n\x06shares\x18\x01 \x03(\x0b\x32\x1f.huracan.context.v1.RegimeShare\x12\x12\n\nvolatility\x18\x02 \x01(\x01\x12\x0c\n\x04\x62\x61rs\x18\x03 \x01(\r\x12\x14\n\x0chorizon_bars\x18\x04 \x01(\r\x12\x38\n\ntransition\x18\x05 \x01(\x0b\x32$.huracan.context.v1.RegimeTransition\"\x84\x01\n\x10RegimeTransition\x12\r\n\x05known\x18\x01 \x01(\t\x12\x1a\n\x12\x63hange_probability\x18\x02 \x01(\x01\x12.\n\x05\x63hain\x18\x03 \x03(\x0b\x32\x1f.huracan.context.v1.RegimeShare\x12\x15\n\rexpected_bars\x18\x04 \x01(\x01\"2\n\x0bRegimeShare\x12\x0e\n\x06regime\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"V\n\tMoodState\x12\x10\n\x08polarity\x18\x01 \x01(\x01\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x11\n\theadlines\x18\x03 \x01(\r\x12\x14\n\x0clast_news_id\x18\x04 \x01(\x0c\"x\n\x10\x43orrelationState\x12\x13\n\x0binstruments\x18\x01 \x03(\t\x12\x14\n\x0c\x63orrelations\x18\x02 \x01(\x0c\x12\x18\n\x10\x61\x62sorption_ratio\x18\x03 \x01(\x01\x12\x11\n\tshrinkage\x18\x04 \x01(\x01\x12\x0c\n\x04\x62\x61rs\x18\x05 \x01(\r\"\xc2\x01\n\x0c\x45ngineChoice\x12\x30\n\x06serves\x18\x01 \x01(\x0b\x32 .huracan.context.v1.EngineBundle\x12\x30\n\x06\x62\x65side\x18\x02 \x01(\x0b\x32 .huracan.context.v1.EngineBundle\x12.\n\x05stage\x18\x03 \x01(\x0e\x32\x1f.huracan.context.v1.EngineStage\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"=\n\x0c\x45ngineBundle\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\"\xd1\x01\n\nDriftState\x12-\n\x05level\x18\x01 \x01(\x0e\x32\x1e.huracan.context.v1.DriftLevel\x12\x10\n\x08since_ns\x18\x02 \x01(\x03\x12\x32\n\x08\x66indings\x18\x03 \x03(\x0b\x32 .huracan.context.v1.DriftFinding\x12\x0c\n\x04rows\x18\x04 \x01(\x04\x12\x0e\n\x06missed\x18\x05 \x01(\x04\x12\x16\n\x0ereference_rows\x18\x06 \x01(\x04\x12\x18\n\x10reference_digest\x18\x07 \x01(\x0c\"\x98\x01\n\x0c\x44riftFinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12-\n\x05level\x18\x03 \x01(\x0e\x32\x1e.huracan.context.v1.DriftLevel\x12\r\n\x05value\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\x12\x0e\n\x06\x62\x65\x66ore\x18\x06 \x01(\x01\x12\r\n\x05\x61\x66ter\x18\x07 \x01(\x01*z\n\x0b\x45ngineStage\x12\x1c\n\x18\x45NGINE_STAGE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NGINE_STAGE_SETTLED\x10\x01\x12\x17\n\x13\x45NGINE_STAGE_SHADOW\x10\x02\x12\x1a\n\x16\x45NGINE_STAGE_PROBATION\x10\x03*i\n\nDriftLevel\x12\x1b\n\x17\x44RIFT_LEVEL_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44RIFT_LEVEL_OK\x10\x01\x12\x15\n\x11\x44RIFT_LEVEL_WATCH\x10\x02\x12\x13\n\x0f\x44RIFT_LEVEL_ACT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'huracan.contracts.huracan.context.v1.context_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENGINESTAGE']._serialized_start=1360
-  _globals['_ENGINESTAGE']._serialized_end=1482
+  _globals['_ENGINESTAGE']._serialized_start=1776
+  _globals['_ENGINESTAGE']._serialized_end=1898
+  _globals['_DRIFTLEVEL']._serialized_start=1900
+  _globals['_DRIFTLEVEL']._serialized_end=2005
   _globals['_CONTEXTREF']._serialized_start=56
   _globals['_CONTEXTREF']._serialized_end=112
   _globals['_CONTEXT']._serialized_start=115
-  _globals['_CONTEXT']._serialized_end=522
-  _globals['_REGIMESTATE']._serialized_start=525
-  _globals['_REGIMESTATE']._serialized_end=701
-  _globals['_REGIMETRANSITION']._serialized_start=704
-  _globals['_REGIMETRANSITION']._serialized_end=836
-  _globals['_REGIMESHARE']._serialized_start=838
-  _globals['_REGIMESHARE']._serialized_end=888
-  _globals['_MOODSTATE']._serialized_start=890
-  _globals['_MOODSTATE']._serialized_end=976
-  _globals['_CORRELATIONSTATE']._serialized_start=978
-  _globals['_CORRELATIONSTATE']._serialized_end=1098
-  _globals['_ENGINECHOICE']._serialized_start=1101
-  _globals['_ENGINECHOICE']._serialized_end=1295
-  _globals['_ENGINEBUNDLE']._serialized_start=1297
-  _globals['_ENGINEBUNDLE']._serialized_end=1358
+  _globals['_CONTEXT']._serialized_end=571
+  _globals['_REGIMESTATE']._serialized_start=574
+  _globals['_REGIMESTATE']._serialized_end=750
+  _globals['_REGIMETRANSITION']._serialized_start=753
+  _globals['_REGIMETRANSITION']._serialized_end=885
+  _globals['_REGIMESHARE']._serialized_start=887
+  _globals['_REGIMESHARE']._serialized_end=937
+  _globals['_MOODSTATE']._serialized_start=939
+  _globals['_MOODSTATE']._serialized_end=1025
+  _globals['_CORRELATIONSTATE']._serialized_start=1027
+  _globals['_CORRELATIONSTATE']._serialized_end=1147
+  _globals['_ENGINECHOICE']._serialized_start=1150
+  _globals['_ENGINECHOICE']._serialized_end=1344
+  _globals['_ENGINEBUNDLE']._serialized_start=1346
+  _globals['_ENGINEBUNDLE']._serialized_end=1407
+  _globals['_DRIFTSTATE']._serialized_start=1410
+  _globals['_DRIFTSTATE']._serialized_end=1619
+  _globals['_DRIFTFINDING']._serialized_start=1622
+  _globals['_DRIFTFINDING']._serialized_end=1774
 # @@protoc_insertion_point(module_scope)

@@ -13,10 +13,21 @@ class EngineStage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENGINE_STAGE_SETTLED: _ClassVar[EngineStage]
     ENGINE_STAGE_SHADOW: _ClassVar[EngineStage]
     ENGINE_STAGE_PROBATION: _ClassVar[EngineStage]
+
+class DriftLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DRIFT_LEVEL_UNSPECIFIED: _ClassVar[DriftLevel]
+    DRIFT_LEVEL_OK: _ClassVar[DriftLevel]
+    DRIFT_LEVEL_WATCH: _ClassVar[DriftLevel]
+    DRIFT_LEVEL_ACT: _ClassVar[DriftLevel]
 ENGINE_STAGE_UNSPECIFIED: EngineStage
 ENGINE_STAGE_SETTLED: EngineStage
 ENGINE_STAGE_SHADOW: EngineStage
 ENGINE_STAGE_PROBATION: EngineStage
+DRIFT_LEVEL_UNSPECIFIED: DriftLevel
+DRIFT_LEVEL_OK: DriftLevel
+DRIFT_LEVEL_WATCH: DriftLevel
+DRIFT_LEVEL_ACT: DriftLevel
 
 class ContextRef(_message.Message):
     __slots__ = ("kind", "key", "version")
@@ -29,7 +40,7 @@ class ContextRef(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., key: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Context(_message.Message):
-    __slots__ = ("ref", "epoch", "as_of_ns", "effective_from_ns", "valid_until_ns", "payload_digest", "engine_digest", "regime", "mood", "correlation", "engine")
+    __slots__ = ("ref", "epoch", "as_of_ns", "effective_from_ns", "valid_until_ns", "payload_digest", "engine_digest", "regime", "mood", "correlation", "engine", "drift")
     REF_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AS_OF_NS_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +52,7 @@ class Context(_message.Message):
     MOOD_FIELD_NUMBER: _ClassVar[int]
     CORRELATION_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
     ref: ContextRef
     epoch: int
     as_of_ns: int
@@ -52,7 +64,8 @@ class Context(_message.Message):
     mood: MoodState
     correlation: CorrelationState
     engine: EngineChoice
-    def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ..., correlation: _Optional[_Union[CorrelationState, _Mapping]] = ..., engine: _Optional[_Union[EngineChoice, _Mapping]] = ...) -> None: ...
+    drift: DriftState
+    def __init__(self, ref: _Optional[_Union[ContextRef, _Mapping]] = ..., epoch: _Optional[int] = ..., as_of_ns: _Optional[int] = ..., effective_from_ns: _Optional[int] = ..., valid_until_ns: _Optional[int] = ..., payload_digest: _Optional[bytes] = ..., engine_digest: _Optional[bytes] = ..., regime: _Optional[_Union[RegimeState, _Mapping]] = ..., mood: _Optional[_Union[MoodState, _Mapping]] = ..., correlation: _Optional[_Union[CorrelationState, _Mapping]] = ..., engine: _Optional[_Union[EngineChoice, _Mapping]] = ..., drift: _Optional[_Union[DriftState, _Mapping]] = ...) -> None: ...
 
 class RegimeState(_message.Message):
     __slots__ = ("shares", "volatility", "bars", "horizon_bars", "transition")
@@ -137,3 +150,39 @@ class EngineBundle(_message.Message):
     name: str
     version: int
     def __init__(self, digest: _Optional[bytes] = ..., name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class DriftState(_message.Message):
+    __slots__ = ("level", "since_ns", "findings", "rows", "missed", "reference_rows", "reference_digest")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    SINCE_NS_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    level: DriftLevel
+    since_ns: int
+    findings: _containers.RepeatedCompositeFieldContainer[DriftFinding]
+    rows: int
+    missed: int
+    reference_rows: int
+    reference_digest: bytes
+    def __init__(self, level: _Optional[_Union[DriftLevel, str]] = ..., since_ns: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[DriftFinding, _Mapping]]] = ..., rows: _Optional[int] = ..., missed: _Optional[int] = ..., reference_rows: _Optional[int] = ..., reference_digest: _Optional[bytes] = ...) -> None: ...
+
+class DriftFinding(_message.Message):
+    __slots__ = ("name", "method", "level", "value", "limit", "before", "after")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    method: str
+    level: DriftLevel
+    value: float
+    limit: float
+    before: float
+    after: float
+    def __init__(self, name: _Optional[str] = ..., method: _Optional[str] = ..., level: _Optional[_Union[DriftLevel, str]] = ..., value: _Optional[float] = ..., limit: _Optional[float] = ..., before: _Optional[float] = ..., after: _Optional[float] = ...) -> None: ...

@@ -245,3 +245,15 @@ class EngineTrial(_message.Message):
     was: float
     limit: float
     def __init__(self, windows: _Optional[int] = ..., planned: _Optional[int] = ..., errors: _Optional[int] = ..., no_numbers: _Optional[int] = ..., compared: _Optional[int] = ..., disagreed: _Optional[int] = ..., distance: _Optional[float] = ..., p99_us: _Optional[float] = ..., other_p99_us: _Optional[float] = ..., left: _Optional[str] = ..., was: _Optional[float] = ..., limit: _Optional[float] = ...) -> None: ...
+
+class DriftChanged(_message.Message):
+    __slots__ = ("instrument", "before", "state", "at_ns")
+    INSTRUMENT_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    instrument: _market_pb2.InstrumentId
+    before: _context_pb2.DriftLevel
+    state: _context_pb2.DriftState
+    at_ns: int
+    def __init__(self, instrument: _Optional[_Union[_market_pb2.InstrumentId, _Mapping]] = ..., before: _Optional[_Union[_context_pb2.DriftLevel, str]] = ..., state: _Optional[_Union[_context_pb2.DriftState, _Mapping]] = ..., at_ns: _Optional[int] = ...) -> None: ...
