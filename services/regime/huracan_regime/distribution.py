@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def counted(rows: Rows, edges: Rows) -> Counts:
     two have how many rows after the first of a chunk are not, and are, as the one before.
     """
     columns = rows.shape[1]
-    bins = (rows[:, None, :] > edges[None]).sum(axis=1)
+    bins = np.add.reduce(rows[:, None, :] > edges[None], axis=1, dtype=np.int64)
     bins[np.isnan(rows)] = BINS
     found = np.bincount((bins + np.arange(columns) * WIDTH).ravel(), minlength=columns * WIDTH).reshape(columns, WIDTH)
     chunks = rows.reshape(-1, CHUNK, columns)
@@ -64,21 +65,47 @@ def stability_index(actual: Counts, expected: Counts) -> Floats:
     No share counts as less than 1e-4. 0 where both are spread alike; of rows that know nothing of each other less than
     0.1 is little, and more than 0.25 much.
     """
-    a = np.maximum(actual / actual.sum(axis=-1, keepdims=True), FLOOR)
-    e = np.maximum(expected / expected.sum(axis=-1, keepdims=True), FLOOR)
-    found: Floats = ((a - e) * np.log(a / e)).sum(axis=-1)
-    return found
+    return _index(_shares(actual), _shares(expected))
 
 
 def indices(actual: Counts, expected: Counts) -> Floats:
     """Return the index of each part, shape (3, ...), of counts of shape (..., 13)."""
-    return np.stack([stability_index(a, e) for a, e in zip(_parts(actual), _parts(expected), strict=True)])
+    return _Parts.of(actual).indices(_Parts.of(expected))
 
 
-def _parts(counts: Counts) -> tuple[Counts, Counts, Counts]:
-    missing = counts[..., BINS]
-    present = counts[..., :BINS].sum(axis=-1)
-    return counts[..., : BINS + 1], np.stack([missing, present], axis=-1), counts[..., CHANGED:]
+_Shares = tuple[Floats, Floats]
+"""Shares, and their logarithms."""
+
+
+def _shares(counts: Counts) -> _Shares:
+    found = np.maximum(counts / counts.sum(axis=-1, keepdims=True), FLOOR)
+    return found, np.log(found)
+
+
+def _index(actual: _Shares, expected: _Shares) -> Floats:
+    found: Floats = ((actual[0] - expected[0]) * (actual[1] - expected[1])).sum(axis=-1)
+    return found
+
+
+class _Parts(NamedTuple):
+    """What is compared of counts of shape (..., 13)."""
+
+    values: _Shares
+    """Shape (..., 11)."""
+    pairs: _Shares
+    """Shape (2, ..., 2): of missing and present, and of changed and unchanged."""
+
+    @classmethod
+    def of(cls, counts: Counts) -> _Parts:
+        values = counts[..., : BINS + 1]
+        pairs = np.empty((2, *counts.shape[:-1], 2), dtype=np.int64)
+        pairs[0, ..., 0] = counts[..., BINS]
+        pairs[0, ..., 1] = values.sum(axis=-1) - counts[..., BINS]
+        pairs[1] = counts[..., CHANGED:]
+        return cls(_shares(values), _shares(pairs))
+
+    def indices(self, expected: _Parts) -> Floats:
+        return np.concatenate([_index(self.values, expected.values)[None], _index(self.pairs, expected.pairs)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +147,8 @@ class ColumnWatch:
         """Blocks that join until edges are found anew."""
         self._limit = np.full((len(PARTS), columns), np.inf)
         self._expected: Counts = np.zeros((columns, WIDTH), dtype=np.int64)
+        self._parts: _Parts | None = None
+        """Of what is expected."""
 
     @property
     def reference_rows(self) -> int:
@@ -152,9 +181,9 @@ class ColumnWatch:
         if self._since == self._chunks.maxlen:
             self._since = 0
             self._close_block(join=not moved)
-        if self._edges is None or len(self._chunks) < (self._chunks.maxlen or 0):
+        if self._parts is None or len(self._chunks) < (self._chunks.maxlen or 0):
             return None
-        index = indices(self._total, self._expected)
+        index = _Parts.of(self._total).indices(self._parts)
         index[2, self._total[:, CHANGED] > 0] = 0.0  # what changes seldom stands still once it does not change at all
         return Spread(index=index, limit=self._limit)
 
@@ -197,6 +226,7 @@ class ColumnWatch:
         """Take the reference as it now is."""
         spread = np.stack(self._spread)
         self._expected = spread.sum(axis=0)
+        self._parts = _Parts.of(self._expected)
         noise = indices(spread, self._expected - spread).max(axis=1)
         always = (spread[:, :, BINS] < self._config.window_rows).all(axis=0)
         self._limit = np.where(always, np.maximum(self._config.watch_index, self._config.noise_factor * noise), np.inf)

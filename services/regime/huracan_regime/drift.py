@@ -72,27 +72,30 @@ class MeanWatch:
         self._detector = drift.ADWIN(  # type: ignore[no-untyped-call]
             delta=config.delta, clock=max(1, config.clock_steps // steps), grace_period=config.grace_period
         )
+        self._count, self._total = 0, 0.0
+        """Of the values that the detector knows: it begins anew after a change."""
         self._before: float | None = None
         """Mean before a change that was too small."""
 
     def push(self, value: float) -> tuple[float, float] | None:
         """Take the next value; return the means before and after where the mean has risen, or fallen."""
         detector = self._detector
-        count, total = detector.width + 1, detector.width * detector.estimation + value
         detector.update(value)  # type: ignore[no-untyped-call]
-        after = float(detector.estimation)
+        self._count += 1
+        self._total += value
         if detector.drift_detected:
-            kept = detector.width
-            before = (total - kept * after) / (count - kept)
+            kept, after = detector.width, float(detector.estimation)
+            before = (self._total - kept * after) / (self._count - kept)
+            self._count, self._total = 0, 0.0
             self._before = before if after - before <= self.least else None
             return None if 0 < after - before <= self.least else (before, after)
-        if self._before is None or detector.width < self._grace:  # it began anew after the change
+        if self._before is None or self._count < self._grace:
             return None
-        before = self._before
+        before, after = self._before, self._total / self._count
         if after - before > self.least:
             self._before = None
             return before, after
-        if detector.width >= _UNCERTAIN * self._grace:
+        if self._count >= _UNCERTAIN * self._grace:
             self._before = None
         return None
 
@@ -200,6 +203,8 @@ class _Stream:
     def _moved(self, spread: Spread) -> list[DriftFinding]:
         """Return the columns that have moved, the farthest past its limit first."""
         excess = spread.index / spread.limit
+        if not (excess > 1).any():
+            return []
         part = excess.argmax(axis=0)
         farthest = np.argsort(-excess.max(axis=0), kind="stable")[:SHOWN]
         return [
