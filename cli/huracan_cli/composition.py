@@ -33,7 +33,7 @@ SERVICES = (*EXPERTS, "orchestrator", "executor", "persister")
 """Every service but the gateway, in the order in which they drain: what one still says, the next still hears."""
 BUNDLES = Path(__file__).resolve().parents[2] / "training" / "bundles"
 """The nets of this release, by name; an installation without them has plainer models answer."""
-ENGINES = {"regime": "regime", "flow": "flow"}
+ENGINES = {"regime": "regime", "experts": "regime", "flow": "flow"}
 """Which expert an engine is for, by the name in its manifest."""
 
 
@@ -72,6 +72,7 @@ def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[
             history=dict(inputs.history),
             history_before_ns=inputs.first_recv_ns,
             engine=_engine(inputs, "regime"),
+            experts=_engine(inputs, "experts"),
             swap=DetectorSwapConfig(library=inputs.library),
         ),
         "flow": FlowServiceConfig(engine=_engine(inputs, "flow"), swap=SwapConfig(library=inputs.library)),

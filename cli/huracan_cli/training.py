@@ -19,6 +19,7 @@ COMMANDS = {
     "tune": "Search for settings of a model, walk-forward; every trial is logged.",
     "prune": "Find the columns that a model can do without.",
     "optimise": "Prune and quantise the net of a bundle, and keep it if it still says the same.",
+    "experts": "Train nets that are routed by regime, beside one net as large.",
     "promote": "Let a version of a model serve.",
     "retrain": "Train a challenger, judge it against the champion, and export what passes.",
 }

@@ -10,6 +10,7 @@ from huracan.errors import HuracanError
 from huracan_training.commands import dataset
 from huracan_training.commands.benchmark import benchmark
 from huracan_training.commands.evaluate import evaluate
+from huracan_training.commands.experts import experts
 from huracan_training.commands.optimise import optimise
 from huracan_training.commands.promote import promote
 from huracan_training.commands.prune import prune
@@ -19,7 +20,7 @@ from huracan_training.commands.tune import tune
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(dataset.app, name="dataset")
-for command in (train, evaluate, benchmark, tune, prune, optimise, promote, retrain):
+for command in (train, evaluate, benchmark, tune, prune, optimise, experts, promote, retrain):
     app.command(command.__name__)(command)
 
 

@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from huracan.clock import STEP_NS
+from huracan.contracts.context import REGIME, Context, regime_state
 from huracan.contracts.features import FeatureRow, feature_row
 from huracan.contracts.market import Reliability, ReliabilityPart, linear_perpetual
+from huracan.expert.port import Forecast
 from huracan.features.micro import MICRO
+from huracan.features.regimes import REGIMES
 from huracan.store.parquet import write_messages
+from huracan_regime.routed import RoutedResponder
 from huracan_training.bars import Asset
-from huracan_training.samples import Floats, Rows, Sample, Series
+from huracan_training.benchmark import final_fold
+from huracan_training.datasets import Dataset
+from huracan_training.samples import WINDOW, Floats, Rows, Sample, Series
 from huracan_training.steps import RUN_ROWS
 
 FIRST_STEP = 17_231_612_550
@@ -94,3 +100,15 @@ def window_sample(window: Rows) -> Sample:
     )
     unknown = np.full(steps, -1, dtype=np.int64)
     return Sample(series=series, at=np.array([steps - 1]), labels=np.ones(1, dtype=np.int64), known=unknown)
+
+
+def served_log_loss(responder: RoutedResponder, dataset: Dataset) -> float:
+    """Return what a responder loses on the newest rows of a dataset, nats."""
+    state = {REGIME: Context(regime=regime_state(shares={REGIMES[0]: 1.0}, volatility=0.0, bars=0))}
+    losses = []
+    for sample in final_fold(dataset, HORIZON).samples.test:
+        for at, label in zip(sample.at, sample.labels, strict=True):
+            told = responder.forecast(sample.series.rows[at - WINDOW + 1 : at + 1], state)
+            assert isinstance(told, Forecast)
+            losses.append(-np.log((told.p_down, told.p_flat, told.p_up)[label]))
+    return float(np.mean(losses))

@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from huracan.features.routing import FILE as ROUTES
+from huracan.features.routing import read_routes
 from huracan.inference.bundle import load_bundle
+from huracan_regime.routed import RoutedResponder
+from huracan_training import experts
 from huracan_training.benchmark import TARGET, final_fold
 from huracan_training.commands.evaluate import BUNDLES
 from huracan_training.datasets import build
@@ -17,8 +21,10 @@ from huracan_training.scores import log_loss
 from huracan_training.tasks import FLOW, TASKS, Task
 
 from .market import SHARED
+from .order_flow_market import served_log_loss
 
 REPORT = BUNDLES.parent / "reports" / TARGET / "report.json"
+RECORDINGS = sorted((SHARED / "ticks" / "hftbacktest").glob("binance_*_20240808.jsonl.gz"))
 BARS = sorted((SHARED / "ohlcv").glob("binance_*_15m*.parquet"))
 
 
@@ -37,6 +43,29 @@ def test_the_committed_report_of_directions_is_of_the_committed_net() -> None:
     assert told["study"]["horizon_bars"] == manifest.horizon_steps
     for score in ("log_loss", "macro_f1", "ece", "brier"):
         assert told["scores"][score] == pytest.approx(manifest.metrics[score], abs=1e-9), score
+
+
+def test_the_committed_report_of_routed_nets_is_of_the_committed_bundle() -> None:
+    bundle, report = load_bundle(BUNDLES / experts.NAME), _routed_report()
+    assert bundle.manifest.data_digest == report.data_digest
+    assert bundle.manifest.metrics == pytest.approx(experts.metrics_of(report), abs=1e-12)
+    assert bundle.contents[CARD].decode() == experts.card_of(report)
+    routes = read_routes(bundle.contents[ROUTES], ROUTES)
+    assert (routes.nets, routes.cuts) == (report.nets, report.cuts)
+
+
+@pytest.mark.skipif(len(RECORDINGS) < 3, reason="needs binance_*_20240808.jsonl.gz in ../shared/data/ticks/hftbacktest")
+def test_the_committed_routed_nets_say_what_their_report_says(tmp_path: Path) -> None:
+    report, dataset = _routed_report(), build(RECORDINGS, tmp_path)
+    assert dataset.digest == report.data_digest
+    # Processors round apart.
+    told = served_log_loss(RoutedResponder(BUNDLES / experts.NAME, 300), dataset)
+    assert told == pytest.approx(report.log_loss, abs=1e-4)
+
+
+def _routed_report() -> experts.Report:
+    file = BUNDLES.parent / "reports" / experts.NAME / "report.json"
+    return experts.Report.model_validate_json(file.read_text())
 
 
 @pytest.mark.skipif(len(BARS) < 12, reason="needs binance_*_15m*.parquet in ../shared/data/ohlcv")

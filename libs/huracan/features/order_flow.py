@@ -22,6 +22,8 @@ LIMIT = 3.0
 """Scaled values end here on both sides: what is rarer than that was not there to learn from."""
 
 Rows = NDArray[np.float32]
+Moves = tuple[float, float, float]
+"""Mean move of the mid over the horizon in the classes down, flat and up, bps."""
 
 
 class View(Config):
@@ -33,7 +35,7 @@ class View(Config):
     """Of each column, in its unit."""
     spread: tuple[PositiveFloat, ...]
     """Of each column, in its unit: what becomes 1."""
-    moves_bps: tuple[float, float, float]
+    moves_bps: Moves
     """Mean move of the mid over the horizon in the classes down, flat and up of the training rows."""
 
     @model_validator(mode="after")

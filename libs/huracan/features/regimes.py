@@ -33,12 +33,13 @@ _SUM = 1e-6
 
 
 def regimes(volatility: Floats, efficiency: Floats, cuts: Cuts) -> Integers:
-    """Return the number of the regime of each row, shape (n,): the first of REGIMES that holds.
+    """Return the number of the regime of each row, of any shape: the first of REGIMES that holds.
 
     `volatility` is sqrt(sum r^2) and `efficiency` |sum r| / sum |r| of the log returns r of the same bars.
     """
     calm, wild, straight = cuts
-    return np.select([volatility > wild, volatility < calm, efficiency > straight], [0, 1, 2], 3)
+    between = np.where(efficiency > straight, 2, 3)
+    return np.where(volatility > wild, 0, np.where(volatility < calm, 1, between))
 
 
 class RegimeThresholds(Config):

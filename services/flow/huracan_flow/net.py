@@ -7,19 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from huracan.clock import MILLISECOND_NS
 from huracan.contracts.context import Context
 from huracan.contracts.opinion import AbstainReason
-from huracan.errors import BadInput
+from huracan.expert.order_flow import forecast_of, load_order_flow
 from huracan.expert.port import Forecast
 from huracan.features.micro import MICRO
-from huracan.features.order_flow import FILE, View
-from huracan.inference.bundle import Bundle, load_bundle
+from huracan.inference.bundle import Bundle
 from huracan.inference.opening import open_engine
-
-CLASSES = ("down", "flat", "up")
 
 
 class NetResponder:
@@ -37,11 +33,8 @@ class NetResponder:
 
         Raises BadInput for a bundle that is not whole, not of directions, or of other features.
         """
-        bundle = source if isinstance(source, Bundle) else load_bundle(source)
+        bundle, self._view = load_order_flow(source)
         manifest = bundle.manifest
-        if manifest.classes != CLASSES:
-            raise BadInput(f"{bundle.directory} tells {', '.join(manifest.classes)} apart, not {', '.join(CLASSES)}")
-        self._view = _view(bundle)
         self._engine = open_engine(bundle)
         self._engine.check_features(MICRO.digest, self._view.columns)
         self._from = (bundle.directory, validity_ms)
@@ -66,15 +59,4 @@ class NetResponder:
         windows = self._view.windows(window)
         if windows is None:
             return AbstainReason.ABSTAIN_REASON_NO_INPUT
-        p_down, p_flat, p_up = self._engine.run(windows)[0].tolist()
-        down, flat, up = self._view.moves_bps
-        return Forecast(
-            p_down=p_down, p_flat=p_flat, p_up=p_up, expected_move_bps=p_down * down + p_flat * flat + p_up * up
-        )
-
-
-def _view(bundle: Bundle) -> View:
-    try:
-        return View.model_validate_json(bundle.contents[FILE])
-    except (KeyError, ValidationError) as error:
-        raise BadInput(f"{bundle.directory} is no bundle of order flow: {FILE}: {error}") from error
+        return forecast_of(self._engine, windows, self._view.moves_bps)

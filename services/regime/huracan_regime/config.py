@@ -191,6 +191,9 @@ class RegimeServiceConfig(Config):
     model does, which is fitted on one."""
     swap: DetectorSwapConfig = DetectorSwapConfig()
     """Which bundles may tell the regimes instead while it runs, and what they must keep."""
+    experts: Path | None = None
+    """Directory of the bundle of routed nets: they answer, and of `regime` only the validity counts for the responder.
+    None: the specialists that are set there do."""
     correlation: CorrelationConfig = CorrelationConfig()
     drift: DriftConfig = DriftConfig()
     history: dict[str, Path] = Field(default_factory=dict)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from huracan.expert.port import ContextBuilder, Expert
+from huracan.inference.bundle import load_bundle
 from huracan_regime.builder import History, RegimeContextBuilder
 from huracan_regime.config import CorrelationConfig, DriftConfig, RegimeConfig
 from huracan_regime.correlation import CorrelationContextBuilder
 from huracan_regime.detector import DetectorContextBuilder
 from huracan_regime.drift import DriftContextBuilder
 from huracan_regime.responder import RegimeResponder
+from huracan_regime.routed import RoutedResponder
 
 
 def expert(
@@ -21,11 +25,21 @@ def expert(
     regimes: RegimeContextBuilder | DetectorContextBuilder,
     correlation: CorrelationConfig | None = None,
     drift: DriftConfig | None = None,
+    *,
+    experts: Path | None = None,
 ) -> Expert:
-    """Return the regime expert: the responder, and the builders that write its contexts."""
+    """Return the regime expert: the responder, and the builders that write its contexts.
+
+    With `experts`, the directory of a bundle of routed nets, these answer. Raises BadInput for one that cannot be
+    served.
+    """
     builders: tuple[ContextBuilder, ...] = (regimes, CorrelationContextBuilder(correlation or CorrelationConfig()))
     watchers = (DriftContextBuilder(drift or DriftConfig()),)
-    return Expert(responder=RegimeResponder(config), builders=builders, watchers=watchers)
+    opened = partial(RoutedResponder, validity_ms=config.validity_ms)
+    if experts is None:
+        return Expert(responder=RegimeResponder(config), builders=builders, watchers=watchers, opened=opened)
+    bundle = load_bundle(experts)
+    return Expert(responder=opened(bundle), builders=builders, watchers=watchers, bundle=bundle, opened=opened)
 
 
 def fitted(

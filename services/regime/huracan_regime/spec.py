@@ -28,10 +28,11 @@ DETECTOR = "regime.detector"
 def regime_expert(config: RegimeServiceConfig) -> Expert:
     """Return the regime expert as it is configured.
 
-    Raises BadInput, naming the file, for an engine or a history that cannot be used.
+    Raises BadInput, naming the file, for an engine, nets or a history that cannot be used.
     """
     regimes = _regimes(config)
-    return replace(expert(config.regime, regimes, config.correlation, config.drift), part=_detector(regimes, config))
+    made = expert(config.regime, regimes, config.correlation, config.drift, experts=config.experts)
+    return replace(made, part=_detector(regimes, config))
 
 
 def _detector(regimes: RegimeContextBuilder | DetectorContextBuilder, config: RegimeServiceConfig) -> Part:

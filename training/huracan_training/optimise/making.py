@@ -122,7 +122,7 @@ def optimised(bundle: Bundle, dataset: Dataset, asked: Asked | None = None) -> O
     if asked.share:
         pruned = full.narrowed(asked.share)
         pruned.tune(given.train, given.valid, full, seed=asked.seed)
-    windows = _calibration(full.fed(given.train), asked)
+    windows = calibration(full.fed(given.train), asked.seed, asked.calibration)
     kept, kept_full = _written(pruned), _written(full)
     smaller = {INT8_CPU: quantised(kept[FP32], windows, INT8_CPU), INT8_GPU: quantised(kept[FP32], windows, INT8_GPU)}
     models = {"fp32": kept_full[FP32]}
@@ -133,7 +133,7 @@ def optimised(bundle: Bundle, dataset: Dataset, asked: Asked | None = None) -> O
     tested = full.fed(given.test)
     variants, logits = _variants(models, tested, given.rows, asked.seed)
     said = logits_of(session_of(smaller[INT8_CPU]), full.fed(given.valid))
-    temperature = fit_temperature(_rows(given.valid, given.rows.horizon), said, seed=asked.seed)
+    temperature = fit_temperature(Rows.of(given.valid, given.rows.horizon), said, seed=asked.seed)
     served = scored(given.rows.labels, softmax(logits, temperature))
     found = Optimised(
         manifest=_manifest(bundle.manifest, dataset, temperature, served, variants),
@@ -174,7 +174,7 @@ class _Given:
             train=tuple(learned(samples.train)),
             valid=tuple(map(seen, samples.valid)),
             test=tuple(map(seen, test)),
-            rows=_rows(test, detector.horizon_bars),
+            rows=Rows.of(test, detector.horizon_bars),
             trained_on=_trained_on(detector, [*samples.train, *samples.valid]),
             notes=tuple(notes),
         )
@@ -187,14 +187,6 @@ def _seeing(bundle: Bundle, train: Sequence[Sample]) -> tuple[See, Callable[[Seq
         return partial(seen_through, view), partial(with_mirror_images, view)
     outlook = Outlook.model_validate_json(bundle.contents[_OUTLOOK]).met(train)
     return outlook.seen, lambda samples: [*map(outlook.seen, samples)]
-
-
-def _rows(samples: Sequence[Sample], horizon: int) -> Rows:
-    return Rows(
-        labels=np.concatenate([each.labels for each in samples]),
-        at_ns=np.concatenate([each.series.close_ns[each.at] for each in samples]),
-        horizon=horizon,
-    )
 
 
 def _trained_on(detector: Detector, samples: Sequence[Sample]) -> bytes:
@@ -222,9 +214,10 @@ def _written(net: NetClassifier) -> dict[str, bytes]:
         return {each.name: each.read_bytes() for each in sorted(Path(directory).iterdir())}
 
 
-def _calibration(windows: WindowSet, asked: Asked) -> Windows:
+def calibration(windows: WindowSet, seed: int, most: int = CALIBRATION) -> Windows:
+    """Return windows that ranges are told from, in their order, shape (n, columns, 64)."""
     count = len(windows.at)
-    chosen = generator(asked.seed, "calibration").choice(count, min(asked.calibration, count), replace=False)
+    chosen = generator(seed, "calibration").choice(count, min(most, count), replace=False)
     found: Windows = windows.windows(torch.from_numpy(np.sort(chosen))).numpy()
     return found
 

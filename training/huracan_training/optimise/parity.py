@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from huracan.inference.probabilities import softmax
 from huracan_training.bootstrap import Interval
 from huracan_training.chance import generator
 from huracan_training.comparisons import compared
-from huracan_training.samples import Floats, Integers
+from huracan_training.samples import Floats, Integers, Sample
 from huracan_training.scores import Scores, log_losses, scored
 
 MOST_F1 = 0.005
@@ -32,6 +33,15 @@ class Rows:
     """When each was asked, shape (m,)."""
     horizon: int
     """How many rows ahead labels look."""
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], horizon: int) -> Rows:
+        """Return the positions of samples, one sample after another."""
+        return cls(
+            labels=np.concatenate([each.labels for each in samples]),
+            at_ns=np.concatenate([each.series.close_ns[each.at] for each in samples]),
+            horizon=horizon,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
