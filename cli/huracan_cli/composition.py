@@ -74,6 +74,7 @@ def configs(inputs: Inputs, *, deadlines: DeadlineConfig | None = None) -> dict[
             engine=_engine(inputs, "regime"),
             experts=_engine(inputs, "experts"),
             swap=DetectorSwapConfig(library=inputs.library),
+            experts_swap=SwapConfig(library=inputs.library),
         ),
         "flow": FlowServiceConfig(engine=_engine(inputs, "flow"), swap=SwapConfig(library=inputs.library)),
         "sentiment": SentimentConfig(

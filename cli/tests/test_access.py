@@ -37,7 +37,7 @@ from huracan_cli.composition import (
 from huracan_gateway.feed import RecordingFeed
 from huracan_orchestrator.config import DeadlineConfig
 
-ENGINES = {"flow": "flow", "regime.detector": "regime"}
+ENGINES = {"flow": "flow", "regime": "experts", "regime.detector": "regime"}
 """Engines that may be exchanged, and the bundle of each in this release."""
 UNTIL_DRIFT_IS_TOLD = 1_600
 """Steps of 100 ms."""

@@ -194,6 +194,8 @@ class RegimeServiceConfig(Config):
     experts: Path | None = None
     """Directory of the bundle of routed nets: they answer, and of `regime` only the validity counts for the responder.
     None: the specialists that are set there do."""
+    experts_swap: SwapConfig = SwapConfig()
+    """Which bundles of routed nets may answer instead while it runs, and what they must keep."""
     correlation: CorrelationConfig = CorrelationConfig()
     drift: DriftConfig = DriftConfig()
     history: dict[str, Path] = Field(default_factory=dict)

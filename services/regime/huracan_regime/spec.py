@@ -21,8 +21,10 @@ from huracan_regime.drift import heard_of
 from huracan_regime.expert import expert, fitted
 from huracan_regime.history import history_from_files, read_observations
 
+EXPERTS = "regime"
+"""Key of the nets that answer windows: of their choices, and for whoever asks for others. It is the service's name."""
 DETECTOR = "regime.detector"
-"""Key of what tells the regimes: of its choices, and for whoever asks for another."""
+"""Key of what tells the regimes."""
 
 
 def regime_expert(config: RegimeServiceConfig) -> Expert:
@@ -71,5 +73,5 @@ SPEC = expert_spec(
     builds=(REGIME, CORRELATION, DRIFT),
     builds_from=tuple(dict.fromkeys((*RegimeContextBuilder.inputs, *CorrelationContextBuilder.inputs))),
     watches=lambda config: heard_of(config.drift),
-    swaps=lambda config: {DETECTOR: config.swap},
+    swaps=lambda config: {EXPERTS: config.experts_swap, DETECTOR: config.swap},
 )

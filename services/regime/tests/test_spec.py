@@ -36,12 +36,13 @@ def test_an_unknown_setting_is_refused_by_name() -> None:
         RegimeServiceConfig.model_validate({"regime": {"colour": "red"}})
 
 
-def test_it_writes_regimes_correlations_drift_and_which_detector_it_has_and_no_other_context() -> None:
+def test_it_writes_regimes_correlations_drift_and_which_engines_it_has_and_no_other_context() -> None:
     access = SPEC.access(RegimeServiceConfig())
     assert [pattern for pattern in access.publish if pattern.startswith("ctx.")] == [
         "ctx.v1.regime.>",
         "ctx.v1.correlation.>",
         "ctx.v1.drift.>",
+        "ctx.v1.engine.regime",
         "ctx.v1.engine.regime=2e=detector",
     ]
     assert access.everything == ("feat.v1.bar_15m.>",)
