@@ -20,6 +20,8 @@ from huracan.contracts.huracan.context.v1.context_pb2 import (
     RegimeState,
     RegimeTransition,
 )
+from huracan.contracts.huracan.market.v1.market_pb2 import InstrumentId
+from huracan.contracts.market import instrument_key
 
 __all__ = [
     "CORRELATION",
@@ -41,6 +43,7 @@ __all__ = [
     "context_name",
     "correlation_state",
     "drift_finding",
+    "drift_key",
     "drift_level_name",
     "drift_state",
     "mood_state",
@@ -55,8 +58,7 @@ MOOD = "mood"
 CORRELATION = "correlation"
 """Kind of the context with how the moves of all instruments go together; its key is `market`."""
 DRIFT = "drift"
-"""Kind of the context with how far the steps of an instrument have moved; keyed by `micro.venue.symbol`, so that no
-window names it."""
+"""Kind of the context with how far the steps of an instrument have moved; keyed by `drift_key`."""
 
 Payload = RegimeState | MoodState | CorrelationState | DriftState
 
@@ -157,6 +159,11 @@ def correlation_state(
 def drift_level_name(level: DriftLevel) -> str:
     """Return the name of a level, as `watch`."""
     return DriftLevel.Name(level).removeprefix("DRIFT_LEVEL_").lower()
+
+
+def drift_key(instrument: InstrumentId) -> str:
+    """Return the key of an instrument's drift: not its own, so that no window names it, for it decides nothing."""
+    return f"micro.{instrument_key(instrument)}"
 
 
 def drift_finding(
