@@ -9,7 +9,7 @@ upper = $(shell echo $(1) | tr a-z A-Z)
 given = $(if $($(call upper,$(1))),--$(1) "$($(call upper,$(1)))")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-training test lint gen pins release-image demo chaos bench-gateway bench-persist bench-models clean
+.PHONY: help setup setup-training test lint gen pins release-image demo chaos bench-gateway bench-persist bench-models bench-drift clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -86,6 +86,9 @@ bench-persist: setup ## measure the log on Kafka (Java 17), and ways into and ou
 
 bench-models: setup-training ## measure the nets of this release: FP32, INT8, pruned, and both (ROUNDS=)
 	.venv/training/bin/python bench/models.py $(call given,rounds)
+
+bench-drift: setup ## measure how soon a drift is told, how often of none, and what a step costs
+	$(BIN)/python bench/drift.py
 
 clean: ## remove what make made, .venv and built tools excepted
 	rm -rf out build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -21,7 +21,7 @@ from huracan.bus.nats.bus import NatsBus, NatsDelivery, NatsInbox
 from huracan.bus.nats.connection import Connection, NatsLogin
 from huracan.bus.nats.users import EVERYTHING, Permissions, desk_permissions, watcher_permissions
 from huracan.clock import MILLISECOND_NS, SystemClock
-from huracan.contracts.context import Context, EngineChoice, EngineStage
+from huracan.contracts.context import Context, DriftState, EngineChoice, EngineStage, drift_level_name
 from huracan.contracts.decision import Decision, SignalDirection, TradingSignal, direction_name
 from huracan.contracts.execution import AccountState, Fill, Order, OrderReason, OrderState, RiskState, Side
 from huracan.contracts.features import FeatureWindow
@@ -35,7 +35,14 @@ from huracan.contracts.market import (
     policy_name,
 )
 from huracan.contracts.opinion import Opinion, reason_name
-from huracan.contracts.ops import EngineReport, FeedChanged, GapDetected, engine_event_name, feed_state_name
+from huracan.contracts.ops import (
+    DriftChanged,
+    EngineReport,
+    FeedChanged,
+    GapDetected,
+    engine_event_name,
+    feed_state_name,
+)
 from huracan.errors import BadInput, Fatal, PoisonMessage
 from huracan.expert.swap import told
 from huracan.store.tables import named_values
@@ -52,11 +59,11 @@ LONGEST_TEXT = 160
 WINDOWS = f"feat.v1.{subjects.MICRO}.>"
 """Heard beside orders and fills: windows tell what their increments are worth."""
 _TONES = {
-    **dict.fromkeys(("tag", "connected", "returned", "resynced", "taken_over", "settled"), "green"),
-    **dict.fromkeys(("hold", "reconnecting", "fallback", "rate_limited", "resyncing", "redefined"), "yellow"),
-    **dict.fromkeys(("drop", "silent", "refused", "rejected", "rolled_back", "lost"), "bold red"),
+    **dict.fromkeys(("tag", "connected", "returned", "resynced", "ok", "taken_over", "settled"), "green"),
+    **dict.fromkeys(("hold", "reconnecting", "fallback", "rate_limited", "resyncing", "redefined", "watch"), "yellow"),
+    **dict.fromkeys(("drop", "silent", "refused", "act", "rejected", "rolled_back", "lost"), "bold red"),
 }
-"""Style of what is done about an anomaly, of a feed's state, and of what happens to engines."""
+"""Style of what is done about an anomaly, of a feed's state, of a level of drift, and of what happens to engines."""
 
 _PERMISSIONS: dict[str, Permissions] = {
     OPERATOR: EVERYTHING,
@@ -397,6 +404,8 @@ def _context(context: Context, _: InstrumentDefinition | None) -> _Line:
     elif context.HasField("engine"):
         engine = context.engine
         said = [*chosen(engine), f"by {engine.author}", engine.reason]
+    elif context.HasField("drift"):
+        said = [drift_level_name(context.drift.level), _moved(context.drift)]
     return _Line(context.as_of_ns, context.ref.kind, context.ref.key, [f"version {context.ref.version}", *said])
 
 
@@ -414,6 +423,14 @@ def _engines(report: EngineReport, _: InstrumentDefinition | None) -> _Line:
     parts: list[_Part] = [(name, _TONES.get(name, "")), report.detail]
     parts += chosen(report.choice) if report.HasField("choice") else []
     return _Line(report.at_ns, "engine", report.key, parts)
+
+
+def _moved(state: DriftState) -> str:
+    """Return what has moved, the worst first, and where it was before."""
+    return ", ".join(
+        f"{each.name} {each.value:.3g} > {each.limit:.3g} ({each.method}, {each.before:.4g} to {each.after:.4g})"
+        for each in state.findings
+    )
 
 
 def _window(window: FeatureWindow, _: InstrumentDefinition | None) -> _Line:
@@ -464,6 +481,16 @@ def _feed(changed: FeedChanged, _: InstrumentDefinition | None) -> _Line:
     return _Line(changed.at_ns, "feed", instrument_key(changed.instrument), parts)
 
 
+def _drift(changed: DriftChanged, _: InstrumentDefinition | None) -> _Line:
+    level = drift_level_name(changed.state.level)
+    parts: list[_Part] = [
+        f"{drift_level_name(changed.before)} to",
+        (level, _TONES.get(level, "")),
+        (_moved(changed.state), "dim"),
+    ]
+    return _Line(changed.at_ns, "drift", instrument_key(changed.instrument), parts)
+
+
 def _gap(gap: GapDetected, _: InstrumentDefinition | None) -> _Line:
     parts: list[_Part] = [gap.stream, f"expected {gap.expected}, was {gap.was}", gap.action]
     return _Line(gap.at_ns, "gap", instrument_key(gap.instrument), parts)
@@ -481,6 +508,7 @@ _FORMS: dict[type[Message], Callable[[Any, InstrumentDefinition | None], _Line]]
     Anomaly: _anomaly,
     Reliability: _reliability,
     FeedChanged: _feed,
+    DriftChanged: _drift,
     GapDetected: _gap,
     EngineReport: _engines,
 }

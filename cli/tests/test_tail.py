@@ -21,17 +21,22 @@ from huracan.bus.nats.bus import NatsBus
 from huracan.bus.nats.connection import Connection, NatsLogin
 from huracan.bus.nats.users import EVERYTHING, desk_permissions, watcher_permissions
 from huracan.clock import MILLISECOND_NS, SystemClock
-from huracan.contracts.context import ENGINE as KIND_ENGINE
 from huracan.contracts.context import (
+    DRIFT,
     MOOD,
     REGIME,
+    DriftLevel,
     EngineBundle,
     EngineStage,
     context,
+    drift_finding,
+    drift_key,
+    drift_state,
     engine_choice,
     mood_state,
     regime_state,
 )
+from huracan.contracts.context import ENGINE as KIND_ENGINE
 from huracan.contracts.decision import Decision, Direction, Vote, trading_signal
 from huracan.contracts.execution import OrderReason, OrderState, RiskState, account_state, fill
 from huracan.contracts.features import FeatureWindow
@@ -45,7 +50,14 @@ from huracan.contracts.market import (
     reliability,
 )
 from huracan.contracts.opinion import AbstainReason, abstention, opinion
-from huracan.contracts.ops import EngineEvent, EngineReport, FeedState, feed_changed, gap_detected
+from huracan.contracts.ops import (
+    EngineEvent,
+    EngineReport,
+    FeedState,
+    drift_changed,
+    feed_changed,
+    gap_detected,
+)
 from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import Supervisor, running
@@ -463,6 +475,44 @@ def test_what_happens_to_engines_reads_in_a_line() -> None:
     assert _shown(back) == f"14:30:00.100 engine flow {shown}"
     told = json.loads(json.dumps(as_json(_heard("ops.v1.flow.engine", back))))["message"]
     assert told["choice"]["serves"]["digest"] == ENGINE.hex()
+
+
+def test_drift_reads_in_a_line_with_what_has_moved() -> None:
+    state = drift_state(
+        level=DriftLevel.DRIFT_LEVEL_ACT,
+        since_ns=CLOSE_NS,
+        findings=[
+            drift_finding(
+                name="loss.flow",
+                method="adwin",
+                level=DriftLevel.DRIFT_LEVEL_ACT,
+                value=0.5,
+                limit=0.1,
+                before=0.75,
+                after=1.25,
+            )
+        ],
+        rows=2000,
+        missed=0,
+        reference_rows=1200,
+        reference_digest=ENGINE,
+    )
+    moved = "loss.flow 0.5 > 0.1 (adwin, 0.75 to 1.25)"
+    changed = drift_changed(BTC.id, DriftLevel.DRIFT_LEVEL_OK, state, at_ns=CLOSE_NS)
+    assert _shown(changed) == f"14:30:00.100 drift {KEY} ok to act {moved}"
+    assert [str(span.style) for span in render(_heard("x", changed)).spans] == ["dim", "bold red", "dim"]
+    made = context(
+        kind=DRIFT,
+        key=drift_key(BTC.id),
+        version=2,
+        epoch=1,
+        as_of_ns=CLOSE_NS,
+        effective_from_ns=2,
+        valid_until_ns=3,
+        payload=state,
+        engine_digest=ENGINE,
+    )
+    assert _shown(made) == f"14:30:00.100 drift micro.{KEY} version 2 act {moved}"
 
 
 def test_anomalies_hours_feeds_and_gaps_read_in_a_line() -> None:

@@ -16,11 +16,27 @@ from huracan.bus import subjects
 from huracan.bus.memory import HUB, Stored
 from huracan.clock import STEP_NS, step_close, step_open
 from huracan.contracts.codec import digest
-from huracan.contracts.context import Context, ContextRef, MoodState, context_name, mood_state
+from huracan.contracts.context import (
+    Context,
+    ContextRef,
+    DriftLevel,
+    DriftState,
+    MoodState,
+    context_name,
+    mood_state,
+)
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
 from huracan.contracts.market import NewsItem, linear_perpetual
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
-from huracan.contracts.ops import DeadLetter, HeatMap, ServiceChanged, StepAcknowledged, heat_map
+from huracan.contracts.ops import (
+    DeadLetter,
+    DriftChanged,
+    HeatMap,
+    ServiceChanged,
+    StepAcknowledged,
+    drift_changed,
+    heat_map,
+)
 from huracan.expert.engines import VERSIONS_KEPT
 from huracan.expert.port import ContextDraft, Expert, Forecast
 from huracan.expert.service import ExpertService
@@ -177,6 +193,49 @@ def _window(step: int = STEP, *, epoch: int = 1, version: int = 1) -> FeatureWin
         book_synced=True,
         expected_contexts=[ContextRef(kind="mood", key="BTC", version=version)],
     )
+
+
+# What is heard beside the questions.
+
+
+@dataclass
+class Listens:
+    """Gives a context for each window that it hears."""
+
+    inputs: tuple[str, ...] = ("feat.v1.micro.>",)
+
+    def observe(self, message: Message) -> Sequence[ContextDraft]:
+        assert isinstance(message, FeatureWindow)
+        return [
+            ContextDraft(
+                kind="mood",
+                key="heard",
+                as_of_ns=message.close_ns,
+                valid_until_ns=START_NS + 10**15,
+                payload=_mood(message.step - STEP),
+                engine_digest=b"\4" * 32,
+                shows=drift_changed(BTC.id, DriftLevel.DRIFT_LEVEL_OK, DriftState(), at_ns=message.close_ns),
+            )
+        ]
+
+
+def test_a_watcher_hears_every_window_that_one_of_the_copies_answers_and_what_it_shows_is_an_event() -> None:
+    async def scenario(desk: Desk) -> None:
+        for name in ("first", "second"):
+            watchers = (Listens(),) if name == "first" else ()
+            desk.world.start(
+                name, lambda ports, watchers=watchers: ExpertService(Expert(Answers(), watchers=watchers), ports)
+            )
+        inbox = desk.bus.inbox()
+        inbox.subscribe("ops.v1.mood.drift")
+        await desk.settle()
+        for step in range(4):
+            await desk.ask(_window(STEP + step))
+        assert len(desk.opinions()) == 4
+        assert [made.mood.headlines for made in desk.contexts()] == [0, 1, 2, 3]
+        assert [type(delivery.decode()) for delivery in await inbox.take(10)] == [DriftChanged] * 4
+
+    _run(scenario)
 
 
 # Windows.

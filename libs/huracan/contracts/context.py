@@ -23,6 +23,8 @@ from huracan.contracts.huracan.context.v1.context_pb2 import (
     RegimeState,
     RegimeTransition,
 )
+from huracan.contracts.huracan.market.v1.market_pb2 import InstrumentId
+from huracan.contracts.market import instrument_key
 
 __all__ = [
     "CORRELATION",
@@ -48,6 +50,7 @@ __all__ = [
     "context_name",
     "correlation_state",
     "drift_finding",
+    "drift_key",
     "drift_level_name",
     "drift_state",
     "engine_choice",
@@ -67,8 +70,7 @@ ENGINE = "engine"
 """Kind of the context with which bundle an expert answers from; its key is the expert, or a part of it. It holds for
 every instrument: each window names it."""
 DRIFT = "drift"
-"""Kind of the context with how far the steps of an instrument have moved; keyed by `micro.venue.symbol`, so that no
-window names it."""
+"""Kind of the context with how far the steps of an instrument have moved; keyed by `drift_key`."""
 
 Payload = RegimeState | MoodState | CorrelationState | EngineChoice | DriftState
 
@@ -188,6 +190,11 @@ def engine_stage_name(stage: EngineStage) -> str:
 def drift_level_name(level: DriftLevel) -> str:
     """Return the name of a level, as `watch`."""
     return DriftLevel.Name(level).removeprefix("DRIFT_LEVEL_").lower()
+
+
+def drift_key(instrument: InstrumentId) -> str:
+    """Return the key of an instrument's drift: not its own, so that no window names it, for it decides nothing."""
+    return f"micro.{instrument_key(instrument)}"
 
 
 def drift_finding(

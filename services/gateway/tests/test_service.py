@@ -21,7 +21,7 @@ from huracan.bus import subjects
 from huracan.bus.memory import Stored
 from huracan.clock import MINUTE_NS, STEP_NS, step_close, step_of, step_open
 from huracan.contracts.codec import encode, schema_of
-from huracan.contracts.context import Context, context, mood_state
+from huracan.contracts.context import DRIFT, Context, context, drift_key, mood_state
 from huracan.contracts.features import FeatureRow, FeatureWindow, window_matrix
 from huracan.contracts.market import InstrumentId, NewsItem, TickBatch, instrument_key, tick_columns
 from huracan.contracts.ops import DeadLetter, GapDetected, StepAcknowledged, service_changed, step_acknowledged
@@ -733,6 +733,11 @@ def test_the_choice_of_an_engine_is_expected_whatever_the_instrument() -> None:
     own, engine = version(1, 0), version(2, step_open(FIRST + 3), kind="engine", key="flow")
     named = expected([(0.5, own), (0.5, engine)])
     assert named[2:4] == [[("regime", KEY, 1)], [("engine", "flow", 2), ("regime", KEY, 1)]]
+
+
+def test_no_window_names_what_is_told_of_drift() -> None:
+    own, drift = version(1, 0), version(2, 0, kind=DRIFT, key=drift_key(BTCUSDT.id))
+    assert expected([(0, drift), (0, own)])[-1] == [("regime", KEY, 1)]
 
 
 def test_an_older_version_or_epoch_of_a_context_is_never_expected_again() -> None:

@@ -50,7 +50,7 @@ def counted(rows: Rows, edges: Rows) -> Counts:
     two have how many rows after the first of a chunk are not, and are, as the one before.
     """
     columns = rows.shape[1]
-    bins = np.add.reduce(rows[:, None, :] > edges[None], axis=1, dtype=np.int64)
+    bins = np.add.reduce(rows[None] > edges[:, None], axis=0, dtype=np.int64)
     bins[np.isnan(rows)] = BINS
     found = np.bincount((bins + np.arange(columns) * WIDTH).ravel(), minlength=columns * WIDTH).reshape(columns, WIDTH)
     chunks = rows.reshape(-1, CHUNK, columns)
@@ -130,8 +130,9 @@ class ColumnWatch:
     def __init__(self, columns: int, config: DistributionConfig) -> None:
         self._config = config
         self._columns = columns
-        self._rows: list[Rows] = []
-        """Of the chunk that is not full yet."""
+        self._chunk = np.empty((CHUNK, columns), dtype=np.float32)
+        self._filled = 0
+        """Rows of the chunk that are there."""
         self._chunks: deque[Rows] = deque(maxlen=config.window_rows // CHUNK)
         self._counts: deque[Counts] = deque()
         """Of each of the chunks, once there are edges."""
@@ -171,12 +172,12 @@ class ColumnWatch:
 
         `moved`: whether the stream has moved within the last window; what is then about to join the reference does not.
         """
-        self._rows.append(row)
-        if len(self._rows) < CHUNK:
+        self._chunk[self._filled] = row
+        self._filled += 1
+        if self._filled < CHUNK:
             return None
-        chunk = np.stack(self._rows)
-        self._rows.clear()
-        self._take(chunk)
+        self._filled = 0
+        self._take(self._chunk.copy())
         self._since += 1
         if self._since == self._chunks.maxlen:
             self._since = 0

@@ -16,10 +16,11 @@ from huracan.contracts.context import (
     DriftLevel,
     DriftState,
     drift_finding,
+    drift_key,
     drift_state,
 )
 from huracan.contracts.features import FeatureWindow, window_matrix
-from huracan.contracts.market import InstrumentId, instrument_key
+from huracan.contracts.market import instrument_key
 from huracan.contracts.opinion import Opinion
 from huracan.contracts.ops import drift_changed
 from huracan.expert.port import ContextDraft
@@ -50,11 +51,6 @@ _MIDS_KEPT = 2 * LONGEST_STEPS
 def heard_of(config: DriftConfig) -> tuple[str, ...]:
     """Return the subjects that tell of drift."""
     return ("feat.v1.micro.>", *(f"sig.v1.{expert}.>" for expert in config.loss.experts))
-
-
-def context_key_of(instrument: InstrumentId) -> str:
-    """Return the key of the context: windows name contexts of the instrument's key, and this one decides nothing."""
-    return f"{MICRO.name}.{instrument_key(instrument)}"
 
 
 class MeanWatch:
@@ -335,7 +331,7 @@ class DriftContextBuilder:
         return [
             ContextDraft(
                 kind=DRIFT,
-                key=context_key_of(instrument),
+                key=drift_key(instrument),
                 as_of_ns=window.close_ns,
                 valid_until_ns=window.close_ns + 2 * self._config.told_again_rows * STEP_NS,
                 payload=state,

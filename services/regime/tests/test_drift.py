@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 from huracan.bus import subjects
 from huracan.bus.memory import Stored
 from huracan.clock import STEP_NS, step_close, step_open
-from huracan.contracts.context import DRIFT, Context, DriftLevel, DriftState
+from huracan.contracts.context import DRIFT, Context, DriftLevel, DriftState, drift_key
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
 from huracan.contracts.market import linear_perpetual
 from huracan.contracts.opinion import Opinion, opinion
@@ -22,8 +23,8 @@ from huracan.contracts.ops import DriftChanged
 from huracan.features.micro import MICRO
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
-from huracan_regime.config import DriftConfig, MeanConfig, RegimeServiceConfig
-from huracan_regime.drift import LOSS, VOLATILITY, DriftContextBuilder, MeanWatch, context_key_of
+from huracan_regime.config import DistributionConfig, DriftConfig, MeanConfig, RegimeServiceConfig
+from huracan_regime.drift import LOSS, VOLATILITY, DriftContextBuilder, MeanWatch
 from huracan_regime.spec import SPEC
 
 BTC = linear_perpetual("BTC", venue="sim", price_increment=Decimal("0.1"), size_increment=Decimal("0.001"))
@@ -129,10 +130,10 @@ def test_values_that_come_once_in_some_steps_are_checked_after_as_many_steps() -
 
 
 def test_a_market_that_stays_as_it_is_is_told_to_be_well_and_told_so_again() -> None:
-    found = _states(_market(REFERENCE + 7_000))
+    config = DriftConfig(told_again_rows=MINUTE)
+    found = _states(_market(REFERENCE + 2 * MINUTE + 10), DriftContextBuilder(config))
     assert [state.level for _, state in found] == [OK, OK, OK]
-    assert found[0][0] == REFERENCE - 1 or found[0][0] < REFERENCE + MINUTE
-    assert found[1][0] - found[0][0] == CONFIG.told_again_rows
+    assert [after[0] - before[0] for before, after in pairwise(found)] == [MINUTE] * 2
     assert all(not state.findings and state.reference_rows for _, state in found)
 
 
@@ -176,7 +177,7 @@ def test_a_change_is_told_by_name_within_a_minute(change: Change, name: str, lev
 
 
 def test_a_level_is_left_once_the_last_half_minute_is_as_before() -> None:
-    rows = _market(REFERENCE + 4_000)
+    rows = _market(REFERENCE + 2 * MINUTE + 2 * CONFIG.distribution.window_rows + 20)
     at, until = REFERENCE + MINUTE, REFERENCE + 2 * MINUTE
     _frozen(rows[at:until])
     found = [(when, state) for when, state in _states(rows) if when > REFERENCE + 10]
@@ -189,10 +190,11 @@ def test_a_level_is_left_once_the_last_half_minute_is_as_before() -> None:
 
 
 def test_what_has_moved_for_long_is_how_things_are() -> None:
-    stays = CONFIG.distribution.forget_rows
-    rows = _market(REFERENCE + MINUTE + stays + REFERENCE + 3 * MINUTE)
+    stays = 2 * MINUTE
+    rows = _market(REFERENCE + MINUTE + stays + REFERENCE + MINUTE)
     _other_units(rows[REFERENCE + MINUTE :])
-    found = _states(rows)
+    config = DriftConfig(distribution=DistributionConfig(forget_rows=stays))
+    found = _states(rows, DriftContextBuilder(config))
     acted = next(when for when, state in found if state.level == ACT)
     left = next(when for when, state in found if when > acted and state.level == OK)
     assert stays < left - acted < stays + REFERENCE + MINUTE
@@ -331,7 +333,7 @@ def test_a_frozen_column_is_a_context_and_an_event_within_a_minute_and_without_i
         await desk.play(frozen, 0, len(frozen))
         contexts = desk.contexts()
         assert {made.ref.kind for made in contexts} == {DRIFT}
-        assert {made.ref.key for made in contexts} == {context_key_of(BTC.id)} == {"micro.sim.btc-usdt-perp"}
+        assert {made.ref.key for made in contexts} == {drift_key(BTC.id)} == {"micro.sim.btc-usdt-perp"}
         assert [made.ref.version for made in contexts] == list(range(1, len(contexts) + 1))
         told = next(made for made in contexts if made.drift.level == ACT)
         assert told.as_of_ns < step_close(STEP + changed_at + MINUTE)
