@@ -114,6 +114,8 @@ def test_a_machine_that_stalls_both_engines_counts_against_neither() -> None:
     slow = _answer(took_ns=5_000_000)
     assert _left(_trial((PLANNED, slow, slow))) == ""
     assert _left(_trial((10, GOOD, slow), (12, slow, GOOD), (PLANNED - 22, GOOD, GOOD))) == ""
+    assert _left(_trial((10, GOOD, slow), (22, slow, GOOD))) == ""
+    assert _left(_trial((10, GOOD, slow), (23, slow, GOOD))) == "p99"
 
 
 def test_where_times_are_not_measured_they_are_not_judged() -> None:

@@ -39,8 +39,9 @@ class ExpertService(Service):
         ports: Ports,
         swaps: Mapping[str, SwapConfig] | None = None,
         *,
-        stopwatch: Callable[[], int] = time.perf_counter_ns,
+        stopwatch: Callable[[], int] = time.thread_time_ns,
     ) -> None:
+        """`stopwatch` times engines: by default, their thread's time on a processor, which others do not lengthen."""
         super().__init__(expert.responder.name)
         self._expert = expert
         self._ports = ports
