@@ -21,10 +21,11 @@ from huracan.contracts.journal import JournalEntry, WindowOpened
 from huracan.contracts.market import InstrumentDefinition, instrument_key
 from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.errors import BadInput
-from huracan.expert.port import Expert
-from huracan.expert.respond import respond
+from huracan.expert.engines import Library
+from huracan.expert.port import Expert, Responder
+from huracan.expert.respond import Versions, engine_ref, respond
 from huracan.store.parquet import read_journal, read_messages, read_table
-from huracan_cli.composition import EXPERTS, Inputs, expert
+from huracan_cli.composition import BUNDLES, EXPERTS, Inputs, expert
 from huracan_orchestrator.fold import Fold
 
 LAST = "last"
@@ -92,10 +93,11 @@ class _Folded:
     entries: int
 
 
-def explain(run: Path, decision_id: str) -> Explanation:
+def explain(run: Path, decision_id: str, *, library: Path | None = None) -> Explanation:
     """Return the explanation of a decision of a run, named by its id, the beginning of it, or `last`.
 
-    `last` is the last decision that was not to hold, if there is one. Raises BadInput when the files are no run's, or
+    `last` is the last decision that was not to hold, if there is one. `library` has the engines that were exchanged
+    meanwhile; without it those of this release are looked through. Raises BadInput when the files are no run's, or
     the id names no decision or several.
     """
     decision = _find(run, decision_id)
@@ -121,7 +123,7 @@ def explain(run: Path, decision_id: str) -> Explanation:
         gateway_epoch=decision.gateway_epoch,
         regime={share.regime: share.probability for share in decision.regime_shares},
         contexts=[f"{ref.kind}/{ref.key}/{ref.version}" for ref in decision.contexts],
-        votes=_votes(run, decision, folded.opened, opinions),
+        votes=_votes(run, decision, folded.opened, opinions, Library(library or BUNDLES)),
         orders=_orders(run, decision, folded.opened.instrument),
         config_digest=decision.config_digest.hex(),
         feature_set_digest=decision.feature_set_digest.hex(),
@@ -154,7 +156,7 @@ def _fold(journal: list[JournalEntry], decision_id: bytes) -> _Folded:
 
 
 def _votes(
-    run: Path, decision: Decision, opened: WindowOpened, opinions: Mapping[bytes, Opinion]
+    run: Path, decision: Decision, opened: WindowOpened, opinions: Mapping[bytes, Opinion], library: Library
 ) -> list[ExplainedVote]:
     window = rebuilt(read_messages(run / "features.parquet", FeatureRow), opened)
     if codec.digest(window) != decision.window_digest:
@@ -164,8 +166,11 @@ def _votes(
     else:
         inputs = Inputs(definitions=[opened.instrument], first_recv_ns=0)
         asked = {name: expert(name, inputs) for name in EXPERTS}
-        contexts = read_table(run, Context)
-        proofs = {vote.expert: _ask_again(asked, vote, window, contexts, opinions) for vote in decision.votes}
+        versions = {(row.ref.kind, row.ref.key, row.ref.version): row for row in read_table(run, Context)}
+        proofs = {}
+        for vote in decision.votes:
+            responder = _responder(asked.get(vote.expert), vote, window, versions, library)
+            proofs[vote.expert] = _ask_again(responder, vote, window, versions, opinions)
     return [_vote(vote, opinions.get(vote.opinion_id, Opinion()), proofs[vote.expert]) for vote in decision.votes]
 
 
@@ -183,20 +188,36 @@ def _vote(vote: Vote, opinion: Opinion, proof: str) -> ExplainedVote:
     )
 
 
+def _responder(
+    expert: Expert | None, vote: Vote, window: FeatureWindow, versions: Versions, library: Library
+) -> Responder | None:
+    """Return what gave a vote: what is configured, or the bundle that was chosen; None where it is not here."""
+    if expert is None or expert.responder.engine_digest == vote.engine_digest:
+        return expert.responder if expert else None
+    ref = engine_ref(vote.expert, window)
+    chosen = versions.get((ref.kind, ref.key, ref.version)) if ref else None
+    if chosen is None or expert.opened is None:
+        return None
+    try:
+        responder = expert.opened(library.load(chosen.engine.serves.digest.hex()))
+    except BadInput:
+        return None
+    return responder if responder.engine_digest == vote.engine_digest else None
+
+
 def _ask_again(
-    asked: Mapping[str, Expert],
+    responder: Responder | None,
     vote: Vote,
     window: FeatureWindow,
-    contexts: list[Context],
+    versions: Versions,
     opinions: Mapping[bytes, Opinion],
 ) -> str:
     opinion = opinions.get(vote.opinion_id)
     if opinion is None:
         return "it never answered" if not vote.opinion_id else "its opinion was not kept"
-    if vote.expert not in asked or asked[vote.expert].responder.engine_digest != vote.engine_digest:
+    if responder is None:
         return "this installation has another engine"
-    versions = {(row.ref.kind, row.ref.key, row.ref.version): row for row in contexts}
-    again = respond(asked[vote.expert].responder, window, versions)
+    again = respond(responder, window, versions)
     return "same bytes" if codec.encode(again) == codec.encode(opinion) else "DIFFERENT"
 
 

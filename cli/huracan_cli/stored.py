@@ -75,7 +75,9 @@ async def explain_stored(decision_id: str, url: str, state: RunState | None = No
     await store.save(kept.messages)
     with TemporaryDirectory(prefix="huracan-explain-") as name:
         await write(store, Logged(journals={key: found.journal}, rows=found.rows, letters=[]), Path(name))
-        explained = explain(Path(name), kept.decision.decision_id.hex())
+        explained = explain(
+            Path(name), kept.decision.decision_id.hex(), library=state.engines if state is not None else None
+        )
     return StoredExplanation(**explained.model_dump(), tick_offsets=found.ticks, tick_source=found.source)
 
 

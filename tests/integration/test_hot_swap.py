@@ -32,8 +32,9 @@ from huracan.sim.market import SimulatedMarketConfig, write_recording
 from huracan.sim.world import Factory, World
 from huracan_cli import up
 from huracan_cli.composition import BUNDLES, SERVICES, Inputs, configs, factories, gateway, history_of
+from huracan_cli.explain import explain
 from huracan_cli.replay import Replay, replay
-from huracan_cli.results import Logged, fold_decisions, logged
+from huracan_cli.results import Logged, fold_decisions, logged, write
 from huracan_cli.run import temporary_directory
 from huracan_cli.sources import recording
 from huracan_cli.system import Layout, Plan, System
@@ -72,7 +73,9 @@ class Played:
         return next(window.step for window in self.windows if step_open(window.step) >= effective_ns)
 
 
-def _played(market: Path, history: Path, library: Path, offered: Mapping[int, Bundle]) -> Played:
+def _played(
+    market: Path, history: Path, library: Path, offered: Mapping[int, Bundle], out: Path | None = None
+) -> Played:
     """Play a market through all services in lockstep; after so many windows a bundle is offered."""
     feed, heard = RecordingFeed(market), list[Message]()
     inputs = Inputs(
@@ -115,6 +118,8 @@ def _played(market: Path, history: Path, library: Path, offered: Mapping[int, Bu
             subjects.JOURNAL_TOPIC, subjects.journal_key(feed.definition.shard), 0
         )
         contexts = await world.store.load(Context)
+        if out is not None:
+            await write(world.store, await logged(world.log.node("desk")), out)
         return Played(
             windows=[each for each in heard if isinstance(each, FeatureWindow)],
             opinions={each.step: each for each in heard if isinstance(each, Opinion)},
@@ -139,8 +144,13 @@ def offered(library: Path) -> dict[int, Bundle]:
 
 
 @pytest.fixture(scope="module")
-def swapped(market: Path, history: Path, library: Path, offered: dict[int, Bundle]) -> Played:
-    return _played(market, history, library, offered)
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def swapped(market: Path, history: Path, library: Path, offered: dict[int, Bundle], out: Path) -> Played:
+    return _played(market, history, library, offered, out)
 
 
 def test_of_two_challengers_the_good_one_takes_over_and_no_window_is_missed(
@@ -167,6 +177,19 @@ def test_decisions_name_the_choice_and_follow_from_the_journal(swapped: Played) 
     assert named[swapped.windows[-1].step] == [5]
     folded = {each.decision_id: codec.encode(each) for each in fold_decisions(list(swapped.journal))}
     assert folded == {each.decision_id: codec.encode(each) for each in swapped.decisions}
+
+
+def test_a_decision_by_an_engine_that_took_over_is_explained_with_the_library(
+    swapped: Played, library: Path, out: Path
+) -> None:
+    proofs = {}
+    for step in (swapped.from_step(2) - 1, swapped.from_step(2)):
+        (decision,) = [each for each in swapped.decisions if each.step == step]
+        for place in (None, library):
+            told = explain(out, decision.decision_id.hex(), library=place)
+            assert told.same_bytes
+            (proofs[step, place],) = [vote.proof for vote in told.votes if vote.expert == "flow"]
+    assert list(proofs.values()) == ["same bytes", "same bytes", "this installation has another engine", "same bytes"]
 
 
 def test_the_same_offers_give_the_same_decisions_again(
