@@ -21,7 +21,17 @@ from huracan.bus.nats.bus import NatsBus
 from huracan.bus.nats.connection import Connection, NatsLogin
 from huracan.bus.nats.users import EVERYTHING, desk_permissions, watcher_permissions
 from huracan.clock import MILLISECOND_NS, SystemClock
-from huracan.contracts.context import MOOD, REGIME, context, mood_state, regime_state
+from huracan.contracts.context import ENGINE as KIND_ENGINE
+from huracan.contracts.context import (
+    MOOD,
+    REGIME,
+    EngineBundle,
+    EngineStage,
+    context,
+    engine_choice,
+    mood_state,
+    regime_state,
+)
 from huracan.contracts.decision import Decision, Direction, Vote, trading_signal
 from huracan.contracts.execution import OrderReason, OrderState, RiskState, account_state, fill
 from huracan.contracts.features import FeatureWindow
@@ -35,7 +45,7 @@ from huracan.contracts.market import (
     reliability,
 )
 from huracan.contracts.opinion import AbstainReason, abstention, opinion
-from huracan.contracts.ops import FeedState, feed_changed, gap_detected
+from huracan.contracts.ops import EngineEvent, EngineReport, FeedState, feed_changed, gap_detected
 from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import Supervisor, running
@@ -429,7 +439,30 @@ def test_accounts_contexts_and_windows_read_in_a_line() -> None:
         **times,
     )
     assert _shown(mood) == "14:30:00.100 mood BTC version 1 polarity -0.500 2 headlines"
+    champion = EngineBundle(digest=ENGINE, name="flow", version=1)
+    challenger = EngineBundle(digest=ENGINE[::-1], name="flow", version=2)
+    choice = engine_choice(
+        champion, beside=challenger, stage=EngineStage.ENGINE_STAGE_SHADOW, author="ann", reason="retrained"
+    )
+    offered = context(kind=KIND_ENGINE, key="flow", version=2, payload=choice, engine_digest=ENGINE, **times)
+    beside = "flow 1 (000102030405) serves flow 2 (1f1e1d1c1b1a) in the shadow"
+    assert _shown(offered) == f"14:30:00.100 engine flow version 2 {beside} by ann retrained"
     assert _shown(_window()) == f"14:30:00.100 window {KEY} micro step 7 60/64 rows bid 61800.00 ask 61800.10"
+
+
+def test_what_happens_to_engines_reads_in_a_line() -> None:
+    champion = EngineBundle(digest=ENGINE, name="flow", version=1)
+    back = EngineReport(
+        key="flow",
+        event=EngineEvent.ENGINE_EVENT_ROLLED_BACK,
+        detail="flow 2 (1f1e1d1c1b1a): errors was 0.5, and the limit 0",
+        choice=engine_choice(champion, author="flow", reason="errors was 0.5, and the limit 0"),
+        at_ns=CLOSE_NS,
+    )
+    shown = "rolled_back flow 2 (1f1e1d1c1b1a): errors was 0.5, and the limit 0 flow 1 (000102030405) serves"
+    assert _shown(back) == f"14:30:00.100 engine flow {shown}"
+    told = json.loads(json.dumps(as_json(_heard("ops.v1.flow.engine", back))))["message"]
+    assert told["choice"]["serves"]["digest"] == ENGINE.hex()
 
 
 def test_anomalies_hours_feeds_and_gaps_read_in_a_line() -> None:

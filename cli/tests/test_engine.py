@@ -1,0 +1,227 @@
+"""`huracan engine`: bundles on their way into the library, what is printed, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+from huracan.bus.nats.bus import NatsBus
+from huracan.bus.nats.connection import Connection
+from huracan.bus.nats.users import EVERYTHING
+from huracan.clock import SystemClock
+from huracan.contracts.context import EngineBundle, EngineStage, engine_choice
+from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, EngineTrial
+from huracan.embedded.nats import NatsServer, NatsUser
+from huracan.embedded.ports import free_port
+from huracan.embedded.supervisor import running
+from huracan.errors import BadInput
+from huracan.expert.engines import Library
+from huracan.inference.bundle import load_bundle
+from huracan_cli import engine
+from huracan_cli.composition import BUNDLES
+from huracan_cli.engine import placed
+from huracan_cli.main import app
+from huracan_cli.reach import operator
+from huracan_cli.state import RunState, load
+from huracan_cli.system import OPERATOR
+
+FLOW = BUNDLES / "flow"
+OLD = EngineBundle(digest=b"\1" * 32, name="flow", version=1)
+NEW = EngineBundle(digest=b"\2" * 32, name="flow", version=2)
+SHADOW = engine_choice(OLD, beside=NEW, stage=EngineStage.ENGINE_STAGE_SHADOW, author="ann", reason="better")
+Event = EngineEvent
+
+
+# The library.
+
+
+def test_a_directory_is_copied_into_the_library_once_and_named_by_its_digest(tmp_path: Path) -> None:
+    bundle = load_bundle(FLOW)
+    for _ in range(2):
+        assert placed(str(FLOW), tmp_path / "engines") == bundle.digest.hex()
+    ((place, name),) = Library(tmp_path / "engines").bundles().values()
+    assert (place.name, name.version) == (f"flow-{name.version}-{bundle.digest.hex()[:12]}", bundle.manifest.version)
+    assert load_bundle(place).contents == bundle.contents
+
+
+def test_what_is_no_directory_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert placed("configured", None) == "configured"
+    assert placed("3fa9c1", tmp_path) == "3fa9c1"
+
+
+def test_a_directory_that_is_no_bundle_or_was_tampered_with_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"is no model bundle: it has no manifest\.json"):
+        placed(str(tmp_path), tmp_path)
+    tampered = shutil.copytree(FLOW, tmp_path / "tampered")
+    (tampered / "card.md").write_text("another")
+    with pytest.raises(BadInput, match=r"card\.md was .*it is not what was exported"):
+        placed(str(tampered), tmp_path / "engines")
+    assert not (tmp_path / "engines").exists()
+    with pytest.raises(BadInput, match="names no library"):
+        placed(str(FLOW), None)
+
+
+# The command, and a service that answers it.
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    """Run a server, and give a state directory that says how it is reached."""
+    home = Path(tempfile.mkdtemp(prefix="huracan-engine-"))
+    server = NatsServer(directory=home / "nats", port=free_port(), monitor_port=free_port())
+    user = NatsUser(name=OPERATOR, password="secret", publish=EVERYTHING.publish, subscribe=EVERYTHING.subscribe)
+    with running(server.prepare([user])):
+        _state(server.url, home / "engines").write(home)
+        yield home
+    shutil.rmtree(home)
+
+
+def _state(url: str, engines: Path) -> RunState:
+    return RunState(
+        pid=os.getpid(),
+        started_ns=1,
+        source="test",
+        simulated=False,
+        instrument="sim.btc",
+        layout="seven",
+        nats_url=url,
+        nats_user=None,
+        passwords={OPERATOR: SecretStr("secret")},
+        postgres_url=SecretStr(""),
+        engines=engines,
+        http_ports={},
+    )
+
+
+@contextmanager
+def _answering(directory: Path, *reports: EngineReport) -> Iterator[list[EngineRequest]]:
+    """Answer one request with reports, the first under its id, and give what was asked."""
+    asked: list[EngineRequest] = []
+    listening = threading.Event()
+
+    async def answer() -> None:
+        connection = Connection(operator(load(directory), "stub"))
+        await connection.open()
+        try:
+            bus = NatsBus(connection, wall=SystemClock())
+            inbox = bus.inbox()
+            for key in ("flow", "regime"):
+                inbox.subscribe(f"rpc.v1.{key}.engine")
+            await bus.prepared()
+            await connection.flush()
+            listening.set()
+            delivery = await anext(inbox)
+            request = delivery.decode()
+            assert isinstance(request, EngineRequest)
+            asked.append(request)
+            service = request.key.partition(".")[0]
+            await bus.publish(f"ops.v1.{service}.engine", EngineReport(request_id=b"another's", key="flow"))
+            for number, report in enumerate(reports):
+                said = EngineReport(request_id=b"" if number else request.request_id, key=request.key)
+                said.MergeFrom(report)
+                await bus.publish(f"ops.v1.{service}.engine", said)
+            await connection.flush()
+        finally:
+            await connection.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(answer()))
+    thread.start()
+    assert listening.wait(30)
+    yield asked
+    thread.join()
+
+
+def _typed(directory: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["engine", *arguments, "--state", str(directory)])
+
+
+OFFERED = EngineReport(
+    event=Event.ENGINE_EVENT_OFFERED,
+    detail="flow 2 (020202020202): better",
+    choice=SHADOW,
+    trial=EngineTrial(windows=3, planned=9),
+)
+
+
+def test_a_list_says_what_serves_what_is_tried_and_what_there_is(directory: Path) -> None:
+    third = EngineBundle(digest=b"\3" * 32, name="flow", version=3)
+    listed = EngineReport(event=Event.ENGINE_EVENT_LISTED, choice=SHADOW, library=[OLD, NEW, third])
+    with _answering(directory, listed) as asked:
+        done = _typed(directory, "list", "flow")
+    assert done.exit_code == 0
+    assert [line.rstrip() for line in done.output.splitlines()] == [
+        "flow listed; flow 1 (010101010101) serves; flow 2 (020202020202) in the shadow",
+        "  flow 1 (010101010101) serves",
+        "  flow 2 (020202020202) on trial",
+        "  flow 3 (030303030303)",
+    ]
+    assert (asked[0].action, asked[0].key) == (EngineAction.ENGINE_ACTION_LIST, "flow")
+    with _answering(directory, listed):
+        told = json.loads(_typed(directory, "list", "flow", "--json").output)
+    assert told["choice"]["beside"]["digest"] == "02" * 32
+
+
+def test_an_offer_puts_the_bundle_into_the_library_and_asks_for_it_by_its_digest(directory: Path) -> None:
+    with _answering(directory, OFFERED) as asked:
+        done = _typed(directory, "offer", "flow", str(FLOW), "--author", "ann", "--reason", "better")
+    assert (done.exit_code, "3 of 9 windows tried" in done.output) == (0, True)
+    (request,) = asked
+    assert (request.bundle, request.author, request.reason) == (load_bundle(FLOW).digest.hex(), "ann", "better")
+    assert bytes.fromhex(request.bundle) in Library(directory / "engines").bundles()
+
+
+def test_a_part_of_an_expert_is_asked_where_its_service_is(directory: Path) -> None:
+    taken = EngineReport(event=Event.ENGINE_EVENT_TAKEN_OVER, choice=SHADOW)
+    with _answering(directory, taken) as asked:
+        assert _typed(directory, "use", "regime.detector", "configured").exit_code == 0
+    (request,) = asked
+    assert (request.key, request.action) == ("regime.detector", EngineAction.ENGINE_ACTION_USE)
+    assert request.author == getpass.getuser()
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        (Event.ENGINE_EVENT_SETTLED, 0),
+        (Event.ENGINE_EVENT_REJECTED, 1),
+        (Event.ENGINE_EVENT_ROLLED_BACK, 1),
+        (Event.ENGINE_EVENT_LOST, 1),
+    ],
+)
+def test_who_waits_is_told_all_until_the_trial_ends_and_whether_it_failed(
+    directory: Path, ends: EngineEvent, code: int
+) -> None:
+    told = [OFFERED, EngineReport(event=Event.ENGINE_EVENT_TAKEN_OVER), EngineReport(event=ends)]
+    with _answering(directory, *told):
+        done = _typed(directory, "offer", "flow", "02", "--wait", "--json")
+    said = [json.loads(line)["event"] for line in done.output.splitlines()]
+    assert said == [EngineEvent.Name(report.event) for report in told]
+    assert done.exit_code == code
+
+
+def test_what_is_refused_ends_with_1_and_its_reason(directory: Path) -> None:
+    refused = EngineReport(event=Event.ENGINE_EVENT_REFUSED, detail="model.onnx was \x1b[2Janother")
+    with _answering(directory, refused):
+        done = _typed(directory, "offer", "flow", "02")
+    assert (done.exit_code, "flow refused; model.onnx was" in done.output) == (1, True)
+    assert "\x1b" not in done.output
+
+
+def test_an_expert_that_does_not_answer_is_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "ANSWER_WITHIN_S", 0.3)
+    done = _typed(directory, "list", "nobody")
+    assert isinstance(done.exception, BadInput)
+    assert str(done.exception).startswith("nobody did not answer within 0.3 s")
