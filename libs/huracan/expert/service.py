@@ -153,8 +153,9 @@ class ExpertService(Service):
         if serving is None:
             self.counts["engines.missing"] += 1
             serving, versions = self._expert.responder, {}  # which abstains, with the first reason that holds
-        beside = None if self._swap is None else self._swap.engines.beside(ref)
-        said, made = self._ask(serving, window, versions, on_trial=beside is not None)
+        beside = None if self._swap is None else self._swap.beside(ref)
+        on_trial = self._swap is not None and self._swap.on_trial
+        said, made = self._ask(serving, window, versions, on_trial=on_trial)
         self.counts["abstained" if said.abstained else "opinions"] += 1
         subject = subjects.opinion(self.name, instrument.shard, instrument.id)
         await self._ports.bus.publish(subject, said, epoch=window.epoch)
@@ -225,11 +226,11 @@ class ExpertService(Service):
         """Build on the engine that serves now, and on the one beside it: what is new is compared, and one counts."""
         engines = swap.engines
         serving = engines.serving(engines.newest)
-        beside = engines.beside(engines.newest.ref if engines.newest else None)
+        beside = swap.beside(engines.newest.ref if engines.newest else None)
         if serving is None:
             self.counts["engines.missing"] += 1
             return
-        drafts, made = self._observe(serving, part, message, on_trial=beside is not None)
+        drafts, made = self._observe(serving, part, message, on_trial=swap.on_trial)
         tried, other = ((), None) if beside is None else self._observe(beside, part, message, on_trial=True)
         news = [draft for draft in (*drafts, *tried) if await self._is_news(draft)]
         for draft in drafts:

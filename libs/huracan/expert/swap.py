@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from huracan.bus import subjects
-from huracan.contracts.context import ENGINE, EngineBundle, EngineChoice, EngineStage, engine_choice
+from huracan.contracts.context import ENGINE, ContextRef, EngineBundle, EngineChoice, EngineStage, engine_choice
 from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, engine_event_name
 from huracan.errors import BadInput, HuracanError
 from huracan.expert.engines import Engines
@@ -73,6 +73,8 @@ class Swap(Generic[T]):
                 await self._change(request)
         except HuracanError as error:
             await self._report(EngineEvent.ENGINE_EVENT_REFUSED, str(error), self.trial, request)
+        except Exception as error:  # noqa: BLE001 - whatever a bundle is made of, what serves goes on
+            await self._report(EngineEvent.ENGINE_EVENT_REFUSED, repr(error), self.trial, request)
 
     async def _change(self, request: EngineRequest) -> None:
         name, what = await self._opened(request.bundle)
@@ -111,6 +113,15 @@ class Swap(Generic[T]):
         return EngineEvent.ENGINE_EVENT_TAKEN_OVER, taken, 0 if known else self._config.lead_steps
 
     # What is tried.
+
+    def beside(self, ref: ContextRef | None) -> T | None:
+        """Return what is to be tried on a window that names a choice; None where there is no trial, or not here."""
+        return None if self.trial is None else self.engines.beside(ref)
+
+    @property
+    def on_trial(self) -> bool:
+        """Return whether what serves, or what is beside it, is on trial, here or in the copy that decides."""
+        return self.engines.choice.HasField("beside")
 
     async def compare(self, serving: Answer, beside: Answer) -> None:
         """Take what both engines made of a window, and do what follows from it."""
@@ -164,7 +175,7 @@ class Swap(Generic[T]):
         await self._report(EngineEvent.ENGINE_EVENT_LOST, str(error), None)
 
     async def _write(self, choice: EngineChoice, lead_steps: int = 0) -> None:
-        newest = self.engines.newest
+        self.trial, newest = None, self.engines.newest  # what is answered meanwhile is of neither trial
         draft = ContextDraft(
             kind=ENGINE,
             key=self.engines.key,

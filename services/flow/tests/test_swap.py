@@ -147,6 +147,7 @@ class Slow:
     name: str = "flow"
     context_kinds: tuple[str, ...] = ()
     without_context: AbstainReason = AbstainReason.ABSTAIN_REASON_NO_INPUT
+    raises: str = ""
 
     def __post_init__(self) -> None:
         self.feature_set_digest = self.responder.feature_set_digest
@@ -156,6 +157,8 @@ class Slow:
 
     def forecast(self, window: NDArray[np.float32], contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         self.stopwatch.now_ns += self.takes_ns()
+        if self.raises:
+            raise KeyError(self.raises)
         return self.responder.forecast(window, contexts)
 
 
@@ -193,6 +196,8 @@ class Desk:
         self.step = STEP
         self.asked = 0
         self.slow_ns = dict(slow_ns)
+        self.raising: dict[bytes, str] = {}
+        """What raises a KeyError, by the digest of its bundle."""
         self._bus = self.world.ports("desk").bus
         self._inbox = self._bus.inbox()
         for pattern in ("sig.v1.>", "ops.v1.flow.engine"):
@@ -205,7 +210,10 @@ class Desk:
         assert opened is not None
 
         def slowed(bundle: Bundle) -> Responder:
-            return Slow(opened(bundle), self.stopwatch, lambda: self.slow_ns.get(bundle.digest, USUAL_NS))
+            what = self.raising.get(bundle.digest, "")
+            if what == "opened":
+                raise KeyError(what)
+            return Slow(opened(bundle), self.stopwatch, lambda: self.slow_ns.get(bundle.digest, USUAL_NS), raises=what)
 
         usual = Slow(made.responder, self.stopwatch, lambda: USUAL_NS)
         return dataclasses.replace(made, responder=usual, opened=slowed)
@@ -473,6 +481,26 @@ def test_one_that_is_good_in_the_shadow_and_bad_afterwards_is_rolled_back(tmp_pa
     _run(tmp_path, scenario, lockstep=False)
 
 
+def test_one_that_raises_anything_at_all_is_rejected_and_so_is_a_bundle_that_does(tmp_path: Path) -> None:
+    challenger, broken = good(tmp_path), _other(tmp_path, "broken", temperature=1.3)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        desk.raising |= {challenger.digest: "forecast", broken.digest: "opened"}
+        await desk.offer(challenger)
+        await desk.windows(5)
+        report = await desk.offer(broken)
+        assert (engine_event_name(report.event), report.detail) == ("refused", "KeyError('opened')")
+        await desk.use(challenger)
+        await desk.windows(15)
+        assert desk.events == ["offered", "rejected", "refused", "taken_over", "rolled_back"]
+        assert desk.heard.reports[-1].trial.left == "errors"
+        assert desk.heard.opinions[-1].engine_digest == OLD
+        assert not desk.heard.opinions[-1].abstained
+
+    _run(tmp_path, scenario)
+
+
 # What is refused, and what people may do in the middle.
 
 
@@ -698,6 +726,7 @@ def test_a_copy_that_follows_changes_at_the_same_step(tmp_path: Path, lockstep: 
         assert desk.stages == ["shadow", "probation", "settled"]
         turned = desk.from_step(2)
         assert desk.engines() == {step: OLD if step < turned else _digest(challenger) for step in desk.engines()}
+        assert len(desk.heard.shadows) == 2 * WINDOWS, "who follows tries nothing"
         shares = [desk.world.counts[name]["opinions"] for name in ("flow", "second")]
         assert min(shares) > WINDOWS
 
