@@ -221,11 +221,8 @@ class Listens:
 
 def test_a_watcher_hears_every_window_that_one_of_the_copies_answers_and_what_it_shows_is_an_event() -> None:
     async def scenario(desk: Desk) -> None:
-        for name in ("first", "second"):
-            watchers = (Listens(),) if name == "first" else ()
-            desk.world.start(
-                name, lambda ports, watchers=watchers: ExpertService(Expert(Answers(), watchers=watchers), ports)
-            )
+        desk.world.start("first", lambda ports: ExpertService(Expert(Answers(), watchers=(Listens(),)), ports))
+        desk.world.start("second", lambda ports: ExpertService(Expert(Answers()), ports))
         inbox = desk.bus.inbox()
         inbox.subscribe("ops.v1.mood.drift")
         await desk.settle()
