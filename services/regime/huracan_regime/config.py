@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from huracan.config import Config
 from huracan.expert.score import Term
@@ -63,6 +63,14 @@ class DistributionConfig(Config):
     """How many times as far it has moved for good: 0.25 where 0.1 is to be watched."""
     forget_rows: int = Field(default=9000, ge=600)
     """Rows after which what has moved and stayed is the new reference, 15 minutes: nobody restarts for a new market."""
+
+    @model_validator(mode="after")
+    def _keeps_what_it_needs(self) -> DistributionConfig:
+        if self.min_windows > self.reference_windows:
+            raise ValueError(
+                f"min_windows was {self.min_windows}, more than the {self.reference_windows} that are kept"
+            )
+        return self
 
 
 class MeanConfig(Config):

@@ -247,8 +247,8 @@ class DriftContextBuilder:
     """Build the drift context of each instrument from its steps, and from the losses of experts on them.
 
     Nothing is said until there is a reference: of a stream that began anew, of another gateway's or after the watcher's
-    own restart, three minutes later. Then there is a version when the level changes, when at the same level something
-    has moved that was not named yet, and every few minutes.
+    own restart, two and a half minutes later. Then there is a version when the level changes, when something has moved
+    at the same level that was not named yet, and every few minutes.
 
     A window gives all the steps that it is the first to show. One that is not full says that features look back on
     nothing: all begins anew. One of a book that is not in step is left out, with its step. Windows of another feature

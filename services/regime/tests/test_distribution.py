@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pydantic import ValidationError
 
 from huracan_regime.config import DistributionConfig
 from huracan_regime.distribution import ColumnWatch, Rows, Spread, counted, indices, quantile_edges, stability_index
@@ -97,6 +98,11 @@ def test_a_column_that_was_never_there_has_no_edges() -> None:
 
 
 # Against the minutes before.
+
+
+def test_a_reference_that_is_never_long_enough_is_refused() -> None:
+    with pytest.raises(ValidationError, match="min_windows was 8"):
+        DistributionConfig(min_windows=8, reference_windows=4)
 
 
 def test_nothing_is_said_before_there_is_a_reference_apart_from_the_newest() -> None:
