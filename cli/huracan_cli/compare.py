@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
-from huracan.clock import STEP_NS
+from huracan.clock import NANOSECONDS, STEP_NS
 from huracan.contracts.journal import JournalEntry, WindowOpened
 from huracan.contracts.market import instrument_key
 from huracan.contracts.opinion import Opinion, reason_name
@@ -129,6 +129,11 @@ def compare(
             raise BadInput(f"{path} is an engine for {name}; those that can be compared are for {', '.join(ENGINES)}")
     if names[0] != names[1]:
         raise BadInput(f"{champion} is an engine for {names[0]} and {challenger} for {names[1]}: compare two of one")
+    ahead_s = [each.manifest.horizon_steps * each.manifest.interval_ns / NANOSECONDS for each in bundles]
+    if ahead_s[0] != ahead_s[1]:
+        raise BadInput(
+            f"{champion} looks {ahead_s[0]:g} s ahead and {challenger} {ahead_s[1]:g} s: compare two of one horizon"
+        )
     runs = []
     for side, path in (("champion", champion), ("challenger", challenger)):
         out = None if request.out is None else request.out / side

@@ -113,6 +113,13 @@ def test_engines_of_two_experts_are_not_compared(request_: Replay) -> None:
         compare(request_, FLOW, BUNDLES / "regime")
 
 
+def test_engines_that_look_ahead_unlike_far_are_not_compared(request_: Replay, tmp_path: Path) -> None:
+    bundle = load_bundle(FLOW)
+    write_bundle(tmp_path / "far", bundle.manifest.model_copy(update={"horizon_steps": 50}), bundle.contents)
+    with pytest.raises(BadInput, match=r"flow looks 1 s ahead and .*far 5 s: compare two of one horizon"):
+        compare(request_, FLOW, tmp_path / "far")
+
+
 def test_an_engine_that_no_expert_runs_is_refused(request_: Replay, tmp_path: Path) -> None:
     bundle = load_bundle(FLOW)
     write_bundle(tmp_path / "other", bundle.manifest.model_copy(update={"name": "weather"}), bundle.contents)

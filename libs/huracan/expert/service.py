@@ -14,6 +14,7 @@ from huracan.clock import step_of, step_open
 from huracan.contracts.context import ENGINE, Context, ContextRef, EngineBundle, context, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
+from huracan.contracts.market import instrument_key
 from huracan.contracts.opinion import Opinion
 from huracan.contracts.ops import DriftChanged, EngineEvent, EngineReport, EngineRequest
 from huracan.expert.engines import VERSIONS_KEPT, Engines, Library, named
@@ -49,7 +50,8 @@ class ExpertService(Service):
         self._swap = self._of_responder(swaps or {})
         self._part = self._of_part(swaps or {})
         self._swaps = {swap.engines.key: swap for swap in (self._swap, self._part) if swap is not None}
-        self._aside: set[asyncio.Task[None]] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+        """While it runs: what is done beside the windows."""
         self._outbox = Outbox(ports)
         self._dead_letters = DeadLetters(ports, self.name, self.counts)
         self._backoff = Backoff(ports.rng, f"contexts.{self.name}")
@@ -60,6 +62,8 @@ class ExpertService(Service):
         """Versions that are taken by entries which cannot be read."""
         self._written: dict[tuple[str, str], Context] = {}
         self._gateway_epochs: dict[int, int] = {}
+        self._steps: dict[str, int] = {}
+        """The newest step of each instrument that was asked about."""
 
     def _of_responder(self, swaps: Mapping[str, SwapConfig]) -> Swap[Responder] | None:
         expert, config = self._expert, swaps.get(self.name)
@@ -97,15 +101,13 @@ class ExpertService(Service):
             heard.subscribe(pattern)
         await self.listening(self._ports)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._watch(heard))
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._watch(heard))
                 async for delivery in inbox:
                     await self._handle(delivery)
         finally:
             heard.close()
             inbox.close()
-            for task in self._aside:
-                task.cancel()
 
     async def _watch(self, heard: Inbox) -> None:
         """Build from what is heard beside the questions: in an inbox of its own, for it holds some of them again."""
@@ -113,6 +115,7 @@ class ExpertService(Service):
             message = await self._dead_letters.read(delivery)
             if message is not None:
                 await self._build(message, self._expert.watchers)
+            await asyncio.sleep(0)  # after a stall many wait, and whoever is asked comes first
 
     async def _handle(self, delivery: Delivery) -> None:
         message = await self._dead_letters.read(delivery)
@@ -148,29 +151,35 @@ class ExpertService(Service):
             self.counts["refused.old_epoch"] += 1
             return
         self._gateway_epochs[instrument.shard] = window.epoch
-        ref = engine_ref(self.name, window)
-        serving, versions = self._serving(ref), self._versions
+        ref, swap = engine_ref(self.name, window), self._swap
+        chosen = None if ref is None else self._versions.get((ref.kind, ref.key, ref.version))
+        serving, versions = self._serving(ref, chosen), self._versions
         if serving is None:
             self.counts["engines.missing"] += 1
             serving, versions = self._expert.responder, {}  # which abstains, with the first reason that holds
-        beside = None if self._swap is None else self._swap.beside(ref)
-        on_trial = self._swap is not None and self._swap.on_trial
-        said, made = self._ask(serving, window, versions, on_trial=on_trial)
+        beside, trial = (None, None) if swap is None or not self._is_new(window) else (swap.beside(ref), swap.trial)
+        said, made = self._ask(serving, window, versions, on_trial=swap is not None and swap.on_trial(chosen))
         self.counts["abstained" if said.abstained else "opinions"] += 1
         subject = subjects.opinion(self.name, instrument.shard, instrument.id)
         await self._ports.bus.publish(subject, said, epoch=window.epoch)
-        if self._swap is not None and beside is not None:
+        if swap is not None and beside is not None and trial is not None:
             said, other = self._ask(beside, window, versions, on_trial=True)
             subject = subjects.shadow(self.name, instrument.shard, instrument.id)
             await self._ports.bus.publish(subject, said, epoch=window.epoch)
-            await self._swap.compare(made, other)
+            if swap.compare(trial, made, other):
+                await self._meanwhile(swap.judge(trial))
         await acknowledge_step(self._ports, self.name, instrument.id, window.step)
 
-    def _serving(self, ref: ContextRef | None) -> Responder | None:
+    def _is_new(self, window: FeatureWindow) -> bool:
+        """Return whether a window is the first of its step, and not asked again: a trial counts it once."""
+        key = instrument_key(window.instrument.id)
+        newest, self._steps[key] = self._steps.get(key, -1), max(window.step, self._steps.get(key, -1))
+        return window.step > newest
+
+    def _serving(self, ref: ContextRef | None, chosen: Context | None) -> Responder | None:
         """Return what answers a window that names this choice, or none; None where that is not at hand."""
         if ref is None:
             return self._expert.responder
-        chosen = self._versions.get((ref.kind, ref.key, ref.version))
         return None if self._swap is None or chosen is None else self._swap.engines.serving(chosen)
 
     def _ask(
@@ -191,8 +200,9 @@ class ExpertService(Service):
     async def _asked(self, request: EngineRequest) -> None:
         """Do what is asked about engines."""
         swap = self._swaps.get(request.key)
-        if swap is not None and swap.decides:
-            await self._meanwhile(swap.asked(request))
+        if swap is not None:
+            if swap.decides:  # else another copy does
+                await self._meanwhile(swap.asked(request))
             return
         keys = ", ".join(sorted(self._swaps))
         refused = EngineReport(
@@ -209,9 +219,8 @@ class ExpertService(Service):
         if self._ports.lockstep:
             await work
             return
-        task = asyncio.create_task(work)
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
+        assert self._tasks is not None
+        self._tasks.create_task(work)
 
     async def _build(self, message: Message, builders: Sequence[ContextBuilder]) -> None:
         for builder in builders:
@@ -226,17 +235,17 @@ class ExpertService(Service):
         """Build on the engine that serves now, and on the one beside it: what is new is compared, and one counts."""
         engines = swap.engines
         serving = engines.serving(engines.newest)
-        beside = swap.beside(engines.newest.ref if engines.newest else None)
+        beside, trial = swap.beside(engines.newest.ref if engines.newest else None), swap.trial
         if serving is None:
             self.counts["engines.missing"] += 1
             return
-        drafts, made = self._observe(serving, part, message, on_trial=swap.on_trial)
+        drafts, made = self._observe(serving, part, message, on_trial=swap.on_trial(engines.newest))
         tried, other = ((), None) if beside is None else self._observe(beside, part, message, on_trial=True)
         news = [draft for draft in (*drafts, *tried) if await self._is_news(draft)]
         for draft in drafts:
             await self._publish(draft)
-        if other is not None and news:
-            await swap.compare(made, other)
+        if trial is not None and other is not None and news and swap.compare(trial, made, other):
+            await self._meanwhile(swap.judge(trial))
 
     def _observe(
         self, builder: ContextBuilder, part: Part, message: Message, *, on_trial: bool

@@ -10,7 +10,15 @@ from typing import Generic, TypeVar
 import structlog
 
 from huracan.bus import subjects
-from huracan.contracts.context import ENGINE, ContextRef, EngineBundle, EngineChoice, EngineStage, engine_choice
+from huracan.contracts.context import (
+    ENGINE,
+    Context,
+    ContextRef,
+    EngineBundle,
+    EngineChoice,
+    EngineStage,
+    engine_choice,
+)
 from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, engine_event_name
 from huracan.errors import BadInput, HuracanError
 from huracan.expert.engines import Engines
@@ -33,6 +41,10 @@ Publish = Callable[[ContextDraft, int], Awaitable[None]]
 def told(name: EngineBundle) -> str:
     """Return a bundle as people name it."""
     return f"{name.name} {name.version} ({name.digest.hex()[:_SHORT]})"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, HuracanError) else repr(error)
 
 
 class Swap(Generic[T]):
@@ -71,10 +83,8 @@ class Swap(Generic[T]):
                 raise BadInput("author was empty: a change of engines has one")
             else:
                 await self._change(request)
-        except HuracanError as error:
-            await self._report(EngineEvent.ENGINE_EVENT_REFUSED, str(error), self.trial, request)
         except Exception as error:  # noqa: BLE001 - whatever a bundle is made of, what serves goes on
-            await self._report(EngineEvent.ENGINE_EVENT_REFUSED, repr(error), self.trial, request)
+            await self._report(EngineEvent.ENGINE_EVENT_REFUSED, _reason(error), self.trial, request)
 
     async def _change(self, request: EngineRequest) -> None:
         name, what = await self._opened(request.bundle)
@@ -106,11 +116,16 @@ class Swap(Generic[T]):
             raise BadInput(f"action was {request.action}: list, offer or use")
         if name.digest == serves.digest:
             return EngineEvent.ENGINE_EVENT_SETTLED, engine_choice(serves, author=author, reason=reason), 0
-        if now.stage == _PROBATION and name.digest == now.beside.digest:
+        on_probation = now.stage == _PROBATION
+        if name.digest == self.engines.configured.digest or (on_probation and name.digest == now.beside.digest):
             return EngineEvent.ENGINE_EVENT_ROLLED_BACK, engine_choice(name, author=author, reason=reason), 0
-        taken = engine_choice(name, beside=serves, stage=_PROBATION, author=author, reason=reason)
-        known = name.digest in (self.engines.configured.digest, now.beside.digest)
-        return EngineEvent.ENGINE_EVENT_TAKEN_OVER, taken, 0 if known else self._config.lead_steps
+        proven = now.beside if on_probation else serves  # what is on probation itself is nothing to fall back on
+        taken = engine_choice(name, beside=proven, stage=_PROBATION, author=author, reason=reason)
+        return (
+            EngineEvent.ENGINE_EVENT_TAKEN_OVER,
+            taken,
+            0 if name.digest == now.beside.digest else self._config.lead_steps,
+        )
 
     # What is tried.
 
@@ -118,25 +133,25 @@ class Swap(Generic[T]):
         """Return what is to be tried on a window that names a choice; None where there is no trial, or not here."""
         return None if self.trial is None else self.engines.beside(ref)
 
-    @property
-    def on_trial(self) -> bool:
-        """Return whether what serves, or what is beside it, is on trial, here or in the copy that decides."""
-        return self.engines.choice.HasField("beside")
+    def on_trial(self, named: Context | None) -> bool:
+        """Return whether an engine is on trial, here or in the copy that decides, by this choice or by the newest."""
+        return any(choice.HasField("beside") for choice in (self.engines.choice, *([named.engine] if named else [])))
 
-    async def compare(self, serving: Answer, beside: Answer) -> None:
-        """Take what both engines made of a window, and do what follows from it."""
-        trial = self.trial
-        if trial is None:
-            return
+    def compare(self, trial: Trial, serving: Answer, beside: Answer) -> bool:
+        """Take what both engines made of a window into the trial of then; return whether it is to be judged now."""
+        if trial is not self.trial:
+            return False  # somebody has decided meanwhile
         shadow = self.engines.choice.stage == _SHADOW
         trial.count(*((beside, serving) if shadow else (serving, beside)))
-        left = trial.left()
-        if left is None and not trial.complete:
-            return
+        return trial.left() is not None or trial.complete
+
+    async def judge(self, trial: Trial) -> None:
+        """Do what follows from a trial that is over."""
         async with self._changing:
-            if self.trial is not trial:
-                return  # somebody else has decided meanwhile
-            now = self.engines.choice
+            if trial is not self.trial:
+                return
+            now, left = self.engines.choice, trial.left()
+            shadow = now.stage == _SHADOW
             reason = str(left) if left else f"within all bounds over {trial.windows} windows"
             event, choice = self._judged(now, passed=left is None, reason=reason)
             await self._write(choice)
@@ -155,24 +170,28 @@ class Swap(Generic[T]):
     # What is written.
 
     async def take_up(self) -> None:
-        """Go on with the newest choice after a start; one whose bundle cannot be opened any more is replaced."""
-        now = self.engines.choice
-        try:
-            self.engines.ensure(now.serves)
-        except HuracanError as error:
-            await self._lose(self.engines.configured, error)
-            return
-        if now.HasField("beside"):
-            try:
-                self.engines.ensure(now.beside)
-            except HuracanError as error:
-                await self._lose(now.serves, error)
-                return
-        self._begin()
+        """Go on with the newest choice after a start; one whose bundle cannot be opened any more is replaced.
 
-    async def _lose(self, serves: EngineBundle, error: HuracanError) -> None:
-        await self._write(engine_choice(serves, author=self._service, reason=str(error)))
-        await self._report(EngineEvent.ENGINE_EVENT_LOST, str(error), None)
+        What was on trial then is none any more; in place of what had passed, what is configured serves.
+        """
+        now = self.engines.choice
+        proven, tried = (now.beside, now.serves) if now.stage == _PROBATION else (now.serves, now.beside)
+        reason, serves = self._lost(proven), self.engines.configured
+        if not reason and now.HasField("beside"):
+            reason, serves = self._lost(tried), proven
+        if not reason:
+            self._begin()
+            return
+        await self._write(engine_choice(serves, author=self._service, reason=reason))
+        await self._report(EngineEvent.ENGINE_EVENT_LOST, reason, None)
+
+    def _lost(self, name: EngineBundle) -> str:
+        """Return why a bundle cannot be opened; empty where it is open."""
+        try:
+            self.engines.ensure(name)
+        except Exception as error:  # noqa: BLE001 - whatever a bundle is made of, the service starts
+            return _reason(error)
+        return ""
 
     async def _write(self, choice: EngineChoice, lead_steps: int = 0) -> None:
         self.trial, newest = None, self.engines.newest  # what is answered meanwhile is of neither trial
@@ -198,9 +217,9 @@ class Swap(Generic[T]):
         for name in self.engines.missing():
             try:
                 self.engines.keep(*await self._opened(name.digest.hex()))
-            except HuracanError as error:
+            except Exception as error:  # noqa: BLE001 - whatever a bundle is made of, the copy goes on
                 self._counts["engines.lost"] += 1
-                logger.warning("engine.lost", key=self.engines.key, bundle=told(name), reason=str(error))
+                logger.warning("engine.lost", key=self.engines.key, bundle=told(name), reason=_reason(error))
 
     async def _report(
         self, event: EngineEvent, detail: str, trial: Trial | None, request: EngineRequest | None = None

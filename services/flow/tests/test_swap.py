@@ -23,7 +23,7 @@ from huracan.clock import STEP_NS, step_close, step_open
 from huracan.contracts.context import Context, ContextRef, engine_stage_name
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
 from huracan.contracts.journal import JournalEntry
-from huracan.contracts.market import linear_perpetual
+from huracan.contracts.market import InstrumentDefinition, linear_perpetual
 from huracan.contracts.opinion import AbstainReason, Opinion
 from huracan.contracts.ops import EngineAction, EngineReport, EngineRequest, EngineTrial, engine_event_name
 from huracan.expert.port import Expert, Forecast, Responder
@@ -39,7 +39,10 @@ from huracan_flow.expert import expert
 
 CHAMPION = Path(__file__).resolve().parents[3] / "training" / "bundles" / "flow"
 STEP = 17_000_000_000
-BTC = linear_perpetual("BTC", venue="sim", price_increment=Decimal("0.1"), size_increment=Decimal("0.001"))
+BTC, ETH, SOL = (
+    linear_perpetual(base, venue="sim", price_increment=Decimal("0.1"), size_increment=Decimal("0.001"))
+    for base in ("BTC", "ETH", "SOL")
+)
 MODELS = ("model.onnx", "model.cpu.onnx")
 WINDOWS = 30
 """Of a trial."""
@@ -237,12 +240,14 @@ class Desk:
     def stages(self) -> list[str]:
         return [engine_stage_name(context.engine.stage) for context in self.contexts]
 
-    async def windows(self, count: int) -> None:
-        """Close so many steps; each window is answered before the next."""
+    async def windows(self, count: int, of: Sequence[InstrumentDefinition] = (BTC,)) -> None:
+        """Close so many steps; the windows of each are answered before the next."""
         for _ in range(count):
             await self.clock.sleep_until(max(step_close(self.step), self.clock.now_ns()))
-            window = _window(self.step, self.contexts)
-            await self._bus.publish(subjects.features("micro", BTC), window, epoch=1)
+            contexts = self.contexts
+            for instrument in of:
+                window = _window(self.step, contexts, instrument)
+                await self._bus.publish(subjects.features("micro", instrument), window, epoch=1)
             self.step += 1
             await self._hear()
 
@@ -302,11 +307,11 @@ class Desk:
         return next(step for step in range(STEP, self.step + 100) if step_open(step) >= made.effective_from_ns)
 
 
-def _window(step: int, contexts: Sequence[Context]) -> FeatureWindow:
+def _window(step: int, contexts: Sequence[Context], instrument: InstrumentDefinition = BTC) -> FeatureWindow:
     named: list[ContextRef] = [each.ref for each in contexts if each.effective_from_ns <= step_open(step)]
     values = np.random.default_rng(step).normal(scale=0.5, size=(WINDOW_ROWS, MICRO.columns)).astype(np.float32)
     return feature_window(
-        instrument=BTC,
+        instrument=instrument,
         epoch=1,
         feature_set="micro",
         feature_set_digest=MICRO.digest,
@@ -501,6 +506,38 @@ def test_one_that_raises_anything_at_all_is_rejected_and_so_is_a_bundle_that_doe
     _run(tmp_path, scenario)
 
 
+def test_windows_on_their_way_to_one_that_is_rolled_back_end_nothing(tmp_path: Path) -> None:
+    challenger = good(tmp_path)
+
+    async def scenario(desk: Desk) -> None:
+        desk.raising[challenger.digest] = "forecast"
+        await desk.start()
+        await desk.use(challenger)
+        desk.step += 40
+        await desk.windows(1, of=[BTC, ETH, SOL])
+        assert desk.events == ["taken_over", "rolled_back"]
+        assert [opinion.abstained for opinion in desk.heard.opinions] == [True] * 3, "named before the way back was"
+        await desk.windows(1, of=[BTC, ETH, SOL])
+        assert [opinion.engine_digest for opinion in desk.heard.opinions[3:]] == [OLD] * 3
+
+    _run(tmp_path, scenario)
+
+
+def test_a_window_that_is_asked_about_again_is_tried_once(tmp_path: Path) -> None:
+    challenger = good(tmp_path)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.offer(challenger)
+        await desk.windows(5, of=[BTC, BTC])
+        assert len(desk.heard.opinions) == 10
+        assert len(desk.heard.shadows) == 5
+        report = await desk.ask(EngineAction.ENGINE_ACTION_LIST)
+        assert report.trial.windows == 5
+
+    _run(tmp_path, scenario)
+
+
 # What is refused, and what people may do in the middle.
 
 
@@ -626,6 +663,40 @@ def test_a_person_may_end_a_trial_and_go_back_by_hand(tmp_path: Path) -> None:
     _run(tmp_path, scenario)
 
 
+def test_the_way_back_by_hand_is_no_trial(tmp_path: Path) -> None:
+    challenger = contrary(tmp_path)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.use(challenger)
+        assert engine_event_name((await desk.use(challenger)).event) == "settled", "who insists ends the probation"
+        await desk.windows(5)
+        back = await desk.ask(EngineAction.ENGINE_ACTION_USE, "configured", author="bob")
+        assert engine_event_name(back.event) == "rolled_back"
+        await desk.windows(2 * WINDOWS + 5)
+        desk.assert_steady()
+        assert desk.stages == ["probation", "settled", "settled"]
+        assert desk.heard.opinions[-1].engine_digest == OLD
+
+    _run(tmp_path, scenario)
+
+
+def test_after_two_in_a_row_that_were_put_in_place_the_last_that_passed_comes_back(tmp_path: Path) -> None:
+    first, second = contrary(tmp_path), good(tmp_path)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.use(first)
+        await desk.windows(3)
+        desk.raising[second.digest] = "forecast"
+        await desk.use(second)
+        await desk.windows(30)
+        assert desk.events == ["taken_over", "taken_over", "rolled_back"]
+        assert desk.heard.opinions[-1].engine_digest == OLD
+
+    _run(tmp_path, scenario)
+
+
 # Kills.
 
 
@@ -706,6 +777,45 @@ def test_with_its_bundle_gone_it_says_so_and_answers_as_configured(tmp_path: Pat
         assert desk.stages[-1] == "settled"
         assert desk.heard.opinions[-1].engine_digest == OLD
         assert not desk.heard.opinions[-1].abstained
+
+    _run(tmp_path, scenario)
+
+
+def test_with_its_bundle_no_longer_to_be_opened_it_starts_and_answers_as_configured(tmp_path: Path) -> None:
+    challenger = good(tmp_path)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.use(challenger)
+        await desk.use(challenger)
+        await desk.windows(15)
+        await desk.world.kill("flow")
+        desk.raising[challenger.digest] = "opened"
+        await desk.start()
+        await desk.windows(5)
+        assert (desk.events[-1], desk.heard.reports[-1].detail) == ("lost", "KeyError('opened')")
+        assert desk.heard.opinions[-1].engine_digest == OLD
+
+    _run(tmp_path, scenario)
+
+
+def test_with_the_former_bundle_gone_on_probation_what_is_configured_serves(tmp_path: Path) -> None:
+    first, second = good(tmp_path), _other(tmp_path, "second", temperature=1.2)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.use(first)
+        await desk.use(first)
+        await desk.windows(15)
+        await desk.use(second)
+        await desk.windows(15)
+        assert desk.contexts[-1].engine.beside.digest == first.digest
+        await desk.world.kill("flow")
+        shutil.rmtree(first.directory)
+        await desk.start()
+        await desk.windows(5)
+        assert desk.events[-1] == "lost"
+        assert desk.heard.opinions[-1].engine_digest == OLD, "second has not passed"
 
     _run(tmp_path, scenario)
 

@@ -222,6 +222,6 @@ def test_of_what_it_has_no_engine_it_says_so(tmp_path: Path) -> None:
     async def scenario(desk: Desk) -> None:
         await desk.start()
         report = await desk.ask(EngineAction.ENGINE_ACTION_LIST, "", key="regime.correlation")
-        assert report.detail == "key was 'regime.correlation': engines of this service are regime.detector"
+        assert report.detail == "key was 'regime.correlation': engines of this service are regime, regime.detector"
 
     _run(tmp_path, scenario)
