@@ -538,6 +538,36 @@ def test_a_window_that_is_asked_about_again_is_tried_once(tmp_path: Path) -> Non
     _run(tmp_path, scenario)
 
 
+def test_at_five_hundred_windows_a_second_engines_change_both_ways_and_each_window_has_one_answer(
+    tmp_path: Path,
+) -> None:
+    better, bad = good(tmp_path), contrary(tmp_path)
+    market = [
+        linear_perpetual(f"C{number}", venue="sim", price_increment=Decimal("0.1"), size_increment=Decimal("0.001"))
+        for number in range(50)
+    ]
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start(shadow_windows=500, probation_windows=500)
+        await desk.windows(2, of=market)
+        await desk.send(EngineAction.ENGINE_ACTION_OFFER, better.digest.hex())
+        await desk.windows(40, of=market)
+        await desk.send(EngineAction.ENGINE_ACTION_USE, bad.digest.hex())
+        await desk.windows(40, of=market)
+        assert desk.events == ["offered", "taken_over", "settled", "taken_over", "rolled_back"]
+        asked = {(instrument.id.symbol, step) for instrument in market for step in range(STEP, desk.step)}
+        answered = [(opinion.instrument.symbol, opinion.step) for opinion in desk.heard.opinions]
+        assert sorted(answered) == sorted(asked)
+        assert not any(opinion.abstained for opinion in desk.heard.opinions)
+        digests = {bundle.digest: _digest(bundle) for bundle in (better, bad)}
+        for opinion in desk.heard.opinions:
+            chosen = [each for each in desk.contexts if each.effective_from_ns <= step_open(opinion.step)]
+            serves = digests.get(chosen[-1].engine.serves.digest, OLD) if chosen else OLD
+            assert opinion.engine_digest == serves
+
+    _run(tmp_path, scenario, lockstep=False)
+
+
 # What is refused, and what people may do in the middle.
 
 
