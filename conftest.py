@@ -36,6 +36,16 @@ TEST_HEAP_MB = 256
 BUSY_PERCENT = 20.0
 """Share of the time in which something waited for a processor, from which a failure alone says nothing."""
 REPEATS = 2
+REAL_TIME = (
+    "tests/chaos/",
+    "tests/integration/",
+    "tests/oracle/",
+    "cli/",
+    "services/gateway/",
+    "services/persister/",
+    "libs/",
+)
+"""Rooms whose tests run processes and servers; elsewhere time is virtual and waits for nobody."""
 
 
 def machine_was_busy() -> bool:
@@ -48,9 +58,10 @@ def machine_was_busy() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have a test that failed on a busy machine repeated: it runs processes and servers, in real time."""
+    """Have a test of real time that failed on a busy machine repeated."""
     for item in items:
-        item.add_marker(pytest.mark.flaky(reruns=REPEATS, condition=machine_was_busy))
+        if item.nodeid.startswith(REAL_TIME):
+            item.add_marker(pytest.mark.flaky(reruns=REPEATS, condition=machine_was_busy))
 
 
 @pytest.fixture(autouse=True)
