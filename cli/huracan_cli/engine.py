@@ -22,7 +22,7 @@ from huracan.contracts.context import EngineBundle
 from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, engine_event_name
 from huracan.errors import BadInput, PoisonMessage
 from huracan.expert.swap import told
-from huracan.inference.bundle import MANIFEST, load_bundle, write_bundle
+from huracan.inference.bundle import MANIFEST, Bundle, load_bundle, write_bundle
 from huracan.ports import Inbox
 from huracan.rng import SeededRng
 from huracan_cli.options import JsonOption, StateOption, console, examples, on_the_loop
@@ -128,9 +128,17 @@ def placed(bundle: str, library: Path | None) -> str:
     given = load_bundle(directory)
     digest, manifest = given.digest.hex(), given.manifest
     place = library / f"{manifest.name}-{manifest.version}-{digest[:_SHORT]}"
-    if not place.exists():
+    if not _holds(place, given):
         write_bundle(place, manifest, given.contents)
     return digest
+
+
+def _holds(place: Path, bundle: Bundle) -> bool:
+    """Return whether a copy of a bundle is at a place, and undamaged."""
+    try:
+        return load_bundle(place).digest == bundle.digest
+    except BadInput:
+        return False
 
 
 async def _told(state: RunState, wanted: Wanted, *, wait: bool, quiet: bool) -> EngineReport:

@@ -28,7 +28,7 @@ from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import running
 from huracan.errors import BadInput
 from huracan.expert.engines import Library
-from huracan.inference.bundle import load_bundle
+from huracan.inference.bundle import MANIFEST, load_bundle
 from huracan_cli import engine
 from huracan_cli.composition import BUNDLES
 from huracan_cli.engine import placed
@@ -71,6 +71,25 @@ def test_a_directory_that_is_no_bundle_or_was_tampered_with_is_refused_by_name(t
     assert not (tmp_path / "engines").exists()
     with pytest.raises(BadInput, match="names no library"):
         placed(str(FLOW), None)
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", "..", "a b"])
+def test_a_bundle_says_by_its_name_nothing_of_where_it_is_written(tmp_path: Path, name: str) -> None:
+    other = shutil.copytree(FLOW, tmp_path / "given" / "bundle")
+    manifest = json.loads((other / MANIFEST).read_text())
+    (other / MANIFEST).write_text(json.dumps(manifest | {"name": name}))
+    with pytest.raises(BadInput, match=r"manifest\.json: name: String should match"):
+        placed(str(other), tmp_path / "library" / "engines")
+    assert [each.name for each in tmp_path.iterdir()] == ["given"]
+
+
+def test_a_copy_in_the_library_that_was_damaged_is_written_anew(tmp_path: Path) -> None:
+    placed(str(FLOW), tmp_path)
+    (place,) = tmp_path.iterdir()
+    whole = load_bundle(place)
+    (place / "card.md").write_text("another")
+    assert placed(str(FLOW), tmp_path) == whole.digest.hex()
+    assert load_bundle(place) == whole
 
 
 # The command, and a service that answers it.
