@@ -22,7 +22,7 @@ from huracan.contracts.context import EngineBundle
 from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, engine_event_name
 from huracan.errors import BadInput, PoisonMessage
 from huracan.expert.swap import told
-from huracan.inference.bundle import MANIFEST, load_bundle, write_bundle
+from huracan.inference.bundle import MANIFEST, Bundle, load_bundle, write_bundle
 from huracan.ports import Inbox
 from huracan.rng import SeededRng
 from huracan_cli.options import JsonOption, StateOption, console, examples, on_the_loop
@@ -34,8 +34,10 @@ app = typer.Typer(no_args_is_help=True, help="Which net an expert answers from; 
 
 ANSWER_WITHIN_S = 10.0
 """Longest wait for an expert that should be running: opening a bundle takes it tens of milliseconds."""
-_BAD = (EngineEvent.ENGINE_EVENT_REFUSED, EngineEvent.ENGINE_EVENT_REJECTED, EngineEvent.ENGINE_EVENT_LOST)
-_ENDS = (*_BAD, EngineEvent.ENGINE_EVENT_ROLLED_BACK, EngineEvent.ENGINE_EVENT_SETTLED)
+ASK_AGAIN_S = 5.0
+"""Silence after which who waits asks how things are: reports are best effort, and one that was lost may be the last."""
+GONE_AFTER_S = 60.0
+"""Silence after which it waits no more: a service that is started again answers within seconds."""
 _SHORT = 12
 
 ExpertArgument = Annotated[
@@ -51,7 +53,9 @@ BundleArgument = Annotated[
 ]
 AuthorOption = Annotated[str, typer.Option(help="Who wants it; the user's own name without it.")]
 ReasonOption = Annotated[str, typer.Option(help="Why: it is kept in the journal.")]
-WaitOption = Annotated[bool, typer.Option("--wait", help="Wait for the end of the trial; exits 1 if it fails.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait for the end of the trial; exits 1 unless the bundle serves then.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,8 @@ class Wanted:
 async def ask(state: RunState, wanted: Wanted) -> AsyncGenerator[EngineReport, None]:
     """Ask an expert about its engines; yield its answer, and then whatever happens to them, without end.
 
-    Raises BadInput when nobody answers.
+    What others are refused, or told that this one knows, is left out. A report that was lost is made up for: after some
+    silence the expert is asked how things are. Raises BadInput when nobody answers.
     """
     connection, service = Connection(operator(state, "engine")), wanted.expert.partition(".")[0]
     try:
@@ -77,9 +82,9 @@ async def ask(state: RunState, wanted: Wanted) -> AsyncGenerator[EngineReport, N
         inbox = bus.inbox()
         inbox.subscribe(subjects.ops(service, "engine"))
         await bus.prepared()
-        request_id = SeededRng.fresh().stream("engine").randbytes(16)
+        random = SeededRng.fresh().stream("engine")
         request = EngineRequest(
-            request_id=request_id,
+            request_id=random.randbytes(16),
             key=wanted.expert,
             action=wanted.action,
             bundle=wanted.bundle,
@@ -90,17 +95,41 @@ async def ask(state: RunState, wanted: Wanted) -> AsyncGenerator[EngineReport, N
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 report = EngineReport()
-                while report.request_id != request_id:
+                while report.request_id != request.request_id:
                     report = await _next(inbox)
         except TimeoutError:
             raise BadInput(
                 f"{service} did not answer within {ANSWER_WITHIN_S:g} s: is it an expert that runs, and has engines?"
             ) from None
-        while True:
-            yield report
-            report = await _next(inbox)
+        yield report
+        known, silent_s = report.version, 0.0
+        while silent_s < GONE_AFTER_S:
+            try:
+                async with asyncio.timeout(ASK_AGAIN_S):
+                    report = await _next(inbox)
+            except TimeoutError:
+                silent_s += ASK_AGAIN_S
+                how = EngineRequest(
+                    request_id=random.randbytes(16), key=wanted.expert, action=EngineAction.ENGINE_ACTION_LIST
+                )
+                await bus.publish(subjects.rpc(service, "engine"), how)
+                continue
+            if report.key != wanted.expert:
+                continue
+            silent_s = 0.0
+            if _is_news(report, known):
+                known = report.version
+                yield report
+        raise BadInput(f"{service} has said nothing of {wanted.expert} for {GONE_AFTER_S:g} s: does it still run?")
     finally:
         await connection.close()
+
+
+def _is_news(report: EngineReport, known: int) -> bool:
+    """Return whether a report that answers others tells of what has become of the choice since a version of it."""
+    if report.event == EngineEvent.ENGINE_EVENT_REFUSED:
+        return False
+    return report.version > known or (report.version == known and report.event != EngineEvent.ENGINE_EVENT_LISTED)
 
 
 async def _next(inbox: Inbox) -> EngineReport:
@@ -128,21 +157,39 @@ def placed(bundle: str, library: Path | None) -> str:
     given = load_bundle(directory)
     digest, manifest = given.digest.hex(), given.manifest
     place = library / f"{manifest.name}-{manifest.version}-{digest[:_SHORT]}"
-    if not place.exists():
+    if not _holds(place, given):
         write_bundle(place, manifest, given.contents)
     return digest
 
 
-async def _told(state: RunState, wanted: Wanted, *, wait: bool, quiet: bool) -> EngineReport:
-    """Print what is said, the answer alone or all until the end of the trial, and return the last of it."""
+def _holds(place: Path, bundle: Bundle) -> bool:
+    """Return whether a copy of a bundle is at a place, and undamaged."""
+    try:
+        return load_bundle(place).digest == bundle.digest
+    except BadInput:
+        return False
+
+
+async def _told(state: RunState, wanted: Wanted, *, wait: bool, quiet: bool) -> bool:
+    """Print what is said, the answer alone or all until the end of the trial; return whether it was as wanted."""
+    asked_for = b""
     async with aclosing(ask(state, wanted)) as reports:
         async for report in reports:
             if quiet:
                 typer.echo(json.dumps(fields_of(report)))
             else:
                 _show(report)
-            if not wait or report.event in _ENDS:
-                return report
+            if report.event == EngineEvent.ENGINE_EVENT_REFUSED:
+                return False
+            if not wait:
+                return True
+            choice = report.choice
+            offered = wanted.action == EngineAction.ENGINE_ACTION_OFFER
+            asked_for = asked_for or (choice.beside if offered else choice.serves).digest
+            if asked_for not in (choice.serves.digest, choice.beside.digest):
+                return False
+            if not choice.HasField("beside"):
+                return True
     raise AssertionError("reports have no end")
 
 
@@ -225,7 +272,5 @@ def _changed(
         author=author or getpass.getuser(),
         reason=reason,
     )
-    last = on_the_loop(_told(running, wanted, wait=wait, quiet=as_json))
-    failed = (*_BAD, EngineEvent.ENGINE_EVENT_ROLLED_BACK) if wait else _BAD
-    if last.event in failed:
+    if not on_the_loop(_told(running, wanted, wait=wait, quiet=as_json)):
         raise typer.Exit(1)

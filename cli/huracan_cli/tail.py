@@ -248,8 +248,6 @@ def _make_hexadecimal(message: Message, fields: dict[str, Any]) -> None:
             parts = (value, fields[field.name]) if field.is_repeated else ([value], [fields[field.name]])
             for each, below in zip(*parts, strict=True):
                 _make_hexadecimal(each, below)
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            _make_hexadecimal(value, fields[field.name])
 
 
 # For people.

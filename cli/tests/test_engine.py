@@ -21,14 +21,14 @@ from huracan.bus.nats.bus import NatsBus
 from huracan.bus.nats.connection import Connection
 from huracan.bus.nats.users import EVERYTHING
 from huracan.clock import SystemClock
-from huracan.contracts.context import EngineBundle, EngineStage, engine_choice
+from huracan.contracts.context import EngineBundle, EngineChoice, EngineStage, engine_choice
 from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, EngineTrial
 from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
 from huracan.embedded.supervisor import running
 from huracan.errors import BadInput
 from huracan.expert.engines import Library
-from huracan.inference.bundle import load_bundle
+from huracan.inference.bundle import MANIFEST, load_bundle
 from huracan_cli import engine
 from huracan_cli.composition import BUNDLES
 from huracan_cli.engine import placed
@@ -40,7 +40,10 @@ from huracan_cli.system import OPERATOR
 FLOW = BUNDLES / "flow"
 OLD = EngineBundle(digest=b"\1" * 32, name="flow", version=1)
 NEW = EngineBundle(digest=b"\2" * 32, name="flow", version=2)
+THIRD = EngineBundle(digest=b"\3" * 32, name="flow", version=3)
 SHADOW = engine_choice(OLD, beside=NEW, stage=EngineStage.ENGINE_STAGE_SHADOW, author="ann", reason="better")
+PROBATION = engine_choice(NEW, beside=OLD, stage=EngineStage.ENGINE_STAGE_PROBATION, author="flow", reason="within")
+OTHERS = engine_choice(OLD, beside=THIRD, stage=EngineStage.ENGINE_STAGE_SHADOW, author="ben", reason="newer")
 Event = EngineEvent
 
 
@@ -71,6 +74,25 @@ def test_a_directory_that_is_no_bundle_or_was_tampered_with_is_refused_by_name(t
     assert not (tmp_path / "engines").exists()
     with pytest.raises(BadInput, match="names no library"):
         placed(str(FLOW), None)
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", "..", "a b"])
+def test_a_bundle_says_by_its_name_nothing_of_where_it_is_written(tmp_path: Path, name: str) -> None:
+    other = shutil.copytree(FLOW, tmp_path / "given" / "bundle")
+    manifest = json.loads((other / MANIFEST).read_text())
+    (other / MANIFEST).write_text(json.dumps(manifest | {"name": name}))
+    with pytest.raises(BadInput, match=r"manifest\.json: name: String should match"):
+        placed(str(other), tmp_path / "library" / "engines")
+    assert [each.name for each in tmp_path.iterdir()] == ["given"]
+
+
+def test_a_copy_in_the_library_that_was_damaged_is_written_anew(tmp_path: Path) -> None:
+    placed(str(FLOW), tmp_path)
+    (place,) = tmp_path.iterdir()
+    whole = load_bundle(place)
+    (place / "card.md").write_text("another")
+    assert placed(str(FLOW), tmp_path) == whole.digest.hex()
+    assert load_bundle(place) == whole
 
 
 # The command, and a service that answers it.
@@ -106,8 +128,10 @@ def _state(url: str, engines: Path) -> RunState:
 
 
 @contextmanager
-def _answering(directory: Path, *reports: EngineReport) -> Iterator[list[EngineRequest]]:
-    """Answer one request with reports, the first under its id, and give what was asked."""
+def _answering(
+    directory: Path, *reports: EngineReport, again: EngineReport | None = None
+) -> Iterator[list[EngineRequest]]:
+    """Answer one request with reports, the first under its id, and a second with another; give what was asked."""
     asked: list[EngineRequest] = []
     listening = threading.Event()
 
@@ -122,17 +146,19 @@ def _answering(directory: Path, *reports: EngineReport) -> Iterator[list[EngineR
             await bus.prepared()
             await connection.flush()
             listening.set()
-            delivery = await anext(inbox)
-            request = delivery.decode()
-            assert isinstance(request, EngineRequest)
-            asked.append(request)
-            service = request.key.partition(".")[0]
-            await bus.publish(f"ops.v1.{service}.engine", EngineReport(request_id=b"another's", key="flow"))
-            for number, report in enumerate(reports):
-                said = EngineReport(request_id=b"" if number else request.request_id, key=request.key)
-                said.MergeFrom(report)
-                await bus.publish(f"ops.v1.{service}.engine", said)
-            await connection.flush()
+            for told in (reports, (again,)) if again else (reports,):
+                delivery = await anext(inbox)
+                request = delivery.decode()
+                assert isinstance(request, EngineRequest)
+                asked.append(request)
+                service = request.key.partition(".")[0]
+                anothers = EngineReport(request_id=b"another's", key=request.key, event=Event.ENGINE_EVENT_REFUSED)
+                await bus.publish(f"ops.v1.{service}.engine", anothers)
+                for number, report in enumerate(told):
+                    said = EngineReport(request_id=b"" if number else request.request_id, key=request.key)
+                    said.MergeFrom(report)
+                    await bus.publish(f"ops.v1.{service}.engine", said)
+                await connection.flush()
         finally:
             await connection.close()
 
@@ -156,8 +182,7 @@ OFFERED = EngineReport(
 
 
 def test_a_list_says_what_serves_what_is_tried_and_what_there_is(directory: Path) -> None:
-    third = EngineBundle(digest=b"\3" * 32, name="flow", version=3)
-    listed = EngineReport(event=Event.ENGINE_EVENT_LISTED, choice=SHADOW, library=[OLD, NEW, third])
+    listed = EngineReport(event=Event.ENGINE_EVENT_LISTED, choice=SHADOW, library=[OLD, NEW, THIRD])
     with _answering(directory, listed) as asked:
         done = _typed(directory, "list", "flow")
     assert done.exit_code == 0
@@ -191,24 +216,78 @@ def test_a_part_of_an_expert_is_asked_where_its_service_is(directory: Path) -> N
     assert request.author == getpass.getuser()
 
 
+def _said(done: Result) -> list[EngineEvent]:
+    return [Event.Value(json.loads(line)["event"]) for line in done.output.splitlines()]
+
+
 @pytest.mark.parametrize(
-    ("ends", "code"),
+    ("ends", "choice", "code"),
     [
-        (Event.ENGINE_EVENT_SETTLED, 0),
-        (Event.ENGINE_EVENT_REJECTED, 1),
-        (Event.ENGINE_EVENT_ROLLED_BACK, 1),
-        (Event.ENGINE_EVENT_LOST, 1),
+        (Event.ENGINE_EVENT_SETTLED, engine_choice(NEW, author="flow", reason="within"), 0),
+        (Event.ENGINE_EVENT_REJECTED, engine_choice(OLD, author="flow", reason="slow"), 1),
+        (Event.ENGINE_EVENT_ROLLED_BACK, engine_choice(OLD, author="flow", reason="slow"), 1),
+        (Event.ENGINE_EVENT_LOST, engine_choice(OLD, author="flow", reason="gone"), 1),
+        (Event.ENGINE_EVENT_OFFERED, OTHERS, 1),
+        (Event.ENGINE_EVENT_SETTLED, engine_choice(THIRD, author="flow", reason="within"), 1),
     ],
 )
-def test_who_waits_is_told_all_until_the_trial_ends_and_whether_it_failed(
-    directory: Path, ends: EngineEvent, code: int
+def test_who_waits_is_told_all_until_the_trial_ends_and_whether_the_bundle_serves(
+    directory: Path, ends: EngineEvent, choice: EngineChoice, code: int
 ) -> None:
-    told = [OFFERED, EngineReport(event=Event.ENGINE_EVENT_TAKEN_OVER), EngineReport(event=ends)]
+    told = [
+        OFFERED,
+        EngineReport(event=Event.ENGINE_EVENT_TAKEN_OVER, choice=PROBATION, version=1),
+        EngineReport(event=ends, choice=choice, version=2),
+    ]
     with _answering(directory, *told):
         done = _typed(directory, "offer", "flow", "02", "--wait", "--json")
-    said = [json.loads(line)["event"] for line in done.output.splitlines()]
-    assert said == [EngineEvent.Name(report.event) for report in told]
+    assert _said(done) == [report.event for report in told]
     assert done.exit_code == code
+
+
+def test_who_waits_takes_nothing_that_is_not_of_the_trial_for_its_end(directory: Path) -> None:
+    settled = EngineReport(event=Event.ENGINE_EVENT_SETTLED, choice=engine_choice(NEW, author="", reason=""), version=1)
+    anothers = [
+        EngineReport(event=Event.ENGINE_EVENT_SETTLED, key="regime.detector", choice=OTHERS, version=9),
+        EngineReport(event=Event.ENGINE_EVENT_REFUSED, request_id=b"another's", choice=SHADOW),
+        EngineReport(event=Event.ENGINE_EVENT_LISTED, request_id=b"another's", choice=SHADOW),
+    ]
+    behind = EngineReport(event=Event.ENGINE_EVENT_LISTED, choice=engine_choice(OLD, author="", reason=""))
+    taken = EngineReport(event=Event.ENGINE_EVENT_TAKEN_OVER, choice=PROBATION, version=1)
+    with _answering(directory, OFFERED, *anothers, taken, behind, settled):
+        done = _typed(directory, "offer", "flow", "02", "--wait", "--json")
+    assert _said(done) == [OFFERED.event, taken.event, settled.event]
+    assert done.exit_code == 0
+
+
+def test_who_goes_back_to_what_served_before_has_what_it_wanted(directory: Path) -> None:
+    back = EngineReport(event=Event.ENGINE_EVENT_ROLLED_BACK, choice=engine_choice(OLD, author="ann", reason="slow"))
+    with _answering(directory, back):
+        assert _typed(directory, "use", "flow", "configured", "--wait").exit_code == 0
+
+
+def test_who_waits_asks_how_things_are_when_the_last_report_was_lost(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "ASK_AGAIN_S", 0.2)
+    settled = engine_choice(NEW, author="flow", reason="within")
+    listed = EngineReport(event=Event.ENGINE_EVENT_LISTED, choice=settled, version=2)
+    with _answering(directory, OFFERED, again=listed) as asked:
+        done = _typed(directory, "offer", "flow", "02", "--wait", "--json")
+    assert [request.action for request in asked] == [
+        EngineAction.ENGINE_ACTION_OFFER,
+        EngineAction.ENGINE_ACTION_LIST,
+    ]
+    assert (_said(done), done.exit_code) == ([OFFERED.event, listed.event], 0)
+
+
+def test_who_waits_for_a_service_that_is_gone_is_told_so(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "ASK_AGAIN_S", 0.1)
+    monkeypatch.setattr(engine, "GONE_AFTER_S", 0.3)
+    with _answering(directory, OFFERED):
+        done = _typed(directory, "offer", "flow", "02", "--wait")
+    assert isinstance(done.exception, BadInput)
+    assert str(done.exception).startswith("flow has said nothing of flow for 0.3 s")
 
 
 def test_what_is_refused_ends_with_1_and_its_reason(directory: Path) -> None:

@@ -40,6 +40,24 @@ def test_what_is_missing_is_the_centre_and_with_all_missing_there_is_no_window(m
     assert VIEW.windows(_rows(missing, missing)) is None
 
 
+def test_a_window_is_its_rows_as_seen_to_the_bit_whatever_comes_as_bytes() -> None:
+    names = tuple(MICRO.names[::5])
+    view = View(columns=names, centre=(0.1,) * len(names), spread=(0.7,) * len(names), moves_bps=VIEW.moves_bps)
+    chosen = [MICRO.names.index(name) for name in names]
+    chance = np.random.default_rng(1)
+    for _ in range(50):
+        rows = chance.integers(0, 2**32, size=(64, MICRO.columns), dtype=np.uint32).view(np.float32)
+        rows[::2] = chance.normal(size=rows[::2].shape)
+        with np.errstate(invalid="ignore"):
+            values = rows[:, chosen].astype(np.float64)
+            scaled = np.clip((values - 0.1) / 0.7, -LIMIT, LIMIT)
+        wanted = np.where(np.isfinite(values), scaled, np.nan).astype(np.float32)
+        assert view.seen(rows).tobytes() == wanted.tobytes()
+        windows = view.windows(rows)
+        assert windows is not None
+        assert windows[0].T.tobytes() == np.where(np.isnan(wanted), np.float32(0), wanted).tobytes()
+
+
 def test_rows_are_left_as_they_were() -> None:
     rows = _rows(np.nan, 0.5)
     before = rows.tobytes()

@@ -337,3 +337,16 @@ def test_the_benchmark_measures_every_way_to_serve_a_bundle(made: Bundle, bundle
     assert "pruned_int8, p50" in shown.stdout
     bench = runpy.run_path(str(program))
     assert set(bench["models_of"](bundle)) == {"fp32", "int8"}, "a net that was not optimised is measured as it is"
+
+
+def test_the_benchmark_judges_routed_nets_by_what_a_window_takes_too(capsys: pytest.CaptureFixture[str]) -> None:
+    bench = runpy.run_path(str(REPO / "bench" / "models.py"))
+    released = load_bundle(REPO / "training" / "bundles" / "experts")
+    ways = bench["ways_of"](released)
+    for way in ways:
+        way.ran_ns, way.took_ns, way.worked_ns = [60_000], [230_000], [200_000]
+    bench["print_ways"]("experts", ways, released)
+    shown = capsys.readouterr().out
+    assert "held: routed, the net alone, p50 0.060 ms < 0.1 ms" in shown
+    assert "MISSED: routed, from a window's rows, p50 0.230 ms < 0.1 ms" in shown
+    assert "held: routed, from a window's rows, p99 0.230 ms < 1.0 ms" in shown

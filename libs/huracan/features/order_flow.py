@@ -55,20 +55,29 @@ class View(Config):
 
     def seen(self, rows: Rows) -> Rows:
         """Return rows of `micro`, shape (n, columns of micro), as (n, columns): in [-3, 3], NaN where missing."""
-        chosen, centre, spread = self._scale
-        with np.errstate(invalid="ignore"):  # of NaN that signals, in rows that came as bytes
-            values = rows.take(chosen, axis=1).astype(np.float64)
-        scaled = np.clip((values - centre) / spread, -LIMIT, LIMIT)
-        return np.where(np.isfinite(values), scaled, np.nan).astype(np.float32)
+        scaled, missing = self._scaled(rows)
+        np.copyto(scaled, np.nan, where=missing)
+        return scaled.astype(np.float32)
 
     def windows(self, window: Rows) -> Rows | None:
         """Return a window of `micro`, shape (64, columns of micro), as what an engine takes, shape (1, columns, 64).
 
         Missing values are 0, the centre. None where all values are missing.
         """
-        seen = self.seen(window)
-        missing = np.isnan(seen)
+        scaled, missing = self._scaled(window)
         if missing.all():
             return None
-        seen[missing] = 0.0
-        return np.ascontiguousarray(seen.T[np.newaxis])
+        np.copyto(scaled, 0.0, where=missing)
+        return scaled.T[np.newaxis].astype(np.float32, order="C")
+
+    def _scaled(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the columns of rows in [-3, 3], and which values are missing: those are anything."""
+        chosen, centre, spread = self._scale
+        with np.errstate(invalid="ignore"):  # of NaN that signals, in rows that came as bytes
+            scaled = rows.take(chosen, axis=1).astype(np.float64)
+            missing = ~np.isfinite(scaled)
+            scaled -= centre
+            scaled /= spread
+            np.maximum(scaled, -LIMIT, out=scaled)
+            np.minimum(scaled, LIMIT, out=scaled)
+        return scaled, missing

@@ -29,8 +29,8 @@ FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 class Manifest(Config):
     """What a bundle is, what it needs, and where it comes from."""
 
-    name: str = Field(min_length=1)
-    """Name in the registry: what the model is for, such as regime."""
+    name: FileName
+    """Name in the registry: what the model is for, such as regime. Directories of a library begin with it."""
     version: PositiveInt
     """Version in the registry."""
     model: str = Field(min_length=1)

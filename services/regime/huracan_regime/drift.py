@@ -103,17 +103,21 @@ class _Stream:
         self._config = config
         self.epoch = 0
         self.step = -1
-        self.mids: dict[int, float] = {}
-        self.losses: dict[str, LossStream] = {}
         self.level = DriftLevel.DRIFT_LEVEL_UNSPECIFIED
         self.since_ns = 0
         self.told_at = 0
         """Rows since the start at which a context was last told."""
         self.rows_in_all = 0
-        self._loss_means: dict[str, MeanWatch] = {}
         self.begin_anew()
 
     def begin_anew(self) -> None:
+        """Forget all but what was last told: features, or the gateway, begin anew."""
+        self.mids: dict[int, float] = {}
+        self.losses: dict[str, LossStream] = {}
+        self._loss_means: dict[str, MeanWatch] = {}
+        self._forget_reference()
+
+    def _forget_reference(self) -> None:
         """Forget the reference, and what was compared with it."""
         judged = self._config.distribution.window_rows // CHUNK
         self.columns = ColumnWatch(MICRO.columns, self._config.distribution)
@@ -142,6 +146,15 @@ class _Stream:
             return False
         self._judge(spread)
         return True
+
+    def hear(self, opinion: Opinion) -> None:
+        """Take the odds of an expert; its losses with another engine, or over another time, are forgotten."""
+        expert = opinion.expert
+        if expert not in self.losses:
+            self.losses[expert] = LossStream(self._config.loss)
+        if self.losses[expert].hear(opinion):
+            self._loss_means.pop(expert, None)
+            self._changes.pop(LOSS + expert, None)
 
     def lose(self, expert: str, steps: int, loss: float) -> None:
         """Take the mean loss of an expert over some steps."""
@@ -194,7 +207,7 @@ class _Stream:
             self.findings = findings[:SHOWN]
         self._moved_since = (self._moved_since or self.rows) if any(self._spreads) else None
         if self._moved_since is not None and self.rows - self._moved_since >= self._config.distribution.forget_rows:
-            self.begin_anew()
+            self._forget_reference()
 
     def _moved(self, spread: Spread) -> list[DriftFinding]:
         """Return the columns that have moved, the farthest past its limit first."""
@@ -251,8 +264,9 @@ class DriftContextBuilder:
     at the same level that was not named yet, and every few minutes.
 
     A window gives all the steps that it is the first to show. One that is not full says that features look back on
-    nothing: all begins anew. One of a book that is not in step is left out, with its step. Windows of another feature
-    set, of an earlier gateway, or not newer than the last change nothing.
+    nothing: all begins anew, as with another gateway; the losses of an expert do with another engine or horizon. One of
+    a book that is not in step is left out, with its step. Windows of another feature set, of an earlier gateway, or not
+    newer than the last change nothing.
     """
 
     def __init__(self, config: DriftConfig) -> None:
@@ -279,17 +293,13 @@ class DriftContextBuilder:
         stream = self._streams.get(instrument_key(opinion.instrument))
         if stream is None or opinion.epoch != stream.epoch or opinion.expert not in self._config.loss.experts:
             return
-        if opinion.expert not in stream.losses:
-            stream.losses[opinion.expert] = LossStream(self._config.loss)
-        stream.losses[opinion.expert].hear(opinion)
+        stream.hear(opinion)
 
     def _follow(self, stream: _Stream, window: FeatureWindow, rows: Rows) -> list[ContextDraft]:
         if window.epoch < stream.epoch or (window.epoch == stream.epoch and window.step <= stream.step):
             return []
         if window.epoch > stream.epoch:
             stream.begin_anew()
-            stream.losses.clear()
-            stream.mids.clear()
             stream.epoch, stream.step = window.epoch, window.step - 1
         new = window.step - stream.step
         stream.step = window.step

@@ -37,20 +37,33 @@ class LossStream:
         self._config = config
         self._waiting: deque[_Odds] = deque(maxlen=LONGEST_STEPS + 1)
         self._newest = -1
+        self._of = (b"", 0)
+        """Digest of the engine whose odds these are, and how far it looks ahead."""
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._waiting.clear()
         self._block = -1
         self._losses: list[float] = []
 
-    def hear(self, opinion: Opinion) -> None:
-        """Take odds; abstentions, steps heard before, and what are no odds or look too far ahead change nothing."""
+    def hear(self, opinion: Opinion) -> bool:
+        """Take odds and return whether all begins anew with them: of another engine, or over another time.
+
+        Abstentions, steps heard before, and what are no odds or look too far ahead change nothing.
+        """
         step = opinion.step
         if opinion.abstained or step <= self._newest:
-            return
+            return False
         steps, rest = divmod(opinion.horizon_ns, STEP_NS)
         down, flat, up = opinion.p_down, opinion.p_flat, opinion.p_up
         if rest or not 0 < steps <= LONGEST_STEPS or not (0 <= down <= 1 and 0 <= flat <= 1 and 0 <= up <= 1):
-            return
+            return False
+        before, self._of = self._of, (opinion.engine_digest, opinion.horizon_ns)
+        if self._of != before:
+            self._begin_anew()
         self._newest = step
         self._waiting.append(_Odds(step, step + steps, down, flat, up))
+        return self._of != before
 
     def resolve(self, step: int, mids: dict[int, float]) -> list[tuple[int, float]]:
         """Return the means that are whole by a step, each with the steps that it is over.

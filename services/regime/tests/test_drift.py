@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,13 +73,15 @@ def _window(
     )
 
 
-def _says(window: FeatureWindow, flat: float, expert: str = "flow") -> Opinion:
-    """Return the odds of an expert on the second after a window."""
+def _says(
+    window: FeatureWindow, flat: float, expert: str = "flow", *, engine: bytes = bytes(32), steps: int = 10
+) -> Opinion:
+    """Return the odds of an expert on the steps after a window."""
     return opinion(
         window,
         expert=expert,
-        engine_digest=bytes(32),
-        horizon_ns=10 * STEP_NS,
+        engine_digest=engine,
+        horizon_ns=steps * STEP_NS,
         validity_ns=STEP_NS,
         contexts=[],
         p_down=(1 - flat) / 2,
@@ -273,6 +276,52 @@ def test_losses_that_rise_are_told_within_a_minute_and_losses_that_fall_are_not(
             assert at < when < at + MINUTE
             assert _named(state) == {LOSS + "flow"}
             assert state.findings[0].after > state.findings[0].before > 0
+
+
+def _lost(at: int, window: dict[str, int], says: dict[str, Any]) -> set[str]:
+    """Return all that is named where the losses of an expert rise at a row, and something else changes there."""
+    rows, builder = _market(at + REFERENCE + 2 * MINUTE), DriftContextBuilder(CONFIG)
+    chance, named = random.Random(7), set[str]()
+    for when in range(len(rows)):
+        changes = {"epoch": window.get("epoch", 1)} if when > at else window if when == at else {}
+        heard = _window(rows, when, **changes)  # type: ignore[arg-type]
+        for state in _told(builder, heard):
+            named |= _named(state)
+        odds = (0.6 if when < at else 0.2) + chance.uniform(-0.04, 0.04)
+        builder.observe(_says(heard, odds, **(says if when >= at else {})))
+    return named
+
+
+@pytest.mark.parametrize(
+    ("window", "says", "told"),
+    [
+        ({}, {}, {LOSS + "flow"}),
+        ({"epoch": 2}, {}, set()),
+        ({"valid_rows": 1}, {}, set()),
+        ({}, {"engine": b"\1" * 32}, set()),
+        ({}, {"steps": 20}, set()),
+    ],
+    ids=["nothing", "another gateway", "features begin anew", "another engine", "another horizon"],
+)
+def test_losses_are_not_compared_with_those_before_a_new_beginning(
+    window: dict[str, int], says: dict[str, Any], told: set[str]
+) -> None:
+    assert _lost(REFERENCE + MINUTE, window, says) == told
+
+
+def test_what_an_engine_lost_is_not_held_against_the_one_after_it() -> None:
+    rows, builder = _market(REFERENCE + 6 * MINUTE), DriftContextBuilder(CONFIG)
+    at, chance = REFERENCE + MINUTE, random.Random(7)
+    levels: list[DriftLevel] = []
+    acted_at = 0
+    for when in range(len(rows)):
+        window = _window(rows, when)
+        levels += [state.level for state in _told(builder, window)]
+        acted_at = acted_at or (when if levels and levels[-1] == ACT else 0)
+        odds = (0.6 if when < at else 0.2) + chance.uniform(-0.04, 0.04)
+        builder.observe(_says(window, odds, engine=bytes([bool(acted_at)]) * 32))
+    assert acted_at
+    assert levels == [OK, ACT, OK]
 
 
 # The service.

@@ -84,6 +84,17 @@ def test_what_is_no_odds_is_not_heard() -> None:
     assert _losses(stream, MIDS, last=900) == []
 
 
+def test_odds_of_another_engine_or_horizon_begin_a_stream_and_those_before_are_dropped() -> None:
+    stream = LossStream(CONFIG)
+    told = []
+    for step, engine, horizon in ((3, 1, 10), (4, 1, 10), (5, 2, 10), (4, 3, 10), (6, 2, 20), (40, 2, 20)):
+        said = _opinion(step, horizon_ns=horizon * STEP_NS)
+        said.engine_digest = bytes([engine]) * 32
+        told.append(stream.hear(said))
+    assert told == [True, False, True, False, True, False]
+    assert [steps for step in range(100) for steps, _ in stream.resolve(step, MIDS)] == [10]
+
+
 def test_a_step_that_was_heard_counts_once() -> None:
     stream = LossStream(CONFIG)
     for step, flat in ((5, 0.5), (5, 0.1), (4, 0.1), (30, 0.5)):
