@@ -216,7 +216,7 @@ def test_a_part_of_an_expert_is_asked_where_its_service_is(directory: Path) -> N
     assert request.author == getpass.getuser()
 
 
-def _said(done: Result) -> list[EngineEvent]:
+def _said(done: Result) -> list[int]:
     return [Event.Value(json.loads(line)["event"]) for line in done.output.splitlines()]
 
 
