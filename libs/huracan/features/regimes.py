@@ -30,16 +30,19 @@ Cuts = tuple[float, float, float]
 """Volatility below which it is low, volatility above which it is high, efficiency above which it is trending."""
 _Share = Annotated[float, Field(ge=0, le=1)]
 _SUM = 1e-6
+_FIRST = np.array([3, 2, 1, 1, 0, 0, 0, 0])
+"""Number of the first regime that holds, by what a window is: wild counts 4, calm 2, straight 1."""
 
 
-def regimes(volatility: Floats, efficiency: Floats, cuts: Cuts) -> Integers:
-    """Return the number of the regime of each row, of any shape: the first of REGIMES that holds.
+def regimes(volatility: Floats | float, efficiency: Floats | float, cuts: Cuts) -> Integers:
+    """Return the number of the regime of each row, of any shape, or of one: the first of REGIMES that holds.
 
     `volatility` is sqrt(sum r^2) and `efficiency` |sum r| / sum |r| of the log returns r of the same bars.
     """
     calm, wild, straight = cuts
-    between = np.where(efficiency > straight, 2, 3)
-    return np.where(volatility > wild, 0, np.where(volatility < calm, 1, between))
+    holds = (volatility > wild) * 4 + (volatility < calm) * 2 + (efficiency > straight)
+    told: Integers = _FIRST[holds]
+    return told
 
 
 class RegimeThresholds(Config):

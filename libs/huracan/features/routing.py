@@ -76,10 +76,7 @@ class Routes(Config):
     def regime(self, window: Rows) -> int:
         """Return the number of the regime of a window, shape (64, columns of micro); UNKNOWN where it does not say."""
         told = measured(window)
-        if told is None:
-            return UNKNOWN
-        volatility, straightness = map(np.asarray, told)
-        return int(regimes(volatility, straightness, self.cuts))
+        return UNKNOWN if told is None else int(regimes(*told, self.cuts))
 
 
 def read_routes(data: bytes, place: str) -> Routes:
