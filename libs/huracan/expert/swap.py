@@ -23,7 +23,7 @@ from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, Engin
 from huracan.errors import BadInput, HuracanError
 from huracan.expert.engines import Engines
 from huracan.expert.port import ContextDraft
-from huracan.expert.trial import Answer, SwapConfig, Trial
+from huracan.expert.trial import Answer, Left, SwapConfig, Trial
 from huracan.ports import Ports
 
 logger = structlog.get_logger()
@@ -150,12 +150,15 @@ class Swap(Generic[T]):
         async with self._changing:
             if trial is not self.trial:
                 return
-            now, left = self.engines.choice, trial.left()
-            shadow = now.stage == _SHADOW
+            left = trial.left()
             reason = str(left) if left else f"within all bounds over {trial.windows} windows"
-            event, choice = self._judged(now, passed=left is None, reason=reason)
-            await self._write(choice)
-            await self._report(event, f"{told(now.beside if shadow else now.serves)}: {reason}", trial)
+            await self._end(reason, trial, passed=left is None)
+
+    async def _end(self, reason: str, trial: Trial | None, *, passed: bool) -> None:
+        now = self.engines.choice
+        event, choice = self._judged(now, passed=passed, reason=reason)
+        await self._write(choice)
+        await self._report(event, f"{told(now.beside if now.stage == _SHADOW else now.serves)}: {reason}", trial)
 
     def _judged(self, now: EngineChoice, *, passed: bool, reason: str) -> tuple[EngineEvent, EngineChoice]:
         author = self._service
@@ -172,18 +175,26 @@ class Swap(Generic[T]):
     async def take_up(self) -> None:
         """Go on with the newest choice after a start; one whose bundle cannot be opened any more is replaced.
 
-        What was on trial then is none any more; in place of what had passed, what is configured serves.
+        What was on trial then is none any more; in place of what had passed, what is configured serves. A trial begins
+        anew, and is over once it has done so too often: that is written before what is tried is opened, which may be
+        what brings the process down.
         """
         now = self.engines.choice
         proven, tried = (now.beside, now.serves) if now.stage == _PROBATION else (now.serves, now.beside)
         reason, serves = self._lost(proven), self.engines.configured
         if not reason and now.HasField("beside"):
+            if now.restarts >= self._config.max_restarts:
+                left = Left("restarts", now.restarts + 1, self._config.max_restarts)
+                await self._end(str(left), None, passed=False)
+                return
+            again = EngineChoice()
+            again.CopyFrom(now)
+            again.restarts += 1
+            await self._write(again)
             reason, serves = self._lost(tried), proven
-        if not reason:
-            self._begin()
-            return
-        await self._write(engine_choice(serves, author=self._service, reason=reason))
-        await self._report(EngineEvent.ENGINE_EVENT_LOST, reason, None)
+        if reason:
+            await self._write(engine_choice(serves, author=self._service, reason=reason))
+            await self._report(EngineEvent.ENGINE_EVENT_LOST, reason, None)
 
     def _lost(self, name: EngineBundle) -> str:
         """Return why a bundle cannot be opened; empty where it is open."""

@@ -52,6 +52,9 @@ class SwapConfig(Config):
     max_distance: float = Field(default=0.25, gt=0, le=1)
     """Mean total variation distance from the other's probabilities: agreement alone does not see odds that are sure of
     everything."""
+    max_restarts: NonNegativeInt = 2
+    """How often the service may be started again during a trial, which then begins anew: an engine that brings its
+    process down does so each time, a release or a machine that fails once."""
     lead_steps: NonNegativeInt = 10
     """Steps from the word that an engine serves which other copies have not loaded yet, to the first that it answers: a
     second, where loading takes tens of milliseconds."""

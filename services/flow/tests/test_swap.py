@@ -186,6 +186,10 @@ class Heard:
     reports: list[EngineReport] = field(default_factory=list)
 
 
+class Down(BaseException):
+    """Stands for the end of a process, which nobody in it can catch."""
+
+
 class Desk:
     """The flow service, windows as a gateway sends them, and all that is said."""
 
@@ -200,7 +204,7 @@ class Desk:
         self.asked = 0
         self.slow_ns = dict(slow_ns)
         self.raising: dict[bytes, str] = {}
-        """What raises a KeyError, by the digest of its bundle."""
+        """What raises a KeyError, by the digest of its bundle; or brings the process down."""
         self._bus = self.world.ports("desk").bus
         self._inbox = self._bus.inbox()
         for pattern in ("sig.v1.>", "ops.v1.flow.engine"):
@@ -216,6 +220,8 @@ class Desk:
             what = self.raising.get(bundle.digest, "")
             if what == "opened":
                 raise KeyError(what)
+            if what == "down":
+                raise Down
             return Slow(opened(bundle), self.stopwatch, lambda: self.slow_ns.get(bundle.digest, USUAL_NS), raises=what)
 
         usual = Slow(made.responder, self.stopwatch, lambda: USUAL_NS)
@@ -230,6 +236,17 @@ class Desk:
         assert isinstance(service, ExpertService)
         await service.ready.wait()
         return service
+
+    async def goes_down_opening(self, bundle: Bundle) -> None:
+        """Start the service, which ends where it opens a bundle; the next start is a second later."""
+        self.raising[bundle.digest] = "down"
+        task = self.world.start("flow")
+        await asyncio.wait([task])
+        with pytest.raises(Down):
+            await self.world.kill("flow")
+        del self.raising[bundle.digest]
+        self.step += 10
+        await self.clock.sleep_until(step_open(self.step))
 
     @property
     def contexts(self) -> list[Context]:
@@ -761,13 +778,47 @@ def test_killed_in_the_shadow_or_on_probation_it_goes_on_where_it_was(tmp_path: 
         await desk.start()
         await desk.windows(1)
         assert desk.stages[-1] == before, "a start decides nothing"
+        assert desk.contexts[-1].engine.restarts == (before != "settled")
         await desk.windows(2 * WINDOWS + 5)
         desk.assert_steady()
-        assert desk.stages == ["shadow", "probation", "settled"]
-        turned = desk.from_step(2)
+        assert list(dict.fromkeys(desk.stages)) == ["shadow", "probation", "settled"]
+        assert desk.contexts[-1].engine.restarts == 0
+        turned = desk.from_step(desk.stages.index("probation") + 1)
         assert desk.engines() == {step: OLD if step < turned else _digest(challenger) for step in desk.engines()}
         epochs = [context.epoch for context in desk.contexts]
         assert epochs == sorted(epochs)
+
+    _run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("on_opening", [False, True])
+@pytest.mark.parametrize(("stage", "ends"), [("shadow", "rejected"), ("probation", "rolled_back")])
+def test_one_that_brings_its_process_down_is_not_tried_for_ever(
+    tmp_path: Path, stage: str, ends: str, on_opening: bool
+) -> None:
+    challenger = good(tmp_path)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await (desk.offer(challenger) if stage == "shadow" else desk.use(challenger))
+        await desk.windows(15)
+        await desk.world.kill("flow")
+        for restarts in (1, 2):
+            if on_opening:
+                await desk.goes_down_opening(challenger)
+            else:
+                await desk.start()
+                await desk.windows(3)
+                await desk.world.kill("flow")
+            assert (desk.stages[-1], desk.contexts[-1].engine.restarts) == (stage, restarts)
+            assert desk.contexts[-1].engine.author == "ann"
+        await desk.start()
+        await desk.windows(WINDOWS)
+        assert (desk.events[-1], desk.stages[-1]) == (ends, "settled")
+        assert "restarts was 3, and the limit 2" in desk.heard.reports[-1].detail
+        assert desk.heard.opinions[-1].engine_digest == OLD
+        abstained = [opinion.step for opinion in desk.heard.opinions if opinion.abstained]
+        assert len(abstained) <= 1, "but for a window that was on its way to one that is no longer opened"
 
     _run(tmp_path, scenario)
 
@@ -783,9 +834,9 @@ def test_killed_between_the_journal_and_the_bus_it_says_what_it_had_written(tmp_
         desk.ways.cut = set()
         assert desk.stages == []
         await desk.start()
-        assert desk.stages == ["shadow"]
+        assert desk.stages == ["shadow", "shadow"], "as it was written, and that it begins anew"
         await desk.windows(2 * WINDOWS + 5)
-        assert desk.stages == ["shadow", "probation", "settled"]
+        assert desk.stages == ["shadow", "shadow", "probation", "settled"]
 
     _run(tmp_path, scenario)
 

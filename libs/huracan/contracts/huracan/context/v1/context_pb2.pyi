@@ -128,18 +128,20 @@ class CorrelationState(_message.Message):
     def __init__(self, instruments: _Optional[_Iterable[str]] = ..., correlations: _Optional[bytes] = ..., absorption_ratio: _Optional[float] = ..., shrinkage: _Optional[float] = ..., bars: _Optional[int] = ...) -> None: ...
 
 class EngineChoice(_message.Message):
-    __slots__ = ("serves", "beside", "stage", "author", "reason")
+    __slots__ = ("serves", "beside", "stage", "author", "reason", "restarts")
     SERVES_FIELD_NUMBER: _ClassVar[int]
     BESIDE_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
     serves: EngineBundle
     beside: EngineBundle
     stage: EngineStage
     author: str
     reason: str
-    def __init__(self, serves: _Optional[_Union[EngineBundle, _Mapping]] = ..., beside: _Optional[_Union[EngineBundle, _Mapping]] = ..., stage: _Optional[_Union[EngineStage, str]] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    restarts: int
+    def __init__(self, serves: _Optional[_Union[EngineBundle, _Mapping]] = ..., beside: _Optional[_Union[EngineBundle, _Mapping]] = ..., stage: _Optional[_Union[EngineStage, str]] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., restarts: _Optional[int] = ...) -> None: ...
 
 class EngineBundle(_message.Message):
     __slots__ = ("digest", "name", "version")
