@@ -7,8 +7,10 @@ import getpass
 import json
 import shutil
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from huracan.inference.engine import OnnxEngine
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.market import SimulatedMarketConfig, write_recording
 from huracan.sim.world import Factory, World
-from huracan_cli import up
+from huracan_cli import composition, up
 from huracan_cli.composition import BUNDLES, SERVICES, Inputs, configs, factories, gateway, history_of
 from huracan_cli.explain import explain
 from huracan_cli.replay import Replay, replay
@@ -219,23 +221,28 @@ def home() -> Iterator[Path]:
 
 
 @pytest.mark.usefixtures("untraced")
-def test_on_processes_the_command_exchanges_engines_while_decisions_go_on(
-    history: Path, offered: dict[int, Bundle], home: Path, tmp_path: Path
+def test_on_processes_engines_take_over_and_are_rolled_back_while_decisions_go_on(
+    history: Path, offered: dict[int, Bundle], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good, _ = offered.values()
+    good, sure = offered.values()
     tampered = shutil.copytree(good.directory, tmp_path / "tampered")
     (tampered / "card.md").write_text("another")
     old, new = OnnxEngine(CHAMPION).digest, OnnxEngine(good).digest
+    # Of so short a trial the slowest window is its p99: how fast engines are is judged by tests of their own.
+    short = partial(
+        SwapConfig, shadow_windows=TRIAL, probation_windows=TRIAL, max_p99_us=NANOSECONDS, max_p99_ratio=NANOSECONDS
+    )
+    monkeypatch.setattr(composition, "SwapConfig", short)
     market = tmp_path / "market.jsonl"
     write_recording(SimulatedMarketConfig(seed=11, duration_s=LONG_S), market)
     system = System(Plan(source=recording(market, speed=1.0, history=history), layout=Layout.HOSTED), home)
 
-    async def engine(*arguments: str | Path) -> tuple[int, dict[str, Any], str]:
+    async def engine(*arguments: str | Path) -> tuple[int, list[dict[str, Any]], str]:
         command = [sys.executable, "-m", "huracan_cli", "engine", *map(str, arguments), "--state", str(home), "--json"]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
         out, error = await process.communicate()
-        return process.returncode or 0, json.loads(out) if out else {}, error.decode()
+        return process.returncode or 0, [json.loads(line) for line in out.splitlines()], error.decode()
 
     async def until_answered_by(digest: bytes) -> None:
         def answers() -> set[bytes]:
@@ -250,15 +257,27 @@ def test_on_processes_the_command_exchanges_engines_while_decisions_go_on(
         code, _, error = await engine("offer", "flow", tampered)
         assert (code, "card.md was" in error) == (2, True)
         code, told, _ = await engine("offer", "flow", "f" * 12)
-        assert (code, told["event"]) == (1, "ENGINE_EVENT_REFUSED")
-        code, told, _ = await engine("use", "flow", good.directory, "--author", "ann", "--reason", "better")
-        assert (code, told["event"], told["choice"]["author"]) == (0, "ENGINE_EVENT_TAKEN_OVER", "ann")
-        assert told["choice"]["serves"]["digest"] == good.digest.hex()
+        assert (code, [each["event"] for each in told]) == (1, ["ENGINE_EVENT_REFUSED"])
+
+        code, told, _ = await engine("offer", "flow", good.directory, "--author", "ann", "--wait")
+        events = ["ENGINE_EVENT_OFFERED", "ENGINE_EVENT_TAKEN_OVER", "ENGINE_EVENT_SETTLED"]
+        assert (code, [each["event"] for each in told]) == (0, events)
+        assert [each["choice"]["author"] for each in told] == ["ann", "flow", "flow"]
+        assert told[-1]["choice"]["serves"]["digest"] == good.digest.hex()
         await until_answered_by(new)
-        code, told, _ = await engine("list", "flow")
-        assert [each["digest"] for each in told["library"]] == [CHAMPION.digest.hex(), good.digest.hex()]
-        code, told, _ = await engine("use", "flow", "configured")
-        assert (code, told["event"], told["version"]) == (0, "ENGINE_EVENT_ROLLED_BACK", "2")
+
+        code, told, _ = await engine("use", "flow", sure.directory, "--author", "bob", "--wait")
+        events = ["ENGINE_EVENT_TAKEN_OVER", "ENGINE_EVENT_ROLLED_BACK"]
+        assert (code, [each["event"] for each in told]) == (1, events)
+        assert (told[-1]["trial"]["left"], told[-1]["choice"]["author"]) == ("distance", "flow")
+        await until_answered_by(new)
+
+        _, (told_now,), _ = await engine("list", "flow")
+        assert {each["digest"] for each in told_now["library"]} == {
+            bundle.digest.hex() for bundle in (CHAMPION, good, sure)
+        }
+        code, (told_now,), _ = await engine("use", "flow", "configured")
+        assert (code, told_now["event"], told_now["version"]) == (0, "ENGINE_EVENT_ROLLED_BACK", "6")
         await until_answered_by(old)
 
     async def main() -> tuple[list[Decision], Logged]:
@@ -278,11 +297,13 @@ def test_on_processes_the_command_exchanges_engines_while_decisions_go_on(
     decisions, kept = asyncio.run(main())
     assert [each.step for each in decisions] == list(range(decisions[0].step, decisions[-1].step + 1))
     chosen = [each.context for each in kept.journals["context.engine.flow"] if isinstance(each, JournalEntry)]
-    assert [each.engine.author for each in chosen] == ["ann", getpass.getuser()]
-    assert [each.engine.serves.digest for each in chosen] == [good.digest, CHAMPION.digest]
-    first, last = (each.effective_from_ns for each in chosen)
+    assert [each.engine.author for each in chosen] == ["ann", "flow", "flow", "bob", "flow", getpass.getuser()]
+    serving = [CHAMPION, good, good, sure, good, CHAMPION]
+    assert [each.engine.serves.digest for each in chosen] == [bundle.digest for bundle in serving]
+    from_ns, digests = [each.effective_from_ns for each in chosen], [OnnxEngine(bundle).digest for bundle in serving]
+    late = 0
     for each in decisions:
         (said,) = [vote.engine_digest for vote in each.votes if vote.expert == "flow"]
-        assert said in (b"", new if first <= step_open(each.step) < last else old)
-    late = sum(vote.engine_digest == b"" for each in decisions for vote in each.votes if vote.expert == "flow")
+        assert said in (b"", [old, *digests][bisect_right(from_ns, step_open(each.step))])
+        late += said == b""
     assert late < len(decisions) / 2, "of a machine that is busy elsewhere some come late"
