@@ -75,16 +75,13 @@ def logging_as_it_was() -> Iterator[None]:
 def _untraced() -> Iterator[None]:
     trace = sys.gettrace()
     sys.settrace(None)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("COV")]:
-            patch.delenv(name)
-        yield
+    yield
     sys.settrace(trace)
 
 
 @pytest.fixture
 def untraced() -> Iterator[None]:
-    """Leave a test out of the coverage, with the processes that it starts: whole runs are then twice as fast.
+    """Leave a test out of the coverage: whole runs are then twice as fast.
 
     For tests that go the ways of others with another seed or input.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -38,11 +37,9 @@ LONGEST_POLLS = 1_200
 MARKET = SimulatedMarketConfig(seed=5, duration_s=12.0, regime_switch_s=4.0)
 
 
-def huracan(*arguments: str | Path, cwd: Path | None = None, traced: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the command; untraced by coverage it is three times faster."""
+def huracan(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "huracan_cli", *map(str, arguments)]
-    environment = {name: value for name, value in os.environ.items() if traced or not name.startswith("COV")}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 Typed = Callable[..., subprocess.CompletedProcess[str]]
@@ -129,7 +126,7 @@ def test_explain_says_so_and_fails_when_the_bytes_differ(run: Path, tmp_path: Pa
 
 def test_demo_on_simulated_venues_shows_three_side_by_side_and_says_what_they_are(tmp_path: Path) -> None:
     options = ("--source", "simulated", "--seed", "3", "--seconds", "9", "--layout", "single")
-    done = huracan("demo", "--out", tmp_path, *options, traced=False)
+    done = huracan("demo", "--out", tmp_path, *options)
     assert done.returncode == 0, done.stderr
     assert "SIMULATED" in done.stdout
     summary = Summary.model_validate_json((tmp_path / "summary.json").read_text())
@@ -150,7 +147,7 @@ def test_demo_on_simulated_venues_shows_three_side_by_side_and_says_what_they_ar
     assert all(f"Market: {key} (SIMULATED)" in page for key in THREE)
     assert {path["lost"] + path["doubled"] for path in summary.ledger.values()} == {0}
     assert "class='simulated'" in page
-    again = huracan("replay", "--journal", tmp_path, "--json", traced=False)
+    again = huracan("replay", "--journal", tmp_path, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["same_bytes"] is True
 
@@ -159,7 +156,7 @@ def test_demo_on_a_recording_with_history(recording: Path, tmp_path: Path) -> No
     history = tmp_path / "bars.parquet"
     write_history(MARKET, history, bars=700)
     options = ("--recording", recording, "--history", history, "--speed", "3", "--out", tmp_path, "--json")
-    done = huracan("demo", *options, traced=False)
+    done = huracan("demo", *options)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["opinions"]["regime"] > 0
@@ -176,7 +173,7 @@ def test_demo_runs_on_servers_that_are_there_already(
     url = server.url.replace("nats://", "nats://everyone:known@")
     with running(server.prepare([everyone])):
         options = ("--recording", recording, "--speed", "6", "--layout", "single", "--out", tmp_path, "--json")
-        done = huracan("demo", *options, "--nats-url", url, "--postgres-url", postgres_url, traced=False)
+        done = huracan("demo", *options, "--nats-url", url, "--postgres-url", postgres_url)
         assert done.returncode == 0, done.stderr
         wrong = huracan("demo", *options, "--nats-url", url.replace("known", "guessed"), "--postgres-url", postgres_url)
     assert wrong.returncode == 2
@@ -283,20 +280,19 @@ def state() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-@pytest.mark.usefixtures("untraced")
 def test_the_commands_of_the_readme_run(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HURACAN_STATE", str(state))
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     assert {line.split()[0] for line in lines} == {"make", ".venv/bin/huracan"}
     options = ("--source", "simulated", "--seconds", "9", "--out", "out/demo")
-    demo = huracan("demo", *options, cwd=tmp_path, traced=False)  # what `make demo` calls
+    demo = huracan("demo", *options, cwd=tmp_path)  # what `make demo` calls
     assert demo.returncode == 0, demo.stderr
     with upped(tmp_path) as up:
         for line in lines:
             if line.startswith(".venv/bin/huracan ") and line != ".venv/bin/huracan up":
                 bounded = ["--count", "3"] if " tail " in line else []
-                done = huracan(*shlex.split(line)[1:], *bounded, cwd=tmp_path, traced=False)
+                done = huracan(*shlex.split(line)[1:], *bounded, cwd=tmp_path)
                 assert done.returncode == 0, (line, done.stderr)
         assert up.wait(30) == 0, "`huracan down` ended it"
 
@@ -319,20 +315,20 @@ def test_up_keeps_its_data_refuses_a_second_and_can_begin_anew(
 ) -> None:
     monkeypatch.setenv("HURACAN_STATE", str(state))
     with upped(tmp_path) as up:
-        second = huracan("up", cwd=tmp_path, traced=False)
+        second = huracan("up", cwd=tmp_path)
         assert second.returncode == 2
         assert "a system runs already on" in second.stderr
-        assert huracan("tail", "sig.v1.decision.>", "--count", "2", traced=False).returncode == 0
+        assert huracan("tail", "sig.v1.decision.>", "--count", "2").returncode == 0
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0, "Ctrl-C drains it"
-    assert huracan("status", traced=False).returncode == 3
+    assert huracan("status").returncode == 3
     with upped(tmp_path) as up:
         epochs = [
             json.loads(line)["epoch"]
-            for line in huracan("tail", "sig.v1.decision.>", "--count", "2", "--json", traced=False).stdout.splitlines()
+            for line in huracan("tail", "sig.v1.decision.>", "--count", "2", "--json").stdout.splitlines()
         ]
         assert set(epochs) == {2}, "the orchestrator took its journal over"
-        assert huracan("down", "--json", traced=False).returncode == 0
+        assert huracan("down", "--json").returncode == 0
         assert up.wait(30) == 0
 
 

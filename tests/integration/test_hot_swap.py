@@ -220,7 +220,6 @@ def home() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-@pytest.mark.usefixtures("untraced")
 def test_on_processes_engines_take_over_and_are_rolled_back_while_decisions_go_on(
     history: Path, offered: dict[int, Bundle], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,10 +118,8 @@ def simulation(market: Path, history: Path) -> Ran:
 
 @pytest.mark.parametrize("layout", [Layout.SINGLE, Layout.HOSTED, Layout.SEVEN])
 def test_a_replay_on_processes_is_the_simulations_to_the_byte(
-    layout: Layout, simulation: Ran, market: Path, history: Path, request: pytest.FixtureRequest
+    layout: Layout, simulation: Ran, market: Path, history: Path
 ) -> None:
-    if layout is not Layout.SEVEN:  # which goes all the ways that they go
-        request.getfixturevalue("untraced")
     ran = _played(_plan(market, history, layout, speed=0))
     assert ran.summary.fills > 0
     assert ran.summary.restarts == {}
