@@ -254,6 +254,19 @@ def use_command(
     _changed(expert, EngineAction.ENGINE_ACTION_USE, bundle, author, reason, wait, state, as_json)
 
 
+@app.command("settle", epilog=examples("engine settle flow 3fa9c1 --reason 'as it should be'"))
+def settle_command(
+    expert: ExpertArgument,
+    bundle: BundleArgument,
+    author: AuthorOption = "",
+    reason: ReasonOption = "settled",
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End the trial: the bundle that serves, which is named, goes on. Exits 1 if refused."""
+    _changed(expert, EngineAction.ENGINE_ACTION_SETTLE, bundle, author, reason, False, state, as_json)
+
+
 def _changed(
     expert: str,
     action: EngineAction,

@@ -266,6 +266,14 @@ def test_who_goes_back_to_what_served_before_has_what_it_wanted(directory: Path)
         assert _typed(directory, "use", "flow", "configured", "--wait").exit_code == 0
 
 
+def test_to_settle_names_the_bundle_that_goes_on(directory: Path) -> None:
+    settled = EngineReport(event=Event.ENGINE_EVENT_SETTLED, choice=engine_choice(NEW, author="ann", reason="good"))
+    with _answering(directory, settled) as asked:
+        assert _typed(directory, "settle", "flow", "02", "--author", "ann").exit_code == 0
+    (request,) = asked
+    assert (request.action, request.bundle) == (EngineAction.ENGINE_ACTION_SETTLE, "02")
+
+
 def test_who_waits_asks_how_things_are_when_the_last_report_was_lost(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

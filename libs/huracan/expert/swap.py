@@ -18,6 +18,7 @@ from huracan.contracts.context import (
     EngineChoice,
     EngineStage,
     engine_choice,
+    engine_stage_name,
 )
 from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, engine_event_name
 from huracan.errors import BadInput, HuracanError
@@ -103,19 +104,20 @@ class Swap(Generic[T]):
     def _wanted(self, request: EngineRequest, name: EngineBundle) -> tuple[EngineEvent, EngineChoice, int]:
         """Return what becomes of a request, the choice that it makes, and the steps that copies need for it."""
         now, serves = self.engines.choice, self.engines.choice.serves
-        settled = not now.HasField("beside")
         author, reason = request.author, request.reason
-        if name.digest == serves.digest and (settled or request.action == EngineAction.ENGINE_ACTION_OFFER):
-            raise BadInput(f"{told(name)} serves already")
+        if request.action == EngineAction.ENGINE_ACTION_SETTLE:
+            if name.digest != serves.digest or not now.HasField("beside"):
+                raise BadInput(f"{told(name)} was to be settled: {told(serves)} serves, {engine_stage_name(now.stage)}")
+            return EngineEvent.ENGINE_EVENT_SETTLED, engine_choice(serves, author=author, reason=reason), 0
+        if name.digest == serves.digest:  # a request that comes twice changes nothing
+            raise BadInput(f"{told(name)} serves already, {engine_stage_name(now.stage)}")
         if request.action == EngineAction.ENGINE_ACTION_OFFER:
             if now.stage == _PROBATION:
                 raise BadInput(f"{told(serves)} is on probation: offer another once that is over")
             offered = engine_choice(serves, beside=name, stage=_SHADOW, author=author, reason=reason)
             return EngineEvent.ENGINE_EVENT_OFFERED, offered, 0
         if request.action != EngineAction.ENGINE_ACTION_USE:
-            raise BadInput(f"action was {request.action}: list, offer or use")
-        if name.digest == serves.digest:
-            return EngineEvent.ENGINE_EVENT_SETTLED, engine_choice(serves, author=author, reason=reason), 0
+            raise BadInput(f"action was {request.action}: list, offer, use or settle")
         on_probation = now.stage == _PROBATION
         if name.digest == self.engines.configured.digest or (on_probation and name.digest == now.beside.digest):
             return EngineEvent.ENGINE_EVENT_ROLLED_BACK, engine_choice(name, author=author, reason=reason), 0

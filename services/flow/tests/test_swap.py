@@ -306,6 +306,9 @@ class Desk:
     async def use(self, bundle: Bundle) -> EngineReport:
         return await self.ask(EngineAction.ENGINE_ACTION_USE, bundle.digest.hex()[:12])
 
+    async def settle(self, bundle: Bundle) -> EngineReport:
+        return await self.ask(EngineAction.ENGINE_ACTION_SETTLE, bundle.digest.hex()[:12])
+
     @property
     def events(self) -> list[str]:
         return [engine_event_name(report.event) for report in self.heard.reports]
@@ -625,7 +628,7 @@ def test_what_cannot_serve_is_refused_with_its_reason(tmp_path: Path) -> None:
             (offer, "", "begins so"),
             (offer, "configured", "serves already"),
             (use, load_bundle(CHAMPION).digest.hex(), "serves already"),
-            (EngineAction.ENGINE_ACTION_UNSPECIFIED, challenger.digest.hex(), "action was 0: list, offer or use"),
+            (EngineAction.ENGINE_ACTION_UNSPECIFIED, challenger.digest.hex(), "action was 0: list, offer, use or settle"),
         ):
             report = await desk.ask(action, bundle)
             assert (engine_event_name(report.event), why in report.detail) == ("refused", True), report.detail
@@ -693,7 +696,7 @@ def test_a_person_may_end_a_trial_and_go_back_by_hand(tmp_path: Path) -> None:
         await desk.start()
         await desk.offer(challenger)
         await desk.windows(5)
-        assert engine_event_name((await desk.use(champion)).event) == "settled"
+        assert engine_event_name((await desk.settle(champion)).event) == "settled"
         await desk.windows(WINDOWS + 5)
         assert set(desk.engines().values()) == {OLD}
         await desk.use(challenger)
@@ -710,13 +713,42 @@ def test_a_person_may_end_a_trial_and_go_back_by_hand(tmp_path: Path) -> None:
     _run(tmp_path, scenario)
 
 
+def test_a_request_that_comes_twice_ends_no_probation(tmp_path: Path) -> None:
+    challenger = contrary(tmp_path)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.use(challenger)
+        assert "serves already, probation" in (await desk.use(challenger)).detail
+        await desk.windows(15)
+        assert desk.stages == ["probation"]
+        await desk.windows(WINDOWS)
+        assert desk.events == ["taken_over", "refused", "rolled_back"]
+
+    _run(tmp_path, scenario)
+
+
+def test_only_what_serves_on_trial_can_be_settled(tmp_path: Path) -> None:
+    challenger, champion = good(tmp_path), load_bundle(CHAMPION)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        assert "serves, settled" in (await desk.settle(champion)).detail
+        await desk.offer(challenger)
+        assert "serves, shadow" in (await desk.settle(challenger)).detail
+        await desk.windows(5)
+        assert desk.stages == ["shadow"]
+
+    _run(tmp_path, scenario)
+
+
 def test_the_way_back_by_hand_is_no_trial(tmp_path: Path) -> None:
     challenger = contrary(tmp_path)
 
     async def scenario(desk: Desk) -> None:
         await desk.start()
         await desk.use(challenger)
-        assert engine_event_name((await desk.use(challenger)).event) == "settled", "who insists ends the probation"
+        assert engine_event_name((await desk.settle(challenger)).event) == "settled"
         await desk.windows(5)
         back = await desk.ask(EngineAction.ENGINE_ACTION_USE, "configured", author="bob")
         assert engine_event_name(back.event) == "rolled_back"
@@ -868,7 +900,7 @@ def test_with_its_bundle_no_longer_to_be_opened_it_starts_and_answers_as_configu
     async def scenario(desk: Desk) -> None:
         await desk.start()
         await desk.use(challenger)
-        await desk.use(challenger)
+        await desk.settle(challenger)
         await desk.windows(15)
         await desk.world.kill("flow")
         desk.raising[challenger.digest] = "opened"
@@ -886,7 +918,7 @@ def test_with_the_former_bundle_gone_on_probation_what_is_configured_serves(tmp_
     async def scenario(desk: Desk) -> None:
         await desk.start()
         await desk.use(first)
-        await desk.use(first)
+        await desk.settle(first)
         await desk.windows(15)
         await desk.use(second)
         await desk.windows(15)

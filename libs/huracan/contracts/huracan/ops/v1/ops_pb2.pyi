@@ -29,6 +29,7 @@ class EngineAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENGINE_ACTION_LIST: _ClassVar[EngineAction]
     ENGINE_ACTION_OFFER: _ClassVar[EngineAction]
     ENGINE_ACTION_USE: _ClassVar[EngineAction]
+    ENGINE_ACTION_SETTLE: _ClassVar[EngineAction]
 
 class EngineEvent(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -56,6 +57,7 @@ ENGINE_ACTION_UNSPECIFIED: EngineAction
 ENGINE_ACTION_LIST: EngineAction
 ENGINE_ACTION_OFFER: EngineAction
 ENGINE_ACTION_USE: EngineAction
+ENGINE_ACTION_SETTLE: EngineAction
 ENGINE_EVENT_UNSPECIFIED: EngineEvent
 ENGINE_EVENT_LISTED: EngineEvent
 ENGINE_EVENT_REFUSED: EngineEvent
