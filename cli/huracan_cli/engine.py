@@ -129,7 +129,8 @@ def _is_news(report: EngineReport, known: int) -> bool:
     """Return whether a report that answers others tells of what has become of the choice since a version of it."""
     if report.event == EngineEvent.ENGINE_EVENT_REFUSED:
         return False
-    return report.version > known or (report.version == known and report.event != EngineEvent.ENGINE_EVENT_LISTED)
+    tells_nothing = report.event in (EngineEvent.ENGINE_EVENT_LISTED, EngineEvent.ENGINE_EVENT_OPENED)
+    return report.version > known or (report.version == known and not tells_nothing)
 
 
 async def _next(inbox: Inbox) -> EngineReport:

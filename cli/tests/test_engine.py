@@ -251,6 +251,7 @@ def test_who_waits_takes_nothing_that_is_not_of_the_trial_for_its_end(directory:
         EngineReport(event=Event.ENGINE_EVENT_SETTLED, key="regime.detector", choice=OTHERS, version=9),
         EngineReport(event=Event.ENGINE_EVENT_REFUSED, request_id=b"another's", choice=SHADOW),
         EngineReport(event=Event.ENGINE_EVENT_LISTED, request_id=b"another's", choice=SHADOW),
+        EngineReport(event=Event.ENGINE_EVENT_OPENED, choice=engine_choice(OLD, author="", reason="")),
     ]
     behind = EngineReport(event=Event.ENGINE_EVENT_LISTED, choice=engine_choice(OLD, author="", reason=""))
     taken = EngineReport(event=Event.ENGINE_EVENT_TAKEN_OVER, choice=PROBATION, version=1)

@@ -15,6 +15,7 @@ from huracan.contracts.opinion import AbstainReason, Opinion, abstention
 from huracan.expert.check import Answer, Matrix, check_expert, sample_matrices
 from huracan.expert.port import Expert, Forecast, Responder
 from huracan.expert.respond import Versions, respond
+from huracan.inference.engine import Engine
 from huracan.laws import LawBroken
 
 
@@ -48,6 +49,7 @@ class Lawful:
     validity_ns: int = 300_000_000
     context_kinds: tuple[str, ...] = ("mood",)
     without_context: AbstainReason = AbstainReason.ABSTAIN_REASON_NO_INPUT
+    engines: tuple[Engine, ...] = ()
 
     def forecast(self, window: Matrix, contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         last = window[-1, 0]

@@ -183,7 +183,7 @@ def test_onnx_runtime_is_opened_where_it_is_preferred(tmp_path: Path) -> None:
 
 
 def test_plans_need_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="engine cache was not set: name a directory"):
+    with pytest.raises(BadInput, match="plans was not set: name a directory"):
         open_engine(bundle(tmp_path / "b"), prefer="tensorrt", driver=_never)
 
 

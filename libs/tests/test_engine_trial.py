@@ -118,6 +118,25 @@ def test_a_machine_that_stalls_both_engines_counts_against_neither() -> None:
     assert _left(_trial((10, GOOD, slow), (23, slow, GOOD))) == "p99"
 
 
+def test_few_windows_that_take_very_long_leave_a_bound_before_many_have_waited_for_them() -> None:
+    slow, stalled = _answer(took_ns=6_000_000), _answer(took_ns=12_000_000)
+    assert _left(_trial((1, slow, GOOD))) == ""
+    found = _trial((2, slow, GOOD), (1, _answer(took_ns=1_500_000), GOOD)).left()
+    assert found is not None
+    assert found.bound == "p99", "three of 200"
+    found = _trial((1, stalled, GOOD)).left()
+    assert found is not None
+    assert (found.bound, found.was, found.limit) == ("overrun", 11_000, 10_000)
+    assert _left(_trial((1, stalled, stalled))) == ""
+    assert _left(_trial((1, stalled, GOOD), timed=False)) == ""
+
+
+def test_a_fault_that_another_net_made_up_for_is_one_all_the_same() -> None:
+    made_up = _answer(UP, Flaw.NO_NUMBERS)
+    assert _left(_trial((PLANNED, made_up, GOOD))) == "no_numbers"
+    assert _left(_trial((4, made_up, GOOD), (PLANNED - 4, GOOD, GOOD))) == ""
+
+
 def test_where_times_are_not_measured_they_are_not_judged() -> None:
     trial = _trial((PLANNED, _answer(took_ns=10**12), GOOD), timed=False)
     assert trial.left() is None

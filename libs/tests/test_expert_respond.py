@@ -20,6 +20,7 @@ from huracan.contracts.opinion import AbstainReason, reason_name
 from huracan.expert.port import Forecast
 from huracan.expert.respond import STALE_AFTER_NS, respond
 from huracan.ids import opinion_id
+from huracan.inference.engine import Engine
 
 STEP = 17_231_612_550
 CLOSE_NS = (STEP + 1) * STEP_NS
@@ -34,6 +35,7 @@ class Says:
     answer: Forecast | AbstainReason = Forecast(p_down=0.2, p_flat=0.3, p_up=0.5)  # noqa: RUF009 - frozen
     context_kinds: tuple[str, ...] = ("mood",)
     without_context: AbstainReason = AbstainReason.ABSTAIN_REASON_NO_INPUT
+    engines: tuple[Engine, ...] = ()
     name: str = "says"
     feature_set_digest: bytes = OURS
     engine_digest: bytes = b"\3" * 32

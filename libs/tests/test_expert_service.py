@@ -40,6 +40,7 @@ from huracan.contracts.ops import (
 from huracan.expert.engines import VERSIONS_KEPT
 from huracan.expert.port import ContextDraft, Expert, Forecast
 from huracan.expert.service import ExpertService
+from huracan.inference.engine import Engine
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
 
@@ -62,6 +63,7 @@ class Answers:
     validity_ns: int = 300_000_000
     context_kinds: tuple[str, ...] = ("mood",)
     without_context: AbstainReason = AbstainReason.ABSTAIN_REASON_NO_INPUT
+    engines: tuple[Engine, ...] = ()
 
     def forecast(self, window: NDArray[np.float32], contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         p_up = contexts["mood"].mood.polarity

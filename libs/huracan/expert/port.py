@@ -14,6 +14,7 @@ from huracan.contracts.context import Context, EngineBundle, Payload
 from huracan.contracts.opinion import AbstainReason
 from huracan.contracts.ops import DriftChanged, HeatMap
 from huracan.inference.bundle import Bundle
+from huracan.inference.engine import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class Responder(Protocol):
     """Kinds of context it reads."""
     without_context: AbstainReason
     """Reason to abstain while no version of such a context has been built yet: WARMING or NO_INPUT."""
+    engines: tuple[Engine, ...]
+    """What it asks, where it asks any: their counts tell of faults, those too that another of them made up for."""
 
     def forecast(self, window: NDArray[np.float32], contexts: Mapping[str, Context]) -> Forecast | AbstainReason:
         """Return a forecast, or why there is none.
@@ -88,6 +91,8 @@ class Part:
     """The bundle of its engine; what has none, by its engine digest."""
     opened: Callable[[Bundle], ContextBuilder]
     """Return a builder on another bundle, warm; raise BadInput for one that it cannot stand on."""
+    engines: Callable[[ContextBuilder], tuple[Engine, ...]]
+    """Return what a builder asks."""
     odds: Callable[[ContextDraft], Sequence[float]]
     """Return the probabilities that a context tells, in the same order whatever made it."""
 

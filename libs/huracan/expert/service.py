@@ -5,30 +5,38 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 
 from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.outbox import Backoff, Outbox
-from huracan.clock import step_of, step_open
+from huracan.clock import NANOSECONDS, step_of, step_open
 from huracan.contracts.context import ENGINE, Context, ContextRef, EngineBundle, context, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
 from huracan.contracts.market import instrument_key
 from huracan.contracts.opinion import Opinion
 from huracan.contracts.ops import DriftChanged, EngineEvent, EngineReport, EngineRequest
+from huracan.errors import BadInput
 from huracan.expert.engines import VERSIONS_KEPT, Engines, Library, named
 from huracan.expert.port import ContextBuilder, ContextDraft, Expert, Part, Responder
 from huracan.expert.respond import Versions, answer, engine_ref, without_numbers
 from huracan.expert.swap import Swap
-from huracan.expert.trial import Answer, SwapConfig, flaw_of
+from huracan.expert.trial import Answer, Flaw, SwapConfig, flaw_of
 from huracan.ids import derived_id
-from huracan.inference.engine import EngineFault
+from huracan.inference.batching import TIMES_US, gauge, observe
+from huracan.inference.bundle import Bundle
+from huracan.inference.engine import Engine, EngineFault
 from huracan.ports import Delivery, Inbox, Ports
 from huracan.service.announce import acknowledge_step
 from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import Service
 from huracan.ticklog.newest import newest_of
+
+MICROSECOND_NS = 1_000
+TRY_AGAIN_NS = 5 * NANOSECONDS
+"""Between two attempts of a copy to open what it could not open when it was chosen."""
 
 
 class ExpertService(Service):
@@ -64,6 +72,9 @@ class ExpertService(Service):
         self._gateway_epochs: dict[int, int] = {}
         self._steps: dict[str, int] = {}
         """The newest step of each instrument that was asked about."""
+        self._answering: dict[str, bytes] = {}
+        """Digest of what answers, by key."""
+        self._tried_again_ns = 0
 
     def _of_responder(self, swaps: Mapping[str, SwapConfig]) -> Swap[Responder] | None:
         expert, config = self._expert, swaps.get(self.name)
@@ -71,7 +82,8 @@ class ExpertService(Service):
             return None
         alone = EngineBundle(digest=expert.responder.engine_digest, name=self.name)
         name = alone if expert.bundle is None else named(expert.bundle)
-        engines = Engines(self.name, expert.responder, name, expert.opened, Library(config.library))
+        opened = partial(_as_far_ahead, expert.opened, expert.responder.horizon_ns)
+        engines = Engines(self.name, expert.responder, name, opened, Library(config.library))
         return Swap(self.name, engines, config, self._ports, self._publish, self.counts)
 
     def _of_part(self, swaps: Mapping[str, SwapConfig]) -> Swap[ContextBuilder] | None:
@@ -155,7 +167,7 @@ class ExpertService(Service):
         chosen = None if ref is None else self._versions.get((ref.kind, ref.key, ref.version))
         serving, versions = self._serving(ref, chosen), self._versions
         if serving is None:
-            self.counts["engines.missing"] += 1
+            await self._miss(swap)
             serving, versions = self._expert.responder, {}  # which abstains, with the first reason that holds
         beside, trial = (None, None) if swap is None or not self._is_new(window) else (swap.beside(ref), swap.trial)
         said, made = self._ask(serving, window, versions, on_trial=swap is not None and swap.on_trial(chosen))
@@ -168,6 +180,7 @@ class ExpertService(Service):
             await self._ports.bus.publish(subject, said, epoch=window.epoch)
             if swap.compare(trial, made, other):
                 await self._meanwhile(swap.judge(trial))
+        await self._answered_by(self.name, serving.engine_digest, serving.engines)
         await acknowledge_step(self._ports, self.name, instrument.id, window.step)
 
     def _is_new(self, window: FeatureWindow) -> bool:
@@ -186,7 +199,7 @@ class ExpertService(Service):
         self, responder: Responder, window: FeatureWindow, versions: Versions, *, on_trial: bool
     ) -> tuple[Opinion, Answer]:
         """Return the opinion of a responder, and how it came about; on trial it may fail in any way."""
-        began_ns, flaw = self._stopwatch(), None
+        began_ns, faults, flaw = self._stopwatch(), _faults(responder.engines), None
         try:
             said = answer(responder, window, versions)
         except Exception as error:
@@ -194,6 +207,10 @@ class ExpertService(Service):
                 raise
             said, flaw = without_numbers(responder, window), flaw_of(error)
         compute_ns = self._stopwatch() - began_ns
+        faults = _faults(responder.engines) - faults
+        if faults:  # made up for or not
+            flaw = flaw or Flaw.NO_NUMBERS
+        self._count(responder.engines, faults, compute_ns)
         shares = None if said.abstained else (said.p_down, said.p_flat, said.p_up)
         return said, Answer(shares, flaw, compute_ns)
 
@@ -237,13 +254,14 @@ class ExpertService(Service):
         serving = engines.serving(engines.newest)
         beside, trial = swap.beside(engines.newest.ref if engines.newest else None), swap.trial
         if serving is None:
-            self.counts["engines.missing"] += 1
+            await self._miss(swap)
             return
         drafts, made = self._observe(serving, part, message, on_trial=swap.on_trial(engines.newest))
         tried, other = ((), None) if beside is None else self._observe(beside, part, message, on_trial=True)
         news = [draft for draft in (*drafts, *tried) if await self._is_news(draft)]
         for draft in drafts:
             await self._publish(draft)
+            await self._answered_by(part.key, draft.engine_digest, part.engines(serving))
         if trial is not None and other is not None and news and swap.compare(trial, made, other):
             await self._meanwhile(swap.judge(trial))
 
@@ -251,6 +269,8 @@ class ExpertService(Service):
         self, builder: ContextBuilder, part: Part, message: Message, *, on_trial: bool
     ) -> tuple[Sequence[ContextDraft], Answer]:
         began_ns, flaw, drafts = self._stopwatch(), None, list[ContextDraft]()
+        engines = part.engines(builder)
+        faults = _faults(engines)
         try:
             drafts += builder.observe(message)
         except Exception as error:
@@ -258,7 +278,36 @@ class ExpertService(Service):
                 raise
             flaw = flaw_of(error)
         compute_ns = self._stopwatch() - began_ns
+        faults = _faults(engines) - faults
+        if drafts or faults:
+            self._count(engines, faults, compute_ns)
         return drafts, Answer(part.odds(drafts[0]) if drafts else None, flaw, compute_ns)
+
+    def _count(self, engines: Sequence[Engine], faults: int, compute_ns: int) -> None:
+        if engines:
+            self.counts["engine.faults"] += faults
+            observe(self.counts, "engine.compute_us", compute_ns // MICROSECOND_NS, TIMES_US)
+
+    async def _answered_by(self, key: str, digest: bytes, engines: Sequence[Engine]) -> None:
+        """Count which engine answers for a key; of one that did not before, say what was told when it was opened."""
+        before = self._answering.get(key)
+        if digest == before:
+            return
+        self._answering[key] = digest
+        if before is not None:
+            self.counts[gauge(before)] = 0
+        self.counts[gauge(digest)] = 1
+        swap = self._swaps.get(key)
+        if swap is not None:
+            await swap.opened([sentence for engine in engines for sentence in engine.told])
+
+    async def _miss(self, swap: Swap[Responder] | Swap[ContextBuilder] | None) -> None:
+        """Count what is asked of an engine that is not at hand; at times a copy that follows tries to open it again."""
+        self.counts["engines.missing"] += 1
+        now_ns = self._ports.clock.now_ns()
+        if swap is not None and not swap.decides and now_ns >= self._tried_again_ns + TRY_AGAIN_NS:
+            self._tried_again_ns = now_ns
+            await self._meanwhile(swap.follow())
 
     async def _is_news(self, draft: ContextDraft) -> bool:
         """Return whether the last version of a context does not yet rest on what a draft does."""
@@ -319,6 +368,19 @@ class ExpertService(Service):
         await self._learn(made)
         await self._outbox.put(subjects.context(*name), made, message_id=_message_id(made), epoch=made.epoch)
         await self._outbox.flush()
+
+
+def _faults(engines: Sequence[Engine]) -> int:
+    return sum(engine.counts["engine.faults"] for engine in engines)
+
+
+def _as_far_ahead(opened: Callable[[Bundle], Responder], horizon_ns: int, bundle: Bundle) -> Responder:
+    """Return a responder of another bundle; raise BadInput for one that looks less or further ahead than this."""
+    made = opened(bundle)
+    if made.horizon_ns != horizon_ns:
+        ahead_s, wanted_s = made.horizon_ns / NANOSECONDS, horizon_ns / NANOSECONDS
+        raise BadInput(f"{bundle.directory} looks {ahead_s:g} s ahead: opinions of this expert look {wanted_s:g} s")
+    return made
 
 
 def _message_id(made: Context) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 import structlog
@@ -233,6 +233,11 @@ class Swap(Generic[T]):
             except Exception as error:  # noqa: BLE001 - whatever a bundle is made of, the copy goes on
                 self._counts["engines.lost"] += 1
                 logger.warning("engine.lost", key=self.engines.key, bundle=told(name), reason=_reason(error))
+
+    async def opened(self, told: Sequence[str]) -> None:
+        """Say what was said when what answers now was opened."""
+        for sentence in told:
+            await self._report(EngineEvent.ENGINE_EVENT_OPENED, sentence, None)
 
     async def _report(
         self, event: EngineEvent, detail: str, trial: Trial | None, request: EngineRequest | None = None

@@ -19,6 +19,8 @@ _MICROSECOND_NS = 1_000
 _P99 = 99
 _SLOW_SHARE = 0.01
 """What lies above a 99th percentile."""
+_OVERRUN = 5
+"""How many times the limit a slow window may take beyond it, on average: the windows after it wait so long."""
 _STALLS = 2
 """Slow windows that are put down to the machine for each that is slow for the other engine: stalls come at random."""
 
@@ -77,7 +79,7 @@ class Answer:
     """What an engine made of one window."""
 
     probabilities: Sequence[float] | None
-    """None: it abstained, or has a flaw."""
+    """None: it abstained, or has a flaw that nothing made up for."""
     flaw: Flaw | None
     compute_ns: int
 
@@ -113,6 +115,7 @@ class Trial:
         self._distance = 0.0
         self._times: tuple[list[int], list[int]] = ([], [])
         self._slow = [0, 0]
+        self._overrun_ns = [0, 0]
 
     @property
     def complete(self) -> bool:
@@ -126,7 +129,7 @@ class Trial:
         self.windows += 1
         if tried.flaw is Flaw.ERROR:
             self._errors += 1
-        elif tried.probabilities is None and (other.probabilities is not None or tried.flaw is Flaw.NO_NUMBERS):
+        elif tried.flaw is Flaw.NO_NUMBERS or (tried.probabilities is None and other.probabilities is not None):
             self._no_numbers += 1
         if tried.probabilities is not None and other.probabilities is not None:
             self._compare(np.asarray(tried.probabilities), np.asarray(other.probabilities))
@@ -135,6 +138,7 @@ class Trial:
             for place, answer in enumerate((tried, other)):
                 self._times[place].append(answer.compute_ns)
                 self._slow[place] += answer.compute_ns > limit_ns
+                self._overrun_ns[place] += max(0, answer.compute_ns - limit_ns)
 
     def _compare(self, tried: NDArray[np.float64], other: NDArray[np.float64]) -> None:
         self._compared += 1
@@ -162,6 +166,10 @@ class Trial:
         slow, machine = self._slow
         if slow > _SLOW_SHARE * self.planned + _STALLS * machine:
             return Left("p99", self._p99_us()[0], self._config.max_p99_us)
+        over_ns, machine_ns = self._overrun_ns
+        limit_us = _OVERRUN * _SLOW_SHARE * self.planned * self._config.max_p99_us
+        if over_ns > limit_us * _MICROSECOND_NS + _STALLS * machine_ns:
+            return Left("overrun", over_ns / _MICROSECOND_NS, limit_us)
         if self._timed and self.complete:
             p99_us, other_us = self._p99_us()
             if p99_us > self._config.max_p99_ratio * other_us:

@@ -22,7 +22,7 @@ from huracan.ports import Clock
 LAST = "last."
 """Begins the names of counts that are the newest value of something, as services name them."""
 _MICROSECOND_NS = 1_000
-_TIMES_US = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+TIMES_US = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _DIGITS = 12
 
@@ -66,7 +66,7 @@ class MicroBatcher:
         self._engine = engine
         self._clock = clock
         self._config = config or BatchingConfig()
-        self._counts: Counter[str] = Counter({_gauge(engine): 1})
+        self._counts: Counter[str] = Counter({gauge(engine.digest): 1})
         self._before = Counter(engine.counts)
         """What the engine had counted when it was taken."""
         self._waiting: deque[_Request] = deque()
@@ -96,9 +96,9 @@ class MicroBatcher:
     def swap(self, engine: Engine) -> None:
         """Run the next batch, and with it all that wait, on another engine; counts go on."""
         self._counts = self.report()
-        self._counts[_gauge(self._engine)] = 0
+        self._counts[gauge(self._engine.digest)] = 0
         self._engine, self._before = engine, Counter(engine.counts)
-        self._counts[_gauge(engine)] = 1
+        self._counts[gauge(engine.digest)] = 1
         self._changed.set()
 
     def report(self) -> Counter[str]:
@@ -198,9 +198,9 @@ class MicroBatcher:
                 request.answer.set_result(answer)
         self._counts["engine.batches"] += 1
         observe(self._counts, "engine.batch_size", len(batch), _SIZES)
-        observe(self._counts, "engine.compute_us", _microseconds(self._clock.now_ns() - began_ns), _TIMES_US)
+        observe(self._counts, "engine.compute_us", _microseconds(self._clock.now_ns() - began_ns), TIMES_US)
         for request in batch:
-            observe(self._counts, "engine.queue_us", _microseconds(began_ns - request.asked_ns), _TIMES_US)
+            observe(self._counts, "engine.queue_us", _microseconds(began_ns - request.asked_ns), TIMES_US)
 
 
 def observe(counts: Counter[str], name: str, value: int, bounds: Sequence[int]) -> None:
@@ -216,5 +216,6 @@ def _microseconds(ns: int) -> int:
     return max(0, ns) // _MICROSECOND_NS  # wall time may be set back meanwhile
 
 
-def _gauge(engine: Engine) -> str:
-    return f"{LAST}engine.{engine.digest.hex()[:_DIGITS]}"
+def gauge(digest: bytes) -> str:
+    """Return the count that is 1 while what has this digest is asked."""
+    return f"{LAST}engine.{digest.hex()[:_DIGITS]}"

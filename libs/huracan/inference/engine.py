@@ -55,6 +55,8 @@ class Engine(ABC):
         self.fixed_batch_result = _DYNAMIC not in bundle.contents[artefact]
         """Whether a window gets the same answer whatever it is asked together with. Dynamically quantised models scale
         by the largest value of the whole batch: they are asked about one window at a time."""
+        self.told: tuple[str, ...] = ()
+        """What was said when it was opened, a sentence each."""
         self.counts: Counter[str] = Counter()
         """`engine.runs`, `engine.windows`, `engine.faults`, `engine.refused` since the start."""
         self._place = bundle.directory / artefact

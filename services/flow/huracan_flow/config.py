@@ -9,6 +9,7 @@ from pydantic import Field
 from huracan.config import Config
 from huracan.expert.score import Term
 from huracan.expert.trial import SwapConfig
+from huracan.inference.opening import RuntimeConfig
 
 
 class FlowConfig(Config):
@@ -45,10 +46,11 @@ class FlowConfig(Config):
 class FlowServiceConfig(FlowConfig):
     """How the order-flow service runs."""
 
+    runtime: RuntimeConfig = RuntimeConfig()
     swap: SwapConfig = SwapConfig()
     """Which nets may serve instead while it runs, and what they must keep."""
 
     @property
     def flow(self) -> FlowConfig:
-        """Return what answers: where others are found does not shape an answer."""
-        return FlowConfig.model_validate(self.model_dump(exclude={"swap"}))
+        """Return what answers: what runs it is in the digest of its engine, and where others are found in none."""
+        return FlowConfig.model_validate(self.model_dump(exclude={"runtime", "swap"}))

@@ -15,7 +15,8 @@ from huracan.expert.order_flow import forecast_of, load_order_flow
 from huracan.expert.port import Forecast
 from huracan.features.micro import MICRO
 from huracan.inference.bundle import Bundle
-from huracan.inference.opening import open_engine
+from huracan.inference.engine import Engine
+from huracan.inference.opening import RuntimeConfig, open_engine
 
 
 class NetResponder:
@@ -28,22 +29,23 @@ class NetResponder:
     context_kinds: tuple[str, ...] = ()
     without_context = AbstainReason.ABSTAIN_REASON_NO_INPUT
 
-    def __init__(self, source: Path | Bundle, validity_ms: int) -> None:
+    def __init__(self, source: Path | Bundle, validity_ms: int, runtime: RuntimeConfig | None = None) -> None:
         """Open the engine of a bundle, or of the one in a directory.
 
         Raises BadInput for a bundle that is not whole, not of directions, or of other features.
         """
         bundle, self._view = load_order_flow(source)
-        manifest = bundle.manifest
-        self._engine = open_engine(bundle)
+        manifest, runtime = bundle.manifest, runtime or RuntimeConfig()
+        self._engine = open_engine(bundle, prefer=runtime.prefer, cache=runtime.plans)
+        self.engines: tuple[Engine, ...] = (self._engine,)
         self._engine.check_features(MICRO.digest, self._view.columns)
-        self._from = (bundle.directory, validity_ms)
+        self._from = (bundle.directory, validity_ms, runtime)
         self.feature_set_digest = MICRO.digest
         self.engine_digest = self._engine.digest
         self.horizon_ns = manifest.horizon_steps * manifest.interval_ns
         self.validity_ns = validity_ms * MILLISECOND_NS
 
-    def __reduce__(self) -> tuple[type[NetResponder], tuple[Path, int]]:
+    def __reduce__(self) -> tuple[type[NetResponder], tuple[Path, int, RuntimeConfig]]:
         """Return how to make a copy: sessions of a runtime cannot be pickled."""
         return NetResponder, self._from
 

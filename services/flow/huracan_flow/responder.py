@@ -13,6 +13,7 @@ from huracan.contracts.opinion import AbstainReason
 from huracan.expert.port import Forecast
 from huracan.expert.score import Score, engine_digest, forecast
 from huracan.features.micro import MICRO
+from huracan.inference.engine import Engine
 from huracan_flow.config import FlowConfig
 
 METHOD = "flow ordered logit 1"
@@ -27,6 +28,7 @@ class FlowResponder:
     name = "flow"
     context_kinds: tuple[str, ...] = ()
     without_context = AbstainReason.ABSTAIN_REASON_NO_INPUT
+    engines: tuple[Engine, ...] = ()
 
     def __init__(self, config: FlowConfig) -> None:
         self.feature_set_digest = MICRO.digest

@@ -10,7 +10,7 @@ from huracan_flow.expert import expert
 
 def flow_expert(config: FlowServiceConfig) -> Expert:
     """Return the order-flow expert as it is configured; raise BadInput for an engine that it cannot use."""
-    return expert(config.flow)
+    return expert(config.flow, config.runtime)
 
 
 SPEC = expert_spec("flow", FlowServiceConfig, flow_expert, swaps=lambda config: {"flow": config.swap})

@@ -32,10 +32,12 @@ from huracan.expert.trial import SwapConfig
 from huracan.features.micro import MICRO
 from huracan.inference.bundle import Bundle, Manifest, load_bundle, write_bundle
 from huracan.inference.engine import INPUT, OUTPUT, OnnxEngine
+from huracan.inference.opening import RuntimeConfig
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
-from huracan_flow.config import FlowConfig
+from huracan_flow.config import FlowConfig, FlowServiceConfig
 from huracan_flow.expert import expert
+from huracan_flow.spec import SPEC
 
 CHAMPION = Path(__file__).resolve().parents[3] / "training" / "bundles" / "flow"
 STEP = 17_000_000_000
@@ -155,6 +157,7 @@ class Slow:
     def __post_init__(self) -> None:
         self.feature_set_digest = self.responder.feature_set_digest
         self.engine_digest = self.responder.engine_digest
+        self.engines = self.responder.engines
         self.horizon_ns = self.responder.horizon_ns
         self.validity_ns = self.responder.validity_ns
 
@@ -616,6 +619,7 @@ def test_a_tampered_bundle_is_refused_by_name_and_the_champion_goes_on(tmp_path:
 def test_what_cannot_serve_is_refused_with_its_reason(tmp_path: Path) -> None:
     regimes = load_bundle(shutil.copytree(CHAMPION.parent / "regime", tmp_path / "regime"))
     other_features = _other(tmp_path, "features", feature_set_digest="0" * 64)
+    far_ahead = _other(tmp_path, "ahead", horizon_steps=50)
     challenger = good(tmp_path)
 
     async def scenario(desk: Desk) -> None:
@@ -624,11 +628,16 @@ def test_what_cannot_serve_is_refused_with_its_reason(tmp_path: Path) -> None:
         for action, bundle, why in (
             (offer, regimes.digest.hex(), "tells High_Volatility"),
             (use, other_features.digest.hex(), "features were of"),
+            (offer, far_ahead.digest.hex(), "looks 5 s ahead: opinions of this expert look 1 s"),
             (offer, "f" * 64, "0 in"),
             (offer, "", "begins so"),
             (offer, "configured", "serves already"),
             (use, load_bundle(CHAMPION).digest.hex(), "serves already"),
-            (EngineAction.ENGINE_ACTION_UNSPECIFIED, challenger.digest.hex(), "action was 0: list, offer, use or settle"),
+            (
+                EngineAction.ENGINE_ACTION_UNSPECIFIED,
+                challenger.digest.hex(),
+                "action was 0: list, offer, use or settle",
+            ),
         ):
             report = await desk.ask(action, bundle)
             assert (engine_event_name(report.event), why in report.detail) == ("refused", True), report.detail
@@ -967,6 +976,69 @@ def test_a_copy_that_cannot_open_what_was_chosen_abstains_and_says_so(tmp_path: 
         abstained = [opinion for opinion in desk.heard.opinions if opinion.abstained]
         assert {opinion.reason for opinion in abstained} == {AbstainReason.ABSTAIN_REASON_CONTEXT_MISSING}
         assert desk.world.counts["second"]["engines.missing"] == len(abstained) > 0
-        assert desk.world.counts["second"]["engines.lost"] == 1
+        assert desk.world.counts["second"]["engines.lost"] == 2, "when it was chosen, and when it was missed"
+
+    _run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("lockstep", [True, False])
+def test_a_copy_whose_library_gets_the_bundle_later_answers_from_it(tmp_path: Path, lockstep: bool) -> None:
+    challenger, another = good(tmp_path / "library"), tmp_path / "another"
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.start("second", decides=False, library=another)
+        await desk.use(challenger)
+        await desk.windows(20)
+        assert desk.world.counts["second"]["engines.missing"] > 0
+        shutil.copytree(challenger.directory, another / "good")
+        await desk.windows(60)
+        missed = desk.world.counts["second"]["engines.missing"]
+        await desk.windows(20)
+        assert desk.world.counts["second"]["engines.missing"] == missed
+        assert not any(opinion.abstained for opinion in desk.heard.opinions[-20:])
+
+    _run(tmp_path / "library", scenario, lockstep=lockstep)
+
+
+def test_a_runtime_that_cannot_be_had_is_told_once_its_stand_in_answers(tmp_path: Path) -> None:
+    runtime = RuntimeConfig(prefer="tensorrt", plans=tmp_path / "plans")
+    config = FlowServiceConfig(engine=CHAMPION, runtime=runtime, swap=SwapConfig(library=tmp_path))
+
+    async def scenario(desk: Desk) -> None:
+        desk.world.start("flow", lambda ports: SPEC.make(config, ports))
+        await desk.world.services["flow"].ready.wait()
+        await desk.windows(3)
+        assert desk.events == ["opened"]
+        (report,) = desk.heard.reports
+        assert report.detail.startswith(f"{CHAMPION} runs on onnxruntime")
+        assert "instead of TensorRT" in report.detail
+        assert desk.world.counts["flow"]["engines.opened"] == 1
+        assert desk.engines() == dict.fromkeys(desk.engines(), OLD)
+
+    _run(tmp_path, scenario)
+
+
+def test_what_answers_is_counted_with_its_time_and_its_faults(tmp_path: Path) -> None:
+    challenger, bad = good(tmp_path), no_numbers(tmp_path)
+    old, new, worse = (f"last.engine.{digest.hex()[:12]}" for digest in (OLD, _digest(challenger), _digest(bad)))
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.windows(5)
+        counts = desk.world.counts["flow"]
+        assert (counts[old], counts["engine.faults"]) == (1, 0)
+        assert counts["engine.compute_us.count"] == counts["engine.compute_us.le_50"] == 5
+        assert counts["engine.compute_us.sum"] == 5 * USUAL_NS // 1_000
+        await desk.use(challenger)
+        await desk.windows(15)
+        await desk.settle(challenger)
+        counts = desk.world.counts["flow"]
+        assert (counts[old], counts[new], counts["engine.faults"]) == (0, 1, 0)
+        await desk.use(bad)
+        await desk.windows(15)
+        counts = desk.world.counts["flow"]
+        assert (counts[old], counts[new], counts[worse]) == (0, 1, 0)
+        assert counts["engine.faults"] == sum(opinion.abstained for opinion in desk.heard.opinions) > 0
 
     _run(tmp_path, scenario)

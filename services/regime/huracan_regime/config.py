@@ -10,6 +10,7 @@ from huracan.config import Config
 from huracan.expert.score import Term
 from huracan.expert.trial import SwapConfig
 from huracan.features.regimes import REGIMES
+from huracan.inference.opening import RuntimeConfig
 
 HIGH_VOLATILITY, LOW_VOLATILITY, TRENDING, RANGING = REGIMES
 
@@ -197,6 +198,8 @@ class RegimeServiceConfig(Config):
     engine: Path | None = None
     """Directory of the bundle of a detector: its net tells the regimes, and needs no history. None: a hidden Markov
     model does, which is fitted on one."""
+    runtime: RuntimeConfig = RuntimeConfig()
+    """Of the detector; routed nets have artefacts for ONNX Runtime alone."""
     swap: DetectorSwapConfig = DetectorSwapConfig()
     """Which bundles may tell the regimes instead while it runs, and what they must keep."""
     experts: Path | None = None

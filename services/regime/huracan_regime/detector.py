@@ -18,8 +18,8 @@ from huracan.features.outlook import FILE, read_outlook
 from huracan.features.regimes import FILE as REGIMES_FILE
 from huracan.features.regimes import REGIMES, UNKNOWN, RegimeThresholds, read_regimes
 from huracan.inference.bundle import Bundle, load_bundle
-from huracan.inference.engine import EngineFault
-from huracan.inference.opening import open_engine
+from huracan.inference.engine import Engine, EngineFault
+from huracan.inference.opening import RuntimeConfig, open_engine
 from huracan_regime.builder import log_returns
 from huracan_regime.chain import RegimeChain
 
@@ -37,7 +37,7 @@ class DetectorContextBuilder:
 
     inputs: tuple[str, ...] = ("feat.v1.bar_15m.>",)
 
-    def __init__(self, source: Path | Bundle, *, valid_intervals: int) -> None:
+    def __init__(self, source: Path | Bundle, *, valid_intervals: int, runtime: RuntimeConfig | None = None) -> None:
         """Open the engine of a bundle, or of the one in a directory.
 
         Raises BadInput for a bundle that is not whole, tells no regimes, or is of other features.
@@ -50,12 +50,19 @@ class DetectorContextBuilder:
         if FILE not in bundle.contents:
             raise BadInput(f"{directory} has no {FILE}: nothing says how bars are seen; train it again")
         self._outlook = read_outlook(bundle.contents[FILE], str(directory / FILE))
-        self._engine = open_engine(bundle)
+        runtime = runtime or RuntimeConfig()
+        self._engine = open_engine(bundle, prefer=runtime.prefer, cache=runtime.plans)
+        self.engines: tuple[Engine, ...] = (self._engine,)
         self._engine.check_features(BAR.digest, self._outlook.columns)
         self._thresholds = _thresholds(bundle)
         self._chains: dict[str, RegimeChain] = {}
         self._valid_intervals = valid_intervals
         self._as_of: dict[str, int] = {}
+
+    @property
+    def horizon_bars(self) -> int:
+        """Return of how many bars ahead it tells."""
+        return self._engine.manifest.horizon_steps
 
     @property
     def engine_digest(self) -> bytes:

@@ -13,6 +13,7 @@ from huracan.contracts.opinion import AbstainReason
 from huracan.expert.port import Forecast
 from huracan.expert.score import Score, engine_digest, forecast
 from huracan.features.micro import MICRO
+from huracan.inference.engine import Engine
 from huracan_regime.config import RegimeConfig
 
 METHOD = "regime specialists 1"
@@ -27,6 +28,7 @@ class RegimeResponder:
     name = "regime"
     context_kinds: tuple[str, ...] = (REGIME,)
     without_context = AbstainReason.ABSTAIN_REASON_WARMING
+    engines: tuple[Engine, ...] = ()
 
     def __init__(self, config: RegimeConfig) -> None:
         self.feature_set_digest = MICRO.digest

@@ -19,7 +19,7 @@ from huracan.features.regimes import REGIMES, UNKNOWN
 from huracan.features.routing import FILE, MONOLITH, read_routes
 from huracan.ids import digest_of
 from huracan.inference.bundle import Bundle
-from huracan.inference.engine import EngineFault, OnnxEngine
+from huracan.inference.engine import Engine, EngineFault, OnnxEngine
 
 METHOD = "regime routed nets 1"
 
@@ -48,6 +48,7 @@ class RoutedResponder:
         self._routes = read_routes(bundle.contents[FILE], str(directory / FILE))
         names = sorted({MONOLITH, *self._routes.nets.values()})
         self._engines = {name: OnnxEngine(bundle, (int8_of(name),)) for name in names}
+        self.engines: tuple[Engine, ...] = tuple(self._engines.values())
         for engine in self._engines.values():
             engine.check_features(MICRO.digest, self._view.columns)
         self._from = (directory, validity_ms)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from huracan.contracts.context import CORRELATION, DRIFT, REGIME, EngineBundle, RegimeState
 from huracan.contracts.market import InstrumentId
+from huracan.errors import BadInput
 from huracan.expert.engines import named
-from huracan.expert.port import ContextDraft, Expert, Part
+from huracan.expert.port import ContextBuilder, ContextDraft, Expert, Part
 from huracan.expert.score import engine_digest
 from huracan.expert.spec import expert_spec
 from huracan.features.regimes import REGIMES
-from huracan.inference.bundle import load_bundle
+from huracan.inference.bundle import Bundle, load_bundle
+from huracan.inference.engine import Engine
 from huracan_regime.builder import METHOD, RegimeContextBuilder
 from huracan_regime.config import RegimeServiceConfig
 from huracan_regime.correlation import CorrelationContextBuilder
@@ -42,8 +45,20 @@ def _detector(regimes: RegimeContextBuilder | DetectorContextBuilder, config: Re
     name = EngineBundle(digest=engine_digest(METHOD, model), name="regime model")
     if config.engine is not None:
         name = named(load_bundle(config.engine))
-    opened = partial(DetectorContextBuilder, valid_intervals=model.valid_intervals)
-    return Part(key=DETECTOR, builder=regimes, name=name, opened=opened, odds=_odds)
+    opened = partial(_opened, regimes, config)
+    return Part(key=DETECTOR, builder=regimes, name=name, opened=opened, engines=_engines, odds=_odds)
+
+
+def _opened(regimes: ContextBuilder, config: RegimeServiceConfig, source: Path | Bundle) -> DetectorContextBuilder:
+    """Return the detector of a bundle; raise BadInput for one that looks less or further ahead than the configured."""
+    made = DetectorContextBuilder(source, valid_intervals=config.regime.model.valid_intervals, runtime=config.runtime)
+    if isinstance(regimes, DetectorContextBuilder) and made.horizon_bars != regimes.horizon_bars:
+        raise BadInput(f"horizon_steps was {made.horizon_bars} bars: contexts tell of {regimes.horizon_bars}")
+    return made
+
+
+def _engines(builder: ContextBuilder) -> tuple[Engine, ...]:
+    return builder.engines if isinstance(builder, DetectorContextBuilder) else ()
 
 
 def _odds(draft: ContextDraft) -> list[float]:
@@ -55,7 +70,8 @@ def _odds(draft: ContextDraft) -> list[float]:
 def _regimes(config: RegimeServiceConfig) -> RegimeContextBuilder | DetectorContextBuilder:
     """Return what tells regimes: the net of a bundle, or a model fitted already where it is known what to fit on."""
     if config.engine is not None:
-        return DetectorContextBuilder(config.engine, valid_intervals=config.regime.model.valid_intervals)
+        valid_intervals = config.regime.model.valid_intervals
+        return DetectorContextBuilder(config.engine, valid_intervals=valid_intervals, runtime=config.runtime)
     model, before_ns = config.regime.model, config.history_before_ns
     known = {}
     if before_ns is not None:

@@ -9,23 +9,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from huracan.bus import subjects
-from huracan.clock import MINUTE_NS
+from huracan.clock import MINUTE_NS, STEP_NS, step_close, step_of, step_open
 from huracan.contracts.context import ENGINE, REGIME, Context, engine_stage_name
 from huracan.contracts.features import WINDOW_ROWS, FeatureWindow, feature_window
 from huracan.contracts.market import linear_perpetual
 from huracan.contracts.ops import EngineAction, EngineReport, EngineRequest, engine_event_name
+from huracan.expert.order_flow import int8_of
+from huracan.expert.trial import SwapConfig
 from huracan.features.bar import BAR
 from huracan.features.bar_batch import bar_rows
+from huracan.features.micro import MICRO
+from huracan.features.regimes import FILE as REGIMES_FILE
+from huracan.features.regimes import REGIMES
+from huracan.features.routing import FILE as ROUTES_FILE
+from huracan.features.routing import net_of, read_routes
 from huracan.inference.bundle import Bundle, Manifest, load_bundle, write_bundle
-from huracan.inference.engine import OnnxEngine
+from huracan.inference.engine import INPUT, OUTPUT, OnnxEngine
 from huracan.sim.loop import VirtualClock, run_virtual
 from huracan.sim.world import World
 from huracan_regime.config import DetectorSwapConfig, RegimeServiceConfig
 from huracan_regime.spec import DETECTOR, SPEC
 
-CHAMPION = Path(__file__).resolve().parents[3] / "training" / "bundles" / "regime"
+BUNDLES = Path(__file__).resolve().parents[3] / "training" / "bundles"
+CHAMPION, EXPERTS = BUNDLES / "regime", BUNDLES / "experts"
 BAR_NS = 15 * MINUTE_NS
 START_NS = 1_700_000_100_000_000_000 // BAR_NS * BAR_NS
 BARS = 200
@@ -102,6 +111,35 @@ class Desk:
             await self._clock.sleep_until(max(window.close_ns, self._clock.now_ns()))
             message_id = b"%d" % self.last
             await self._bus.publish_acknowledged(subjects.features("bar_15m", BTC), window, message_id=message_id)
+            await self._settle()
+
+    async def windows(self, count: int) -> None:
+        """Close so many steps of `micro`, in which all moves."""
+        for _ in range(count):
+            step = step_of(self._clock.now_ns()) + 1
+            named = [*self.contexts(REGIME)[-1:], *self.contexts(ENGINE)]
+            named = [each for each in named if each.effective_from_ns <= step_open(step)]
+            newest = {each.ref.kind: each.ref for each in named}
+            await self._clock.sleep_until(step_close(step))
+            values = np.random.default_rng(step).normal(scale=0.5, size=(WINDOW_ROWS, MICRO.columns))
+            window = feature_window(
+                instrument=BTC,
+                epoch=1,
+                feature_set="micro",
+                feature_set_digest=MICRO.digest,
+                interval_ns=STEP_NS,
+                step=step,
+                first_step=0,
+                close_ns=step_close(step),
+                values=values.astype(np.float32),
+                valid_rows=WINDOW_ROWS,
+                first_ingest_seq=1,
+                last_ingest_seq=2,
+                last_frame_ns=step_close(step),
+                book_synced=True,
+                expected_contexts=list(newest.values()),
+            )
+            await self._bus.publish(subjects.features("micro", BTC), window, epoch=1)
             await self._settle()
 
     async def ask(self, action: EngineAction, bundle: str, key: str = DETECTOR) -> EngineReport:
@@ -181,6 +219,68 @@ def test_a_bad_one_never_takes_over_and_put_in_place_it_is_rolled_back(tmp_path:
         assert len(desk.engines()) == 2 * TRIAL
 
     _run(tmp_path, scenario)
+
+
+def test_a_detector_that_looks_another_number_of_bars_ahead_is_refused(tmp_path: Path) -> None:
+    champion = load_bundle(CHAMPION)
+    contents = {name: data for name, data in champion.contents.items() if name != REGIMES_FILE}
+    manifest = Manifest.model_validate(champion.manifest.model_dump() | {"horizon_steps": 8})
+    other = write_bundle(tmp_path / "other", manifest, contents)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        report = await desk.offer(other)
+        assert (engine_event_name(report.event), "8 bars" in report.detail) == ("refused", True), report.detail
+        assert desk.stages() == []
+
+    _run(tmp_path, scenario)
+
+
+def _without_numbers(library: Path) -> Bundle:
+    """Write the routed nets of this release with every specialist answering no numbers, but to zeros."""
+    released = load_bundle(EXPERTS)
+    columns = len(released.manifest.columns)
+    nodes = [
+        helper.make_node("Abs", [INPUT], ["sizes"]),
+        helper.make_node("ReduceSum", ["sizes", "within"], ["size"], keepdims=0),
+        helper.make_node("Neg", ["size"], ["below"]),
+        helper.make_node("Sqrt", ["below"], ["root"]),
+        helper.make_node("Unsqueeze", ["root", "last"], ["column"]),
+        helper.make_node("Concat", ["column", "column", "column"], [OUTPUT], axis=1),
+    ]
+    constants = {"within": np.array([1, 2], dtype=np.int64), "last": np.array([1], dtype=np.int64)}
+    graph = helper.make_graph(
+        nodes,
+        "root of what is below zero",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", columns, WINDOW_ROWS])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    routes = read_routes(released.contents[ROUTES_FILE], ROUTES_FILE)
+    own = routes.model_copy(update={"nets": {regime: net_of(regime) for regime in REGIMES}})
+    changed = {int8_of(net_of(regime)): model for regime in REGIMES} | {ROUTES_FILE: own.canonical_json().encode()}
+    manifest = Manifest.model_validate(released.manifest.model_dump() | {"version": 2})
+    return write_bundle(library / "no numbers", manifest, {**released.contents, **changed})
+
+
+def test_nets_without_numbers_never_take_over_although_the_monolith_answers_for_them(tmp_path: Path) -> None:
+    bad = _without_numbers(tmp_path)
+
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        await desk.bars(1)
+        await desk.ask(EngineAction.ENGINE_ACTION_OFFER, bad.digest.hex(), key="regime")
+        await desk.windows(5)
+        assert await desk.events() == ["offered", "rejected"]
+        assert (desk.reports[-1].trial.left, desk.reports[-1].trial.compared) == ("no_numbers", 1)
+        await desk.ask(EngineAction.ENGINE_ACTION_USE, bad.digest.hex(), key="regime")
+        await desk.windows(15)
+        assert (await desk.events())[2:] == ["taken_over", "rolled_back"]
+        assert desk.world.counts["regime"]["engine.faults"] > 0
+
+    _run(tmp_path, scenario, experts=EXPERTS, experts_swap=SwapConfig(library=tmp_path))
 
 
 @pytest.mark.parametrize("killed_after", [5, TRIAL + 3])

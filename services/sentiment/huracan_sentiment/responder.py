@@ -14,6 +14,7 @@ from huracan.contracts.opinion import AbstainReason
 from huracan.expert.port import Forecast
 from huracan.expert.score import engine_digest
 from huracan.features.micro import MICRO
+from huracan.inference.engine import Engine
 from huracan_sentiment.config import SentimentConfig
 
 METHOD = "mood tilt 1"
@@ -28,6 +29,7 @@ class MoodResponder:
     name = "sentiment"
     context_kinds: tuple[str, ...] = (MOOD,)
     without_context = AbstainReason.ABSTAIN_REASON_NO_INPUT
+    engines: tuple[Engine, ...] = ()
 
     def __init__(self, config: SentimentConfig) -> None:
         self.feature_set_digest = MICRO.digest

@@ -42,6 +42,7 @@ class EngineEvent(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENGINE_EVENT_ROLLED_BACK: _ClassVar[EngineEvent]
     ENGINE_EVENT_SETTLED: _ClassVar[EngineEvent]
     ENGINE_EVENT_LOST: _ClassVar[EngineEvent]
+    ENGINE_EVENT_OPENED: _ClassVar[EngineEvent]
 FEED_STATE_UNSPECIFIED: FeedState
 FEED_STATE_CONNECTED: FeedState
 FEED_STATE_RECONNECTING: FeedState
@@ -67,6 +68,7 @@ ENGINE_EVENT_TAKEN_OVER: EngineEvent
 ENGINE_EVENT_ROLLED_BACK: EngineEvent
 ENGINE_EVENT_SETTLED: EngineEvent
 ENGINE_EVENT_LOST: EngineEvent
+ENGINE_EVENT_OPENED: EngineEvent
 
 class StepAcknowledged(_message.Message):
     __slots__ = ("service", "instrument", "step")
