@@ -78,6 +78,11 @@ def test_a_directory_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
         load_bundle(tmp_path)
 
 
+def test_a_directory_that_cannot_be_read_is_refused_by_its_name_and_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"x{300} cannot be read: File name too long"):
+        load_bundle(tmp_path / ("x" * 300))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -79,7 +79,17 @@ class Bundle:
 
 
 def load_bundle(directory: Path) -> Bundle:
-    """Return a bundle, all of it checked; raise BadInput that names the file which is not as it should be."""
+    """Return a bundle, all of it checked.
+
+    Raises BadInput that names the file which is not as it should be, or the directory that cannot be read.
+    """
+    try:
+        return _loaded(directory)
+    except OSError as error:
+        raise BadInput(f"{directory} cannot be read: {error.strerror}") from None
+
+
+def _loaded(directory: Path) -> Bundle:
     path = directory / MANIFEST
     if not path.is_file():
         raise BadInput(f"{directory} is no model bundle: it has no {MANIFEST}")
