@@ -54,7 +54,7 @@ def test_a_directory_is_copied_into_the_library_once_and_named_by_its_digest(tmp
     bundle = load_bundle(FLOW)
     for _ in range(2):
         assert placed(str(FLOW), tmp_path / "engines") == bundle.digest.hex()
-    ((place, name),) = Library(tmp_path / "engines").bundles().values()
+    (((place,), name),) = Library(tmp_path / "engines").bundles().values()
     assert (place.name, name.version) == (f"flow-{name.version}-{bundle.digest.hex()[:12]}", bundle.manifest.version)
     assert load_bundle(place).contents == bundle.contents
 

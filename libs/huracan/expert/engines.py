@@ -32,9 +32,12 @@ class Library:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
-    def bundles(self) -> dict[bytes, tuple[Path, EngineBundle]]:
-        """Return where each bundle is, by digest, in the order of their directories; their files are not checked."""
-        found = {}
+    def bundles(self) -> dict[bytes, tuple[list[Path], EngineBundle]]:
+        """Return where the copies of each bundle are, by digest, in the order of their directories.
+
+        Their files are not checked.
+        """
+        found: dict[bytes, tuple[list[Path], EngineBundle]] = {}
         if self._directory is not None and self._directory.is_dir():
             for path in sorted(self._directory.glob(f"*/{MANIFEST}")):
                 try:
@@ -42,23 +45,26 @@ class Library:
                 except (OSError, ValidationError):
                     continue
                 name = EngineBundle(digest=manifest.digest(), name=manifest.name, version=manifest.version)
-                found[name.digest] = (path.parent, name)
+                found.setdefault(name.digest, ([], name))[0].append(path.parent)
         return found
 
     def load(self, digest: str) -> Bundle:
-        """Return the one bundle whose digest begins so, in hexadecimal, all of it checked.
+        """Return the one bundle whose digest begins so, in hexadecimal, from its first copy that is whole.
 
-        Raises BadInput where none does, or several do, and for one that is not as it was exported.
+        Raises BadInput where none does, or several do, and for one of which no copy is as it was exported.
         """
         if self._directory is None:
             raise BadInput("this service has no library of engines: name its directory as library in its settings")
-        found = [path for key, (path, _) in self.bundles().items() if key.hex().startswith(digest.lower())]
+        found = [paths for key, (paths, _) in self.bundles().items() if key.hex().startswith(digest.lower())]
         if not digest or len(found) != 1:
             raise BadInput(f"bundle was {digest!r}: {len(found)} in {self._directory} have a digest that begins so")
-        try:
-            return load_bundle(found[0])
-        except OSError as error:
-            raise BadInput(f"{found[0]} cannot be read: {error.strerror}") from None
+        wrong = []
+        for path in found[0]:
+            try:
+                return load_bundle(path)
+            except BadInput as error:
+                wrong.append(error)
+        raise wrong[0]
 
 
 class Engines(Generic[T]):
