@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -48,23 +48,35 @@ class Library:
                 found.setdefault(name.digest, ([], name))[0].append(path.parent)
         return found
 
+    def find(self, digest: str, *others: bytes) -> bytes:
+        """Return the one digest that begins so, in hexadecimal, of those in the library and of others that are known.
+
+        Raises BadInput where none does, or several do.
+        """
+        return self._one(digest, {*self.bundles(), *others})
+
     def load(self, digest: str) -> Bundle:
         """Return the one bundle whose digest begins so, in hexadecimal, from its first copy that is whole.
 
         Raises BadInput where none does, or several do, and for one of which no copy is as it was exported.
         """
-        if self._directory is None:
-            raise BadInput("this service has no library of engines: name its directory as library in its settings")
-        found = [paths for key, (paths, _) in self.bundles().items() if key.hex().startswith(digest.lower())]
-        if not digest or len(found) != 1:
-            raise BadInput(f"bundle was {digest!r}: {len(found)} in {self._directory} have a digest that begins so")
+        bundles = self.bundles()
+        paths, _ = bundles[self._one(digest, bundles)]
         wrong = []
-        for path in found[0]:
+        for path in paths:
             try:
                 return load_bundle(path)
             except BadInput as error:
                 wrong.append(error)
         raise wrong[0]
+
+    def _one(self, digest: str, known: Iterable[bytes]) -> bytes:
+        found = [each for each in known if each.hex().startswith(digest.lower())]
+        if digest and len(found) == 1:
+            return found[0]
+        if self._directory is None:
+            raise BadInput("this service has no library of engines: name its directory as library in its settings")
+        raise BadInput(f"bundle was {digest!r}: {len(found)} in {self._directory} have a digest that begins so")
 
 
 class Engines(Generic[T]):
@@ -100,11 +112,13 @@ class Engines(Generic[T]):
     def open(self, digest: str) -> tuple[EngineBundle, T]:
         """Return what answers from a bundle, warm, given the beginning of its digest in hexadecimal.
 
+        The one that is configured is among those of which no other may begin so, and found without a library.
         It is kept only once a choice names it. Takes tens of milliseconds and touches nothing of this: for a thread.
         Raises BadInput for a bundle that is not there, not whole, or of something else.
         """
-        if digest == CONFIGURED or (digest and self.configured.digest.hex().startswith(digest.lower())):
-            return self.configured, self._open[self.configured.digest]
+        configured = self.configured.digest
+        if digest == CONFIGURED or self._library.find(digest, configured) == configured:
+            return self.configured, self._open[configured]
         bundle = self._library.load(digest)
         return named(bundle), self._opened(bundle)
 
