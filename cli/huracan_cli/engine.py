@@ -214,7 +214,7 @@ def _show(report: EngineReport) -> None:
 
 @app.command("list", epilog=examples("engine list flow", "engine list flow --json"))
 def list_command(expert: ExpertArgument, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Say which bundle an expert answers from, which is on trial and how it does, and what its library has."""
+    """Say which bundle an expert answers from, what is on trial, and what its library has. Exits 1 if refused."""
 
     async def listed() -> EngineReport:
         wanted = Wanted(expert=expert, action=EngineAction.ENGINE_ACTION_LIST)
@@ -224,10 +224,12 @@ def list_command(expert: ExpertArgument, state: StateOption = None, as_json: Jso
     report = on_the_loop(listed())
     if as_json:
         typer.echo(json.dumps(fields_of(report)))
-        return
-    _show(report)
-    for bundle in report.library:
-        console.print(Text(printable(_listed(bundle, report))), soft_wrap=True)
+    else:
+        _show(report)
+        for bundle in report.library:
+            console.print(Text(printable(_listed(bundle, report))), soft_wrap=True)
+    if report.event == EngineEvent.ENGINE_EVENT_REFUSED:
+        raise typer.Exit(1)
 
 
 def _listed(bundle: EngineBundle, report: EngineReport) -> str:

@@ -326,6 +326,14 @@ def test_who_waits_for_a_service_that_is_gone_is_told_so(directory: Path, monkey
     assert str(done.exception).startswith("flow has said nothing of flow for 0.3 s")
 
 
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_list_of_a_part_that_an_expert_has_not_ends_with_1(directory: Path, arguments: tuple[str, ...]) -> None:
+    refused = EngineReport(event=Event.ENGINE_EVENT_REFUSED, detail="there is no regime.nope")
+    with _answering(directory, refused):
+        done = _typed(directory, "list", "regime.nope", *arguments)
+    assert (done.exit_code, "there is no regime.nope" in done.output) == (1, True)
+
+
 def test_what_is_refused_ends_with_1_and_its_reason(directory: Path) -> None:
     refused = EngineReport(event=Event.ENGINE_EVENT_REFUSED, detail="model.onnx was \x1b[2Janother")
     with _answering(directory, refused):
