@@ -29,6 +29,8 @@ BLOCK_STEPS = 100
 """Windows of ten seconds are one block of the interval: what overlaps or follows closely is no news of its own."""
 MIN_BLOCKS = 8
 _NORMAL_95 = 1.96
+DETECTOR = "regime"
+"""Among ENGINES, what tells regimes from bars: windows are routed without it."""
 
 Numbers = NDArray[np.float64]
 Window = tuple[str, int]
@@ -125,8 +127,14 @@ def compare(
     bundles = [load_bundle(path) for path in (champion, challenger)]
     names = [bundle.manifest.name for bundle in bundles]
     for path, name in zip((champion, challenger), names, strict=True):
+        if name == DETECTOR:
+            raise BadInput(
+                f"{path} is a detector, on which no opinion rests, as windows are routed by what they are themselves: "
+                f"judge it on bars, with huracan evaluate --data BARS --bundle {path}"
+            )
         if name not in ENGINES:
-            raise BadInput(f"{path} is an engine for {name}; those that can be compared are for {', '.join(ENGINES)}")
+            comparable = ", ".join(each for each in ENGINES if each != DETECTOR)
+            raise BadInput(f"{path} is an engine for {name}; those that can be compared are for {comparable}")
     if names[0] != names[1]:
         raise BadInput(f"{champion} is an engine for {names[0]} and {challenger} for {names[1]}: compare two of one")
     ahead_s = [each.manifest.horizon_steps * each.manifest.interval_ns / NANOSECONDS for each in bundles]

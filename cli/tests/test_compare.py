@@ -109,8 +109,16 @@ def test_scores_are_those_of_their_definitions() -> None:
 
 
 def test_engines_of_two_experts_are_not_compared(request_: Replay) -> None:
-    with pytest.raises(BadInput, match=r"flow is an engine for flow and .*regime for regime: compare two of one"):
-        compare(request_, FLOW, BUNDLES / "regime")
+    with pytest.raises(BadInput, match=r"flow is an engine for flow and .*experts for experts: compare two of one"):
+        compare(request_, FLOW, BUNDLES / "experts")
+
+
+def test_detectors_are_not_compared_where_nothing_rests_on_them(request_: Replay, tmp_path: Path) -> None:
+    detector = BUNDLES / "regime"
+    for sides in ((detector, detector), (BUNDLES / "experts", detector), (FLOW, detector)):
+        with pytest.raises(BadInput, match=r"regime is a detector, .* huracan evaluate --data BARS --bundle .*regime$"):
+            compare(replace(request_, out=tmp_path), *sides)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_engines_that_look_ahead_unlike_far_are_not_compared(request_: Replay, tmp_path: Path) -> None:
@@ -123,7 +131,7 @@ def test_engines_that_look_ahead_unlike_far_are_not_compared(request_: Replay, t
 def test_an_engine_that_no_expert_runs_is_refused(request_: Replay, tmp_path: Path) -> None:
     bundle = load_bundle(FLOW)
     write_bundle(tmp_path / "other", bundle.manifest.model_copy(update={"name": "weather"}), bundle.contents)
-    with pytest.raises(BadInput, match="other is an engine for weather; those that can be compared are for regime"):
+    with pytest.raises(BadInput, match=r"engine for weather; those that can be compared are for experts, flow$"):
         compare(request_, FLOW, tmp_path / "other")
 
 
