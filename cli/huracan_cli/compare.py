@@ -122,7 +122,7 @@ def compare(
     """Replay a recording once with each of two bundles, everything else the same, and compare.
 
     Each run is written to a directory of its own in that of the request. Raises BadInput for bundles that cannot be
-    served or are not of one expert, and as `replay` does.
+    served or are not of one expert, for a directory that cannot be made, and as `replay` does.
     """
     bundles = [load_bundle(path) for path in (champion, challenger)]
     names = [bundle.manifest.name for bundle in bundles]
@@ -142,12 +142,16 @@ def compare(
         raise BadInput(
             f"{champion} looks {ahead_s[0]:g} s ahead and {challenger} {ahead_s[1]:g} s: compare two of one horizon"
         )
-    runs = []
-    for side, path in (("champion", champion), ("challenger", challenger)):
-        out = None if request.out is None else request.out / side
-        if out is not None:
+    outs = [None if request.out is None else request.out / side for side in ("champion", "challenger")]
+    for out in filter(None, outs):
+        try:
             out.mkdir(parents=True, exist_ok=True)
-        runs.append(replay(replace(request, engines={names[0]: path}, out=out), progress))
+        except OSError as error:
+            raise BadInput(f"{out} cannot be made: {error.strerror}") from None
+    runs = [
+        replay(replace(request, engines={names[0]: path}, out=out), progress)
+        for path, out in zip((champion, challenger), outs, strict=True)
+    ]
     return _compared(request.recording.name, ENGINES[names[0]], bundles, runs)
 
 

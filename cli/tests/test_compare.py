@@ -73,6 +73,17 @@ def test_both_runs_are_kept(request_: Replay, unsure: Path, tmp_path: Path, untr
     assert all((tmp_path / side / "decisions.parquet").is_file() for side in ("champion", "challenger"))
 
 
+@pytest.mark.parametrize("side", ["champion", "challenger"])
+def test_a_file_in_the_place_of_a_run_is_refused_before_anything_is_replayed(
+    request_: Replay, tmp_path: Path, side: str
+) -> None:
+    (tmp_path / side).write_text("mine")
+    with pytest.raises(BadInput, match=rf"{side} cannot be made: File exists$"):
+        compare(replace(request_, out=tmp_path), FLOW, FLOW)
+    assert (tmp_path / side).read_text() == "mine"
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
 def test_a_comparison_is_shown_side_by_side_with_a_verdict(told: Comparison) -> None:
     table = render(told)
     assert [column.header for column in table.columns] == ["what", "champion", "challenger"]
