@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
 from huracan.clock import NANOSECONDS, STEP_NS
+from huracan.contracts.features import WINDOW_ROWS
 from huracan.contracts.journal import JournalEntry, WindowOpened
 from huracan.contracts.market import instrument_key
-from huracan.contracts.opinion import Opinion, reason_name
+from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.errors import BadInput
 from huracan.inference.bundle import Bundle, load_bundle
 from huracan_cli.composition import ENGINES
@@ -29,6 +30,7 @@ BLOCK_STEPS = 100
 """Windows of ten seconds are one block of the interval: what overlaps or follows closely is no news of its own."""
 MIN_BLOCKS = 8
 _NORMAL_95 = 1.96
+WARMING = reason_name(AbstainReason.ABSTAIN_REASON_WARMING)
 DETECTOR = "regime"
 """Among ENGINES, what tells regimes from bars: windows are routed without it."""
 
@@ -269,7 +271,9 @@ def render(told: Comparison) -> Table:
 
 
 def verdict(told: Comparison) -> str:
-    """Return in a sentence which of the two foretold the mid better, if that can be told."""
+    """Return in a sentence which of the two foretold the mid better, or why that cannot be told."""
+    if not told.compared:
+        return _unanswered(told)
     if told.gain is None or told.agreement is None:
         return "No horizon of an opinion ended within the recording: nothing to judge by."
     said = (
@@ -280,6 +284,17 @@ def verdict(told: Comparison) -> str:
         return f"{said}; {told.scored} windows are too few for an interval."
     better = "better" if told.gain.low > 0 else "worse" if told.gain.high < 0 else "no difference that can be told"
     return f"{said} [{told.gain.low:+.4f}, {told.gain.high:+.4f}]: {better}."
+
+
+def _unanswered(told: Comparison) -> str:
+    champion, challenger = told.champion.abstained, told.challenger.abstained
+    said = f"No window was answered by both; abstained: champion {_text(champion)}; challenger {_text(challenger)}."
+    if WARMING not in champion | challenger:
+        return said
+    return (
+        f"{said} {WARMING} takes {WINDOW_ROWS} steps, and for regime more bars than a short recording has: "
+        "give those from before it with --history."
+    )
 
 
 def _text(value: object) -> str:

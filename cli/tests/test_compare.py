@@ -11,7 +11,7 @@ import pytest
 
 from huracan.errors import BadInput
 from huracan.inference.bundle import load_bundle, write_bundle
-from huracan.sim.market import SimulatedMarketConfig, write_recording
+from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
 from huracan_cli.compare import BLOCK_STEPS, MIN_BLOCKS, Comparison, Score, _gain, compare, render, verdict
 from huracan_cli.composition import BUNDLES
 from huracan_cli.replay import Replay
@@ -93,6 +93,29 @@ def test_a_comparison_is_shown_side_by_side_with_a_verdict(told: Comparison) -> 
     for low, high, word in ((0.1, 0.2, ": better."), (-0.2, -0.1, ": worse."), (-0.1, 0.1, "no difference")):
         assert word in verdict(told.model_copy(update={"gain": gain.model_copy(update={"low": low, "high": high})}))
     assert "nothing to judge by" in verdict(told.model_copy(update={"gain": None}))
+
+
+def test_where_both_abstained_the_verdict_says_why_and_what_warms_them_up(
+    request_: Replay, tmp_path: Path, untraced: None
+) -> None:
+    experts = BUNDLES / "experts"
+    cold = compare(request_, experts, experts)
+    assert cold.compared == 0
+    all_of_them = f"WARMING {cold.windows}"
+    assert f"; abstained: champion {all_of_them}; challenger {all_of_them}. " in verdict(cold)
+    assert verdict(cold).endswith("give those from before it with --history.")
+    write_history(MARKET, tmp_path / "bars.parquet", bars=700)
+    warm = compare(replace(request_, history=tmp_path / "bars.parquet"), experts, experts)
+    assert warm.compared > 0
+    assert "abstained" not in verdict(warm)
+
+
+def test_a_reason_that_bars_do_not_end_is_told_without_naming_them(told: Comparison) -> None:
+    side = told.challenger.model_copy(update={"answered": 0, "abstained": {"STALE": 3, "NO_INPUT": 9}})
+    both = told.model_copy(update={"compared": 0, "gain": None, "champion": side, "challenger": side})
+    assert verdict(both) == (
+        "No window was answered by both; abstained: champion STALE 3, NO_INPUT 9; challenger STALE 3, NO_INPUT 9."
+    )
 
 
 def test_an_interval_holds_the_true_gain_about_as_often_as_it_says() -> None:
