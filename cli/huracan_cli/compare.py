@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
 from huracan.clock import NANOSECONDS, STEP_NS
+from huracan.contracts.features import WINDOW_ROWS
 from huracan.contracts.journal import JournalEntry, WindowOpened
 from huracan.contracts.market import instrument_key
-from huracan.contracts.opinion import Opinion, reason_name
+from huracan.contracts.opinion import AbstainReason, Opinion, reason_name
 from huracan.errors import BadInput
 from huracan.inference.bundle import Bundle, load_bundle
 from huracan_cli.composition import ENGINES
@@ -29,6 +30,9 @@ BLOCK_STEPS = 100
 """Windows of ten seconds are one block of the interval: what overlaps or follows closely is no news of its own."""
 MIN_BLOCKS = 8
 _NORMAL_95 = 1.96
+WARMING = reason_name(AbstainReason.ABSTAIN_REASON_WARMING)
+DETECTOR = "regime"
+"""Among ENGINES, what tells regimes from bars: windows are routed without it."""
 
 Numbers = NDArray[np.float64]
 Window = tuple[str, int]
@@ -120,13 +124,19 @@ def compare(
     """Replay a recording once with each of two bundles, everything else the same, and compare.
 
     Each run is written to a directory of its own in that of the request. Raises BadInput for bundles that cannot be
-    served or are not of one expert, and as `replay` does.
+    served or are not of one expert, for a directory that cannot be made, and as `replay` does.
     """
     bundles = [load_bundle(path) for path in (champion, challenger)]
     names = [bundle.manifest.name for bundle in bundles]
     for path, name in zip((champion, challenger), names, strict=True):
+        if name == DETECTOR:
+            raise BadInput(
+                f"{path} is a detector, on which no opinion rests, as windows are routed by what they are themselves: "
+                f"judge it on bars, with huracan evaluate --data BARS --bundle {path}"
+            )
         if name not in ENGINES:
-            raise BadInput(f"{path} is an engine for {name}; those that can be compared are for {', '.join(ENGINES)}")
+            comparable = ", ".join(each for each in ENGINES if each != DETECTOR)
+            raise BadInput(f"{path} is an engine for {name}; those that can be compared are for {comparable}")
     if names[0] != names[1]:
         raise BadInput(f"{champion} is an engine for {names[0]} and {challenger} for {names[1]}: compare two of one")
     ahead_s = [each.manifest.horizon_steps * each.manifest.interval_ns / NANOSECONDS for each in bundles]
@@ -134,12 +144,16 @@ def compare(
         raise BadInput(
             f"{champion} looks {ahead_s[0]:g} s ahead and {challenger} {ahead_s[1]:g} s: compare two of one horizon"
         )
-    runs = []
-    for side, path in (("champion", champion), ("challenger", challenger)):
-        out = None if request.out is None else request.out / side
-        if out is not None:
+    outs = [None if request.out is None else request.out / side for side in ("champion", "challenger")]
+    for out in filter(None, outs):
+        try:
             out.mkdir(parents=True, exist_ok=True)
-        runs.append(replay(replace(request, engines={names[0]: path}, out=out), progress))
+        except OSError as error:
+            raise BadInput(f"{out} cannot be made: {error.strerror}") from None
+    runs = [
+        replay(replace(request, engines={names[0]: path}, out=out), progress)
+        for path, out in zip((champion, challenger), outs, strict=True)
+    ]
     return _compared(request.recording.name, ENGINES[names[0]], bundles, runs)
 
 
@@ -257,7 +271,9 @@ def render(told: Comparison) -> Table:
 
 
 def verdict(told: Comparison) -> str:
-    """Return in a sentence which of the two foretold the mid better, if that can be told."""
+    """Return in a sentence which of the two foretold the mid better, or why that cannot be told."""
+    if not told.compared:
+        return _unanswered(told)
     if told.gain is None or told.agreement is None:
         return "No horizon of an opinion ended within the recording: nothing to judge by."
     said = (
@@ -268,6 +284,17 @@ def verdict(told: Comparison) -> str:
         return f"{said}; {told.scored} windows are too few for an interval."
     better = "better" if told.gain.low > 0 else "worse" if told.gain.high < 0 else "no difference that can be told"
     return f"{said} [{told.gain.low:+.4f}, {told.gain.high:+.4f}]: {better}."
+
+
+def _unanswered(told: Comparison) -> str:
+    champion, challenger = told.champion.abstained, told.challenger.abstained
+    said = f"No window was answered by both; abstained: champion {_text(champion)}; challenger {_text(challenger)}."
+    if WARMING not in champion | challenger:
+        return said
+    return (
+        f"{said} {WARMING} takes {WINDOW_ROWS} steps, and for regime more bars than a short recording has: "
+        "give those from before it with --history."
+    )
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,7 @@ import getpass
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,7 @@ from huracan.contracts.context import EngineBundle
 from huracan.contracts.ops import EngineAction, EngineEvent, EngineReport, EngineRequest, engine_event_name
 from huracan.errors import BadInput, PoisonMessage
 from huracan.expert.swap import told
-from huracan.inference.bundle import MANIFEST, Bundle, load_bundle, write_bundle
+from huracan.inference.bundle import Bundle, load_bundle, write_bundle
 from huracan.ports import Inbox
 from huracan.rng import SeededRng
 from huracan_cli.options import JsonOption, StateOption, console, examples, on_the_loop
@@ -60,13 +60,21 @@ WaitOption = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is asked of an expert."""
+    """What is asked of an expert; raises BadInput for what was typed and is no text."""
 
     expert: str
     action: EngineAction
     bundle: str = ""
     author: str = ""
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("expert", "bundle", "author", "reason"):
+            typed: str = getattr(self, name)
+            try:
+                typed.encode()
+            except UnicodeEncodeError:
+                raise BadInput(f"{name} was {typed!r}: it is no text in UTF-8") from None
 
 
 async def ask(state: RunState, wanted: Wanted) -> AsyncGenerator[EngineReport, None]:
@@ -146,16 +154,18 @@ async def _next(inbox: Inbox) -> EngineReport:
 def placed(bundle: str, library: Path | None) -> str:
     """Return the digest of a bundle that is named by its directory, of which a copy is put into the library.
 
-    Whatever else names one is returned as it is. Raises BadInput for a bundle that is not as it was exported.
+    Whatever else names one is returned as it is. Raises BadInput for a bundle that is not as it was exported, and for
+    a library that cannot take it.
     """
     directory = Path(bundle)
-    if not (directory / MANIFEST).is_file():
-        if directory.is_dir():
-            raise BadInput(f"{directory} is no model bundle: it has no {MANIFEST}")
-        return bundle
+    try:
+        if not directory.is_dir():
+            return bundle
+    except OSError as error:
+        raise BadInput(f"{directory} cannot be read: {error.strerror}") from None
+    given = load_bundle(directory)
     if library is None:
         raise BadInput("the system that runs names no library: put the bundle into that of its experts, by hand")
-    given = load_bundle(directory)
     digest, manifest = given.digest.hex(), given.manifest
     place = library / f"{manifest.name}-{manifest.version}-{digest[:_SHORT]}"
     if not _holds(place, given):
@@ -205,7 +215,7 @@ def _show(report: EngineReport) -> None:
 
 @app.command("list", epilog=examples("engine list flow", "engine list flow --json"))
 def list_command(expert: ExpertArgument, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Say which bundle an expert answers from, which is on trial and how it does, and what its library has."""
+    """Say which bundle an expert answers from, what is on trial, and what its library has. Exits 1 if refused."""
 
     async def listed() -> EngineReport:
         wanted = Wanted(expert=expert, action=EngineAction.ENGINE_ACTION_LIST)
@@ -215,10 +225,12 @@ def list_command(expert: ExpertArgument, state: StateOption = None, as_json: Jso
     report = on_the_loop(listed())
     if as_json:
         typer.echo(json.dumps(fields_of(report)))
-        return
-    _show(report)
-    for bundle in report.library:
-        console.print(Text(printable(_listed(bundle, report))), soft_wrap=True)
+    else:
+        _show(report)
+        for bundle in report.library:
+            console.print(Text(printable(_listed(bundle, report))), soft_wrap=True)
+    if report.event == EngineEvent.ENGINE_EVENT_REFUSED:
+        raise typer.Exit(1)
 
 
 def _listed(bundle: EngineBundle, report: EngineReport) -> str:
@@ -279,12 +291,7 @@ def _changed(
     as_json: bool,
 ) -> None:
     running = load(state or default_directory())
-    wanted = Wanted(
-        expert=expert,
-        action=action,
-        bundle=placed(bundle, running.engines),
-        author=author or getpass.getuser(),
-        reason=reason,
-    )
+    wanted = Wanted(expert=expert, action=action, author=author or getpass.getuser(), reason=reason)
+    wanted = replace(wanted, bundle=placed(bundle, running.engines))
     if not on_the_loop(_told(running, wanted, wait=wait, quiet=as_json)):
         raise typer.Exit(1)

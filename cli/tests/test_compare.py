@@ -11,7 +11,7 @@ import pytest
 
 from huracan.errors import BadInput
 from huracan.inference.bundle import load_bundle, write_bundle
-from huracan.sim.market import SimulatedMarketConfig, write_recording
+from huracan.sim.market import SimulatedMarketConfig, write_history, write_recording
 from huracan_cli.compare import BLOCK_STEPS, MIN_BLOCKS, Comparison, Score, _gain, compare, render, verdict
 from huracan_cli.composition import BUNDLES
 from huracan_cli.replay import Replay
@@ -73,6 +73,17 @@ def test_both_runs_are_kept(request_: Replay, unsure: Path, tmp_path: Path, untr
     assert all((tmp_path / side / "decisions.parquet").is_file() for side in ("champion", "challenger"))
 
 
+@pytest.mark.parametrize("side", ["champion", "challenger"])
+def test_a_file_in_the_place_of_a_run_is_refused_before_anything_is_replayed(
+    request_: Replay, tmp_path: Path, side: str
+) -> None:
+    (tmp_path / side).write_text("mine")
+    with pytest.raises(BadInput, match=rf"{side} cannot be made: File exists$"):
+        compare(replace(request_, out=tmp_path), FLOW, FLOW)
+    assert (tmp_path / side).read_text() == "mine"
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
 def test_a_comparison_is_shown_side_by_side_with_a_verdict(told: Comparison) -> None:
     table = render(told)
     assert [column.header for column in table.columns] == ["what", "champion", "challenger"]
@@ -82,6 +93,29 @@ def test_a_comparison_is_shown_side_by_side_with_a_verdict(told: Comparison) -> 
     for low, high, word in ((0.1, 0.2, ": better."), (-0.2, -0.1, ": worse."), (-0.1, 0.1, "no difference")):
         assert word in verdict(told.model_copy(update={"gain": gain.model_copy(update={"low": low, "high": high})}))
     assert "nothing to judge by" in verdict(told.model_copy(update={"gain": None}))
+
+
+def test_where_both_abstained_the_verdict_says_why_and_what_warms_them_up(
+    request_: Replay, tmp_path: Path, untraced: None
+) -> None:
+    experts = BUNDLES / "experts"
+    cold = compare(request_, experts, experts)
+    assert cold.compared == 0
+    all_of_them = f"WARMING {cold.windows}"
+    assert f"; abstained: champion {all_of_them}; challenger {all_of_them}. " in verdict(cold)
+    assert verdict(cold).endswith("give those from before it with --history.")
+    write_history(MARKET, tmp_path / "bars.parquet", bars=700)
+    warm = compare(replace(request_, history=tmp_path / "bars.parquet"), experts, experts)
+    assert warm.compared > 0
+    assert "abstained" not in verdict(warm)
+
+
+def test_a_reason_that_bars_do_not_end_is_told_without_naming_them(told: Comparison) -> None:
+    side = told.challenger.model_copy(update={"answered": 0, "abstained": {"STALE": 3, "NO_INPUT": 9}})
+    both = told.model_copy(update={"compared": 0, "gain": None, "champion": side, "challenger": side})
+    assert verdict(both) == (
+        "No window was answered by both; abstained: champion STALE 3, NO_INPUT 9; challenger STALE 3, NO_INPUT 9."
+    )
 
 
 def test_an_interval_holds_the_true_gain_about_as_often_as_it_says() -> None:
@@ -109,8 +143,16 @@ def test_scores_are_those_of_their_definitions() -> None:
 
 
 def test_engines_of_two_experts_are_not_compared(request_: Replay) -> None:
-    with pytest.raises(BadInput, match=r"flow is an engine for flow and .*regime for regime: compare two of one"):
-        compare(request_, FLOW, BUNDLES / "regime")
+    with pytest.raises(BadInput, match=r"flow is an engine for flow and .*experts for experts: compare two of one"):
+        compare(request_, FLOW, BUNDLES / "experts")
+
+
+def test_detectors_are_not_compared_where_nothing_rests_on_them(request_: Replay, tmp_path: Path) -> None:
+    detector = BUNDLES / "regime"
+    for sides in ((detector, detector), (BUNDLES / "experts", detector), (FLOW, detector)):
+        with pytest.raises(BadInput, match=r"regime is a detector, .* huracan evaluate --data BARS --bundle .*regime$"):
+            compare(replace(request_, out=tmp_path), *sides)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_engines_that_look_ahead_unlike_far_are_not_compared(request_: Replay, tmp_path: Path) -> None:
@@ -123,7 +165,7 @@ def test_engines_that_look_ahead_unlike_far_are_not_compared(request_: Replay, t
 def test_an_engine_that_no_expert_runs_is_refused(request_: Replay, tmp_path: Path) -> None:
     bundle = load_bundle(FLOW)
     write_bundle(tmp_path / "other", bundle.manifest.model_copy(update={"name": "weather"}), bundle.contents)
-    with pytest.raises(BadInput, match="other is an engine for weather; those that can be compared are for regime"):
+    with pytest.raises(BadInput, match=r"engine for weather; those that can be compared are for experts, flow$"):
         compare(request_, FLOW, tmp_path / "other")
 
 

@@ -54,7 +54,7 @@ def test_a_directory_is_copied_into_the_library_once_and_named_by_its_digest(tmp
     bundle = load_bundle(FLOW)
     for _ in range(2):
         assert placed(str(FLOW), tmp_path / "engines") == bundle.digest.hex()
-    ((place, name),) = Library(tmp_path / "engines").bundles().values()
+    (((place,), name),) = Library(tmp_path / "engines").bundles().values()
     assert (place.name, name.version) == (f"flow-{name.version}-{bundle.digest.hex()[:12]}", bundle.manifest.version)
     assert load_bundle(place).contents == bundle.contents
 
@@ -93,6 +93,42 @@ def test_a_copy_in_the_library_that_was_damaged_is_written_anew(tmp_path: Path) 
     (place / "card.md").write_text("another")
     assert placed(str(FLOW), tmp_path) == whole.digest.hex()
     assert load_bundle(place) == whole
+
+
+def test_a_link_in_the_library_to_a_copy_that_was_damaged_is_replaced_and_the_copy_left_alone(tmp_path: Path) -> None:
+    placed(str(FLOW), tmp_path / "engines")
+    (place,) = (tmp_path / "engines").iterdir()
+    whole, elsewhere = load_bundle(place), place.rename(tmp_path / "elsewhere")
+    (elsewhere / "card.md").write_text("another")
+    place.symlink_to(elsewhere)
+    assert placed(str(FLOW), tmp_path / "engines") == whole.digest.hex()
+    assert load_bundle(place) == whole
+    assert (elsewhere / "card.md").read_text() == "another"
+    assert list((tmp_path / "engines").iterdir()) == [place]
+
+
+@pytest.mark.parametrize(
+    ("library", "why"),
+    [
+        ("{tmp}/file", "File exists"),
+        ("{tmp}/file/engines", "Not a directory"),
+        ("/proc/engines", "No such file or directory"),
+    ],
+)
+def test_a_library_that_cannot_take_a_bundle_is_refused_by_name_with_the_reason(
+    tmp_path: Path, library: str, why: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    place = Path(library.format(tmp=tmp_path))
+    with pytest.raises(BadInput, match=rf"^{place} cannot be made: {why}$"):
+        placed(str(FLOW), place)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_is_too_long_for_a_directory_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^a{300} cannot be read: File name too long$"):
+        placed("a" * 300, tmp_path)
 
 
 # The command, and a service that answers it.
@@ -299,12 +335,39 @@ def test_who_waits_for_a_service_that_is_gone_is_told_so(directory: Path, monkey
     assert str(done.exception).startswith("flow has said nothing of flow for 0.3 s")
 
 
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_list_of_a_part_that_an_expert_has_not_ends_with_1(directory: Path, arguments: tuple[str, ...]) -> None:
+    refused = EngineReport(event=Event.ENGINE_EVENT_REFUSED, detail="there is no regime.nope")
+    with _answering(directory, refused):
+        done = _typed(directory, "list", "regime.nope", *arguments)
+    assert (done.exit_code, "there is no regime.nope" in done.output) == (1, True)
+
+
 def test_what_is_refused_ends_with_1_and_its_reason(directory: Path) -> None:
     refused = EngineReport(event=Event.ENGINE_EVENT_REFUSED, detail="model.onnx was \x1b[2Janother")
     with _answering(directory, refused):
         done = _typed(directory, "offer", "flow", "02")
     assert (done.exit_code, "flow refused; model.onnx was" in done.output) == (1, True)
     assert "\x1b" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("field", "arguments"),
+    [
+        ("author", ("flow", str(FLOW), "--author", "\udcff")),
+        ("reason", ("flow", str(FLOW), "--reason", "\udcff")),
+        ("expert", ("\udcff", str(FLOW))),
+        ("bundle", ("flow", "\udcff")),
+    ],
+)
+def test_what_is_no_text_is_refused_by_its_field_before_anything_is_copied(
+    tmp_path: Path, field: str, arguments: tuple[str, ...]
+) -> None:
+    _state("nats://127.0.0.1:1", tmp_path / "engines").write(tmp_path)
+    done = _typed(tmp_path, "offer", *arguments)
+    assert isinstance(done.exception, BadInput)
+    assert str(done.exception) == rf"{field} was '\udcff': it is no text in UTF-8"
+    assert not (tmp_path / "engines").exists()
 
 
 def test_an_expert_that_does_not_answer_is_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

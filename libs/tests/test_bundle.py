@@ -55,6 +55,44 @@ def test_a_bundle_never_takes_the_place_of_something_else(tmp_path: Path) -> Non
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_bundle_that_cannot_be_written_is_refused_by_its_place_and_leaves_nothing_there(tmp_path: Path) -> None:
+    older = write_bundle(tmp_path / "regime", _manifest(), CONTENTS)
+    with pytest.raises(BadInput, match=r"regime cannot be written: File name too long"):
+        write_bundle(tmp_path / "regime", _manifest(version=4), {**CONTENTS, "x" * 300: b""})
+    assert [each.name for each in tmp_path.iterdir()] == ["regime"]
+    assert load_bundle(tmp_path / "regime") == older
+
+
+def test_a_place_that_cannot_be_made_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for place, why in (
+        (tmp_path / "notes.txt", "File exists"),
+        (tmp_path / "notes.txt" / "bundles", "Not a directory"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (Path("/proc/bundles"), "No such file or directory"),
+    ):
+        with pytest.raises(BadInput, match=rf"^{place} cannot be made: {why}$"):
+            write_bundle(place / "regime", _manifest(), CONTENTS)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_bundle_takes_the_place_of_a_link_to_one_and_leaves_alone_what_it_led_to(tmp_path: Path) -> None:
+    older = write_bundle(tmp_path / "elsewhere", _manifest(), CONTENTS)
+    (tmp_path / "regime").symlink_to(older.directory)
+    newer = write_bundle(tmp_path / "regime", _manifest(version=4), CONTENTS)
+    assert load_bundle(tmp_path / "regime") == newer
+    assert not (tmp_path / "regime").is_symlink()
+    assert load_bundle(tmp_path / "elsewhere") == older
+
+
+def test_a_bundle_never_takes_the_place_of_a_link_to_something_else(tmp_path: Path) -> None:
+    (tmp_path / "regime").symlink_to(tmp_path / "gone")
+    with pytest.raises(BadInput, match="is no model bundle; name another place"):
+        write_bundle(tmp_path / "regime", _manifest(), CONTENTS)
+    assert [each.name for each in tmp_path.iterdir()] == ["regime"]
+
+
 def test_one_flipped_byte_is_refused_by_the_name_of_its_file(tmp_path: Path) -> None:
     write_bundle(tmp_path / "regime", _manifest(), CONTENTS)
     (tmp_path / "regime" / "model.onnx").write_bytes(b"\x00\x01\x03")
@@ -76,6 +114,11 @@ def test_a_missing_file_and_one_too_many_are_refused_by_name(tmp_path: Path) -> 
 def test_a_directory_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"is no model bundle: it has no manifest\.json"):
         load_bundle(tmp_path)
+
+
+def test_a_directory_that_cannot_be_read_is_refused_by_its_name_and_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"x{300} cannot be read: File name too long"):
+        load_bundle(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -32,9 +32,12 @@ class Library:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
-    def bundles(self) -> dict[bytes, tuple[Path, EngineBundle]]:
-        """Return where each bundle is, by digest, in the order of their directories; their files are not checked."""
-        found = {}
+    def bundles(self) -> dict[bytes, tuple[list[Path], EngineBundle]]:
+        """Return where the copies of each bundle are, by digest, in the order of their directories.
+
+        Their files are not checked.
+        """
+        found: dict[bytes, tuple[list[Path], EngineBundle]] = {}
         if self._directory is not None and self._directory.is_dir():
             for path in sorted(self._directory.glob(f"*/{MANIFEST}")):
                 try:
@@ -42,23 +45,38 @@ class Library:
                 except (OSError, ValidationError):
                     continue
                 name = EngineBundle(digest=manifest.digest(), name=manifest.name, version=manifest.version)
-                found[name.digest] = (path.parent, name)
+                found.setdefault(name.digest, ([], name))[0].append(path.parent)
         return found
 
-    def load(self, digest: str) -> Bundle:
-        """Return the one bundle whose digest begins so, in hexadecimal, all of it checked.
+    def find(self, digest: str, *others: bytes) -> bytes:
+        """Return the one digest that begins so, in hexadecimal, of those in the library and of others that are known.
 
-        Raises BadInput where none does, or several do, and for one that is not as it was exported.
+        Raises BadInput where none does, or several do.
         """
+        return self._one(digest, {*self.bundles(), *others})
+
+    def load(self, digest: str) -> Bundle:
+        """Return the one bundle whose digest begins so, in hexadecimal, from its first copy that is whole.
+
+        Raises BadInput where none does, or several do, and for one of which no copy is as it was exported.
+        """
+        bundles = self.bundles()
+        paths, _ = bundles[self._one(digest, bundles)]
+        wrong = []
+        for path in paths:
+            try:
+                return load_bundle(path)
+            except BadInput as error:
+                wrong.append(error)
+        raise wrong[0]
+
+    def _one(self, digest: str, known: Iterable[bytes]) -> bytes:
+        found = [each for each in known if each.hex().startswith(digest.lower())]
+        if digest and len(found) == 1:
+            return found[0]
         if self._directory is None:
             raise BadInput("this service has no library of engines: name its directory as library in its settings")
-        found = [path for key, (path, _) in self.bundles().items() if key.hex().startswith(digest.lower())]
-        if not digest or len(found) != 1:
-            raise BadInput(f"bundle was {digest!r}: {len(found)} in {self._directory} have a digest that begins so")
-        try:
-            return load_bundle(found[0])
-        except OSError as error:
-            raise BadInput(f"{found[0]} cannot be read: {error.strerror}") from None
+        raise BadInput(f"bundle was {digest!r}: {len(found)} in {self._directory} have a digest that begins so")
 
 
 class Engines(Generic[T]):
@@ -94,11 +112,13 @@ class Engines(Generic[T]):
     def open(self, digest: str) -> tuple[EngineBundle, T]:
         """Return what answers from a bundle, warm, given the beginning of its digest in hexadecimal.
 
+        The one that is configured is among those of which no other may begin so, and found without a library.
         It is kept only once a choice names it. Takes tens of milliseconds and touches nothing of this: for a thread.
         Raises BadInput for a bundle that is not there, not whole, or of something else.
         """
-        if digest == CONFIGURED or (digest and self.configured.digest.hex().startswith(digest.lower())):
-            return self.configured, self._open[self.configured.digest]
+        configured = self.configured.digest
+        if digest == CONFIGURED or self._library.find(digest, configured) == configured:
+            return self.configured, self._open[configured]
         bundle = self._library.load(digest)
         return named(bundle), self._opened(bundle)
 

@@ -79,7 +79,17 @@ class Bundle:
 
 
 def load_bundle(directory: Path) -> Bundle:
-    """Return a bundle, all of it checked; raise BadInput that names the file which is not as it should be."""
+    """Return a bundle, all of it checked.
+
+    Raises BadInput that names the file which is not as it should be, or the directory that cannot be read.
+    """
+    try:
+        return _loaded(directory)
+    except OSError as error:
+        raise BadInput(f"{directory} cannot be read: {error.strerror}") from None
+
+
+def _loaded(directory: Path) -> Bundle:
     path = directory / MANIFEST
     if not path.is_file():
         raise BadInput(f"{directory} is no model bundle: it has no {MANIFEST}")
@@ -109,21 +119,37 @@ def _checked(path: Path, digest: str) -> bytes:
 def write_bundle(directory: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
     """Write a bundle whole or not at all, in place of an older one; `files` of the manifest is filled in from contents.
 
-    Raises BadInput where there is something else in its place.
+    Raises BadInput where there is something else in its place, or it cannot be written.
     """
-    if directory.exists() and not (directory / MANIFEST).is_file():
-        raise BadInput(f"{directory} is in the way: it is no model bundle; name another place, or move it")
     files = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
     complete = Manifest.model_validate(manifest.model_dump() | {"files": files})
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(complete.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{directory.parent} cannot be made: {error.strerror}") from None
+    try:
+        _put(directory, {**contents, MANIFEST: text.encode()})
+    except OSError as error:
+        raise BadInput(f"{directory} cannot be written: {error.strerror}") from None
+    return load_bundle(directory)
+
+
+def _put(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Put files into a directory that is there with all of them, or not at all."""
+    linked = directory.is_symlink()
+    if (linked or directory.exists()) and not (directory / MANIFEST).is_file():
+        raise BadInput(f"{directory} is in the way: it is no model bundle; name another place, or move it")
     fresh = directory.with_name(f".{directory.name}.{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    for name, data in contents.items():
-        (fresh / name).write_bytes(data)
-    text = json.dumps(complete.model_dump(mode="json"), indent=2, sort_keys=True)
-    (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    if directory.exists():
-        shutil.rmtree(directory)
-    fresh.rename(directory)
-    return load_bundle(directory)
+    try:
+        fresh.mkdir()
+        for name, data in contents.items():
+            (fresh / name).write_bytes(data)
+        if linked:
+            directory.unlink()
+        elif directory.exists():
+            shutil.rmtree(directory)
+        fresh.rename(directory)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
