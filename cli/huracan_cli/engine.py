@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -25,6 +24,7 @@ from huracan.expert.swap import told
 from huracan.inference.bundle import Bundle, load_bundle, write_bundle
 from huracan.ports import Inbox
 from huracan.rng import SeededRng
+from huracan.user import user_name
 from huracan_cli.options import JsonOption, StateOption, console, examples, on_the_loop
 from huracan_cli.reach import answered, operator
 from huracan_cli.state import RunState, default_directory, load
@@ -291,7 +291,7 @@ def _changed(
     as_json: bool,
 ) -> None:
     running = load(state or default_directory())
-    wanted = Wanted(expert=expert, action=action, author=author or getpass.getuser(), reason=reason)
+    wanted = Wanted(expert=expert, action=action, author=author or user_name(), reason=reason)
     wanted = replace(wanted, bundle=placed(bundle, running.engines))
     if not on_the_loop(_told(running, wanted, wait=wait, quiet=as_json)):
         raise typer.Exit(1)

@@ -29,6 +29,13 @@ def test_a_bundle_of_which_no_copy_is_whole_is_refused_by_what_is_wrong_with_the
         Library(tmp_path).load(first.digest.hex())
 
 
+def test_a_bundle_that_is_being_written_is_not_in_the_library_yet(tmp_path: Path) -> None:
+    bundle(tmp_path / ".a.1234")
+    assert Library(tmp_path).bundles() == {}
+    written = bundle(tmp_path / "a")
+    assert list(Library(tmp_path).bundles()) == [written.digest]
+
+
 @pytest.fixture
 def alike(tmp_path: Path) -> tuple[Bundle, Bundle]:
     """Return a bundle, and one in `library` whose digest begins with the same digit."""

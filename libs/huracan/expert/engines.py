@@ -39,7 +39,7 @@ class Library:
         """
         found: dict[bytes, tuple[list[Path], EngineBundle]] = {}
         if self._directory is not None and self._directory.is_dir():
-            for path in sorted(self._directory.glob(f"*/{MANIFEST}")):
+            for path in sorted(self._directory.glob(f"[!.]*/{MANIFEST}")):  # hidden: what is being written
                 try:
                     manifest = Manifest.model_validate_json(path.read_bytes())
                 except (OSError, ValidationError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from huracan.user import user_name
 from huracan_training.commands.shown import JsonOption, RegistryOption
 from huracan_training.registry import Registry
 
@@ -23,7 +23,7 @@ def promote(
 ) -> None:
     """Make a version the champion. One in quarantine is refused, with the reason."""
     kept = Registry(registry)
-    promoted = kept.promote(name, version, author=author or getpass.getuser())
+    promoted = kept.promote(name, version, author=author or user_name())
     bundle = kept.export(promoted, export) if export else None
     told = {"name": name, "version": version, "bundle": str(export) if bundle else None}
     if as_json:

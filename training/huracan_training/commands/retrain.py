@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import replace
 from pathlib import Path
 
 import typer
 
+from huracan.user import user_name
 from huracan_training.benchmark import DETECTOR
 from huracan_training.commands.shown import EXPERIMENT, DataOption, JsonOption, OutOption, RegistryOption, Shown
 from huracan_training.commands.train import (
@@ -63,7 +63,7 @@ def retrain(
         run.keep(page)
     takes_over = told.version.quarantined is None and told.beats_champion
     if takes_over:
-        kept.promote(told.version.name, told.version.version, author=f"{getpass.getuser()} by huracan retrain")
+        kept.promote(told.version.name, told.version.version, author=f"{user_name()} by huracan retrain")
         kept.export(told.version, out / "bundle")
     tell(told, page, as_json=as_json)
     if not as_json:
