@@ -154,6 +154,26 @@ def test_rows_that_came_before_their_day_was_made_are_moved_to_it(postgres_url: 
     _run(postgres_url, scenario)
 
 
+def test_a_backlog_that_takes_longer_than_a_statement_may_is_moved_all_the_same(postgres_url: str) -> None:
+    async def main() -> None:
+        await migrate(postgres_url, migrations_directory())
+        admin = await asyncpg.connect(postgres_url)
+        await admin.execute(
+            "create function slow() returns trigger language plpgsql as 'begin perform pg_sleep(1.5); return null; end'"
+        )
+        await admin.execute(
+            "create trigger slow after delete on partitions.fills_default for each statement execute function slow()"
+        )
+        store = PostgresStore(postgres_url, 1, timeout_s=1.0)
+        await store.save(_messages(1, AT_NS))
+        await store.maintain(AT_NS, ahead_days=0)
+        assert await _placed(admin, "trading.fills") == [("fills_20260301", 1)]
+        await store.close()
+        await admin.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("at_ns", [0, -1, 5, AT_NS + 30 * DAY_NS, 2**63 - 1], ids=["0", "-1", "5", "later", "last"])
 def test_rows_of_a_time_that_cannot_be_stay_and_raise_an_alert_a_day(postgres_url: str, at_ns: int) -> None:
     async def scenario(store: PostgresStore, admin: Connection) -> None:
@@ -373,6 +393,13 @@ def test_an_owner_with_few_rights_migrates_and_saves_as_the_service_role(
         assert len(await store.load(Decision)) == 2
         assert await owner.load(Decision) == []
         await store.close()
+        admin = await asyncpg.connect(url)
+        await admin.execute("insert into supabase_migrations.huracan_checksums values ('29990101000000', 'c0ffee')")
+        await admin.close()
+        later = PostgresStore(f"{url}?role=service_role", 1)
+        with pytest.raises(BadInput, match="29990101000000, which this release does not know"):
+            await later.load(Decision)
+        await later.close()
         await owner.close()
 
     host = postgres_server.url.rpartition("@")[2].rpartition("/")[0]

@@ -33,7 +33,7 @@ def test_the_release_needs_the_newest_of_its_migrations() -> None:
     ("change", "told"),
     [
         (
-            "insert into supabase_migrations.schema_migrations (version) values ('29990101000000')",
+            "insert into supabase_migrations.huracan_checksums (version, sha256) values ('29990101000000', 'c0ffee')",
             "database has schema 29990101000000, which this release does not know: upgrade Huracan",
         ),
         (
@@ -63,6 +63,35 @@ def test_an_unknown_schema_is_refused_before_anything_is_written(postgres_url: s
         connection = await asyncpg.connect(postgres_url)
         assert await connection.fetchval("select count(*) from trading.fills") == 0
         await connection.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("others", ["20240101000000", "29990101000000"], ids=["before ours", "after ours"])
+def test_a_project_that_has_migrations_of_its_own_is_migrated_and_written_to(postgres_url: str, others: str) -> None:
+    async def main() -> None:
+        await _execute(
+            postgres_url,
+            "create schema supabase_migrations; create table supabase_migrations.schema_migrations"
+            " (version text not null primary key, statements text[], name text);"
+            f"insert into supabase_migrations.schema_migrations (version, name) values ('{others}', 'of others')",
+        )
+        assert len(await migrate(postgres_url, migrations_directory())) > 1
+        assert await migrate(postgres_url, migrations_directory()) == []
+        store = PostgresStore(postgres_url)
+        await store.save([FILL])
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_what_the_supabase_cli_applied_alone_is_written_to(postgres_url: str) -> None:
+    async def main() -> None:
+        await migrate(postgres_url, migrations_directory())
+        await _execute(postgres_url, "drop table supabase_migrations.huracan_checksums")
+        store = PostgresStore(postgres_url)
+        await store.save([FILL])
+        await store.close()
 
     asyncio.run(main())
 

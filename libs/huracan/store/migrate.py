@@ -38,6 +38,17 @@ create table if not exists supabase_migrations.huracan_checksums (
     version text not null primary key, sha256 text not null
 );
 """
+_READABLE = """
+do $$ begin
+    if exists (select from pg_roles where rolname = 'service_role') and exists (
+        select from pg_class
+        where oid = 'supabase_migrations.huracan_checksums'::regclass and pg_has_role(relowner, 'usage')
+    ) then
+        grant select on supabase_migrations.huracan_checksums to service_role;
+    end if;
+end $$
+"""
+"""Services compare their version with it."""
 _APPLIED = """
 select history.version, history.name, checksums.sha256
 from supabase_migrations.schema_migrations as history
@@ -105,7 +116,8 @@ async def migrate(url: str, directory: Path) -> list[str]:
     itself, not to a pooler in transaction mode, for the lock lives in the session.
 
     Raises BadInput for a URL that is refused, when an applied file was edited since, and when the database has a
-    migration that the directory lacks, for then a newer release was here. Raises Recoverable while the server is away,
+    migration of Huracan that the directory lacks, for then a newer release was here; those of others, which the
+    history of a Supabase project has too, are left alone. Raises Recoverable while the server is away,
     and Fatal when a file fails, which leaves nothing of it but keeps the files before it.
     """
     migrations = read_migrations(directory)
@@ -116,6 +128,7 @@ async def migrate(url: str, directory: Path) -> list[str]:
         pending = await _pending(connection, migrations)
         for migration in pending:
             await _apply(connection, migration)
+        await connection.execute(_READABLE)
     return [migration.name for migration in pending]
 
 
@@ -132,7 +145,8 @@ async def _lock(connection: Connection) -> None:
 async def _pending(connection: Connection, migrations: Sequence[Migration]) -> list[Migration]:
     applied = {row["version"]: row for row in await connection.fetch(_APPLIED)}
     known = {migration.version for migration in migrations}
-    if ahead := [f"{version}_{row['name']}" for version, row in applied.items() if version not in known]:
+    ours = {version: row for version, row in applied.items() if row["sha256"] is not None}
+    if ahead := [f"{version}_{row['name']}" for version, row in ours.items() if version not in known]:
         raise BadInput(f"database has migrations that this release lacks: {', '.join(ahead)}; upgrade Huracan")
     for migration in migrations:
         row = applied.get(migration.version)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AHEAD_DAYS = 3
 """Days made ahead of today: whoever keeps them may be away for a long weekend."""
+MOVE_WITHIN_S = 900.0
+"""Longest time to make the days of rows in DEFAULT partitions, which moves them: 100,000 and more in a second."""
 LOCK_WITHIN_MS = 2_000
 """Longest wait for readers of a DEFAULT partition, during which others wait too; it is tried again later."""
 
@@ -53,9 +55,15 @@ async def maintain(
     """
     await connection.execute("select set_config('lock_timeout', $1, true)", str(LOCK_WITHIN_MS))
     done = await connection.fetch(
-        "select done, name from partitions.maintain($1, $2, $3)", now_ns, ahead_days, keep_days
+        "select done, name from partitions.maintain($1, $2, $3)",
+        now_ns,
+        ahead_days,
+        keep_days,
+        timeout=MOVE_WITHIN_S,
     )
-    stray = await connection.fetch("select parent, stray, first_ns, last_ns from partitions.in_default()")
+    stray = await connection.fetch(
+        "select parent, stray, first_ns, last_ns from partitions.in_default()", timeout=MOVE_WITHIN_S
+    )
     return Maintained(
         made=tuple(row["name"] for row in done if row["done"] == "made"),
         detached=tuple(row["name"] for row in done if row["done"] == "detached"),
