@@ -230,7 +230,7 @@ def _moments(column: pa.ChunkedArray[Any]) -> list[int | None]:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         try:
             nanoseconds: list[int | None] = column.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_pylist()
-        except pa.ArrowInvalid:
+        except pa.ArrowException:
             return [_moment(str(value)) for value in column.to_pylist()]
         return nanoseconds
     values = column.to_pylist()
@@ -277,7 +277,7 @@ def _us_day(text: str) -> int | None:
 def _floats(column: pa.ChunkedArray[Any]) -> Floats:
     try:
         return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
-    except pa.ArrowInvalid:
+    except pa.ArrowException:
         return np.array([_number(value) for value in column.to_pylist()], dtype=np.float64)
 
 

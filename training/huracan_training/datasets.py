@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -353,15 +355,25 @@ def _content_digest(each: Asset) -> str:
 
 
 def _write(dataset: Dataset, directory: Path) -> None:
+    """Write a dataset whole or not at all, in place of an older one."""
     other = directory.exists() and not directory.is_dir()
     if other or (directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).is_file()):
         raise BadInput(f"--out {directory} holds something else than a dataset: name another directory")
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / MANIFEST).unlink(missing_ok=True)
-    for each in dataset.assets:
-        pq.write_table(pa.table(_columns(each)), directory / f"{each.name}.parquet", compression="zstd")
-    told = dataset.manifest.model_dump(mode="json") | {"digest": dataset.digest}
-    (directory / MANIFEST).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
+    fresh = directory.with_name(f".{directory.name}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir(parents=True)
+        for each in dataset.assets:
+            pq.write_table(pa.table(_columns(each)), fresh / f"{each.name}.parquet", compression="zstd")
+        told = dataset.manifest.model_dump(mode="json") | {"digest": dataset.digest}
+        (fresh / MANIFEST).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
+        if directory.exists():
+            shutil.rmtree(directory)
+        fresh.rename(directory)
+    except OSError as error:
+        raise BadInput(f"--out {directory} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _read(directory: Path, manifest: Manifest, entry: Entry) -> Asset:

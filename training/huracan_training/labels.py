@@ -156,6 +156,8 @@ def shares(labels: Integers, target: Target) -> dict[str, float]:
 def _forward(asset: Asset, horizon: int) -> Floats:
     """Return the returns over (t, t + h], shape (n, h); NaN where they are not known."""
     returns = asset.series.log_return
+    if horizon > len(returns):
+        raise BadInput(f"horizon was {horizon} steps, and {asset.series.asset} has {len(returns)}: give a shorter one")
     padded = np.concatenate([returns[1:], np.full(horizon, np.nan)])
     return sliding_window_view(padded, horizon)
 

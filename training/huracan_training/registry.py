@@ -173,7 +173,10 @@ def _opened(place: str) -> tuple[MlflowClient, str | None]:
         if "://" in place:
             return MlflowClient(place), None
         directory = Path(place).resolve()
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"--registry {place} cannot be made: {error.strerror}") from None
         return MlflowClient(f"sqlite:///{directory / 'registry.db'}"), (directory / "artifacts").as_uri()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from huracan.errors import BadInput
 from huracan.inference.bundle import Bundle, write_bundle
 from huracan_training.benchmark import TARGET, Line, final_fold, judged_on, registered, rivals
-from huracan_training.datasets import Dataset
+from huracan_training.datasets import Dataset, FoldSamples
 from huracan_training.detector import TRIALS, Detector, contents_of, detector_of, manifest_of, unseen_folds
 from huracan_training.evaluation import Evaluation
 from huracan_training.labels import HORIZON_BARS
@@ -114,7 +114,7 @@ def trained(
     made = write_bundle(
         room / "bundle",
         manifest_of(recipe.model, recipe.columns, dataset, recipe.horizon_bars, metrics),
-        contents_of(model, fold.samples, card_of(dataset, recipe, evaluation)),
+        contents_of(model, fold.samples, card_of(dataset, recipe, evaluation, fold.samples)),
     )
     as_what = AS_TRAINED
     if optimise is not None and evaluation.verdict.promoted:
@@ -169,10 +169,10 @@ def _beats_champion(evaluation: Evaluation) -> bool:
     return all(each.gain.above_zero for each in against)
 
 
-def card_of(dataset: Dataset, recipe: Recipe, evaluation: Evaluation) -> str:
+def card_of(dataset: Dataset, recipe: Recipe, evaluation: Evaluation, samples: FoldSamples) -> str:
     """Return the model card, in Markdown: what it is, what it was made of, and how good it was on unseen rows."""
     scores, task = evaluation.judged.scores, recipe.task
-    assets = ", ".join(each.name for each in dataset.assets)
+    assets = ", ".join(sorted({each.series.asset for each in (*samples.train, *samples.valid)}))
     rows = "\n".join(
         f"| {each.name} | {each.scores.log_loss:.4f} [{each.intervals['log_loss'].low:.4f}, "
         f"{each.intervals['log_loss'].high:.4f}] | {each.scores.macro_f1:.3f} | {each.scores.ece:.3f} |"

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -155,6 +156,35 @@ def test_a_directory_of_something_else_is_left_alone(sources: list[Path], tmp_pa
         build(sources[:1], tmp_path)
     with pytest.raises(BadInput, match="holds something else than a dataset"):
         build(sources[:1], tmp_path / "thesis.txt")
+
+
+def test_one_that_was_cut_off_while_it_was_written_is_written_again(
+    sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = pq.write_table
+
+    def cut_off(table: pa.Table, where: Path, **options: Any) -> None:
+        if "BBB" in where.name:
+            raise KeyboardInterrupt
+        write(table, where, **options)
+
+    for before in (False, True):
+        out = tmp_path / f"dataset{before}"
+        if before:
+            build(sources[:1], out)
+        with monkeypatch.context() as patch:
+            patch.setattr(pq, "write_table", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                build(sources, out)
+        assert out.exists() == before
+        assert build(sources, out).digest == load(out).digest
+        assert [each.name for each in load(out).assets] == ["sim_AAA", "sim_BBB", "sim_LATE"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_by_name(sources: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("two years of work")
+    with pytest.raises(BadInput, match=r"thesis\.txt/dataset cannot be written: Not a directory"):
+        build(sources[:1], tmp_path / "thesis.txt" / "dataset")
 
 
 @pytest.mark.parametrize("damage", ["manifest", "json", "values", "column", "file", "features"])

@@ -76,6 +76,12 @@ def test_what_is_not_there_is_said_by_name(registry: Registry) -> None:
         registry.promote("no_such_model", 7, author="a desk")
 
 
+def test_a_place_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("two years of work")
+    with pytest.raises(BadInput, match=r"thesis\.txt cannot be made: File exists"):
+        Registry(str(tmp_path / "thesis.txt"))
+
+
 def test_every_trial_counts_those_that_failed_too(registry: Registry) -> None:
     assert registry.trials("tuning") == 0
     with registry.run("tuning"):

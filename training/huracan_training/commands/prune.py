@@ -23,8 +23,9 @@ from huracan_training.commands.shown import (
 from huracan_training.commands.train import ModelOption, SeedOption, SetOption, settings_of
 from huracan_training.datasets import build
 from huracan_training.labels import HORIZON_BARS
+from huracan_training.models.pruning import FITS as TRIED
 from huracan_training.models.pruning import Drop, Pruning
-from huracan_training.registry import Registry
+from huracan_training.registry import FITS, Registry
 
 
 def prune(
@@ -50,7 +51,8 @@ def prune(
         told = _told(choice, dataset.digest, found)
         page = out / "pruning.json"
         page.write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        run.metrics({"log_loss": found.loss, "rise": found.lowest.rise, "rise_error": found.lowest.error})
+        lowest = found.lowest
+        run.metrics({"log_loss": found.loss, "rise": lowest.rise, "rise_error": lowest.error, FITS: TRIED})
         run.keep(page)
     if as_json:
         typer.echo(json.dumps(told, allow_nan=False))

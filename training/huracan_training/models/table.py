@@ -146,11 +146,13 @@ def _with(settings: S, given: Settings) -> S:
     return replace(settings, **theirs)
 
 
-def _check(model: str, setting: str, value: float) -> None:
+def _checked(model: str, setting: str, value: float) -> float:
+    """Return a setting as its model takes it; raise BadInput for one that is out of its bounds."""
     bound = BOUNDS[setting.rpartition(".")[2]]
     if not bound.low <= value <= bound.high or (bound.whole and value != int(value)):
         kind = "a whole number" if bound.whole else "a number"
         raise BadInput(f"{setting} of {model} was {value}; give {kind} from {bound.low:g} to {bound.high:g}")
+    return int(value) if bound.whole else value
 
 
 def _names(settings: type) -> set[str]:
@@ -330,12 +332,11 @@ def make_model(
     if unknown:
         has = ", ".join(sorted(MODELS[name].settings())) or "none"
         raise BadInput(f"settings of {name} had {', '.join(sorted(unknown))}; it has {has}")
-    for setting, value in (settings or {}).items():
-        _check(name, setting, value)
+    given = {setting: _checked(name, setting, value) for setting, value in (settings or {}).items()}
     row, around = MODELS[name], around or Surroundings()
     if around.columns != NAMES and not row.sees_rows:
         raise BadInput(f"columns of {name} were chosen, which looks at none: leave them out")
-    model = row.make(question, settings or {}, around)
+    model = row.make(question, given, around)
     return seeing(model, question, around) if row.sees_rows else model
 
 
