@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from google.protobuf.message import Message
 from rich.console import Console
+from typer.testing import CliRunner
 
 from huracan.contracts.context import Context, ContextRef
 from huracan.contracts.decision import Decision, Direction, Vote
@@ -31,6 +32,7 @@ from huracan.errors import BadInput, Recoverable
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
 from huracan.store.tables import TABLES
+from huracan_cli.main import app
 from huracan_cli.query import TABLE_NAMES, Cell, page, parse_time, query, render
 
 BTC = InstrumentId(venue="sim", symbol="btc-usdt-perp", definition_version=1)
@@ -245,6 +247,23 @@ def test_what_cannot_be_asked_is_refused_before_the_database_is(
 ) -> None:
     with pytest.raises(BadInput, match=message):
         asyncio.run(query(NOWHERE, table, **arguments))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--as-desk", "desk was ''"),
+        ("--since", "--since was ''"),
+        ("--until", "--until was ''"),
+        ("--after", "after was not given with this question"),
+        ("--instrument", "instrument was ''"),
+    ],
+)
+def test_an_option_without_its_text_is_refused_and_shows_nothing(filled: str, option: str, sentence: str) -> None:
+    done = CliRunner().invoke(app, ["query", "fills", option, "", "--postgres-url", filled])
+    assert done.stdout == ""
+    assert isinstance(done.exception, BadInput)
+    assert str(done.exception).startswith(sentence)
 
 
 def test_a_value_is_never_part_of_the_statement(filled: str) -> None:
