@@ -236,7 +236,7 @@ async def replay_letters(state: RunState, wanted: str | None) -> tuple[list[Repl
     """
     async with reached(state) as office:
         letters, unread = await read_letters(office.log)
-        chosen = [find(letters, wanted)] if wanted else [letter for letter in letters if not letter.replayed]
+        chosen = [letter for letter in letters if not letter.replayed] if wanted is None else [find(letters, wanted)]
         return await replay_all(chosen, office.log, office.publish, SystemClock()), unread
 
 

@@ -282,6 +282,18 @@ def test_what_to_replay_is_named_one_way(arguments: list[str]) -> None:
     assert isinstance(failed.exception, BadInput)
 
 
+def test_an_empty_id_names_no_letter_and_replays_nothing(state: RunState, tmp_path: Path) -> None:
+    async def scenario(site: Site) -> None:
+        await site.log.append(JOURNAL_LETTERS, NAME, _letter(codec.encode(FILL)), record_id=b"1")
+        state.write(tmp_path)
+        failed = await asyncio.to_thread(CliRunner().invoke, app, ["dlq", "replay", "", "--state", str(tmp_path)])
+        assert isinstance(failed.exception, BadInput)
+        assert str(failed.exception).startswith("letter id was ''")
+        assert await site.listed() == [("r", 1, False)]
+
+    _run(state, scenario)
+
+
 def test_a_password_that_is_refused_is_told(state: RunState) -> None:
     with pytest.raises(BadInput, match="refused user 'operator': check its password"):
         asyncio.run(list_letters(_state(state.nats_url, "wrong")))
