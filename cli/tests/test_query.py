@@ -356,6 +356,11 @@ def test_anything_else_is_no_time(text: str) -> None:
         parse_time(text, "since")
 
 
+def test_a_number_of_any_length_is_refused_by_name() -> None:
+    with pytest.raises(BadInput, match=r"^--since was 99.* no time in nanoseconds"):
+        parse_time("9" * 5_000, "--since")
+
+
 def test_a_fraction_finer_than_a_nanosecond_is_no_time() -> None:
     with pytest.raises(BadInput, match="time was"):
         parse_time("2026-03-01T14:30:00.1234567890Z")
