@@ -22,7 +22,16 @@ app = typer.Typer(
     no_args_is_help=True, help="Put old days of the database into files; merge the small files of the log."
 )
 
-DirectoryArgument = Annotated[Path, typer.Argument(help="Directory of the files; it outlives the database.")]
+
+def _path(text: str) -> Path:
+    if not text:
+        raise BadInput("directory was '': name one; . is the one where you are")
+    return Path(text)
+
+
+DirectoryArgument = Annotated[
+    Path, typer.Argument(parser=_path, metavar="DIRECTORY", help="Directory of the files; it outlives the database.")
+]
 
 
 async def put_aside(url: str, directory: Path, keep_days: int | None, now_ns: int) -> list[Path]:

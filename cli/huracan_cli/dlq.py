@@ -24,13 +24,13 @@ from huracan.clock import SystemClock
 from huracan.contracts import codec
 from huracan.contracts.market import TickBatch
 from huracan.contracts.ops import DeadLetter, dead_letter
-from huracan.errors import BadInput, PoisonMessage, Recoverable
+from huracan.errors import BadInput, PoisonMessage, PoisonRecord, Recoverable
 from huracan.ids import derived_id
 from huracan.ports import Clock, TickLog
 from huracan.service.dead_letters import letter_record_id
 from huracan.ticklog.jetstream import JetStreamLog
 from huracan.ticklog.kafka.log import KafkaLog
-from huracan.ticklog.newest import newest_of
+from huracan.ticklog.newest import between, newest_of, newest_offset
 from huracan_cli.options import JsonOption, StateOption, console, examples, on_the_loop
 from huracan_cli.query import text_of_time
 from huracan_cli.reach import answered, operator
@@ -89,13 +89,17 @@ def _id(topic: str, key: str, letter: DeadLetter) -> str:
     return derived_id("letter", topic, key, letter.source, letter.schema, letter.raw).hex()
 
 
-async def read_letters(log: TickLog) -> list[Letter]:
-    """Return the newest letter about each message, oldest first."""
+async def read_letters(log: TickLog) -> tuple[list[Letter], int]:
+    """Return the newest letter about each message, oldest first, and how many records cannot be read themselves."""
     newest: dict[str, Letter] = {}
     replayed: dict[str, int] = {}
+    unread = 0
     for topic in TOPICS:
         for key in await log.keys(topic):
-            for record in await log.read(topic, key, 0):
+            async for record in between(log, topic, key, 0, await newest_offset(log, topic, key) + 1):
+                if isinstance(record, PoisonRecord):
+                    unread += 1
+                    continue
                 said = record.message
                 if not isinstance(said, DeadLetter):
                     continue
@@ -111,7 +115,7 @@ async def read_letters(log: TickLog) -> list[Letter]:
         dataclasses.replace(letter, replayed=replayed.get(letter.message_id, 0) >= letter.said.attempt)
         for letter in newest.values()
     ]
-    return sorted(letters, key=lambda letter: (letter.said.at_ns, letter.topic, letter.offset))
+    return sorted(letters, key=lambda letter: (letter.said.at_ns, letter.topic, letter.offset)), unread
 
 
 def find(letters: Sequence[Letter], wanted: str) -> Letter:
@@ -219,18 +223,21 @@ async def _publish(connection: Connection, letter: DeadLetter, message_id: bytes
         await connection.flush()
 
 
-async def list_letters(state: RunState) -> list[Letter]:
-    """Return the dead letters of a running system."""
+async def list_letters(state: RunState) -> tuple[list[Letter], int]:
+    """Return the dead letters of a running system, as `read_letters` does."""
     async with reached(state) as office:
         return await read_letters(office.log)
 
 
-async def replay_letters(state: RunState, wanted: str | None) -> list[Replayed]:
-    """Replay one letter, or all that were not; raise BadInput for an id that is none's, Recoverable half-way."""
+async def replay_letters(state: RunState, wanted: str | None) -> tuple[list[Replayed], int]:
+    """Replay one letter, or all that were not; return what became of them, and how many records cannot be read.
+
+    Raises BadInput for an id that is none's, Recoverable half-way.
+    """
     async with reached(state) as office:
-        letters = await read_letters(office.log)
-        chosen = [find(letters, wanted)] if wanted else [letter for letter in letters if not letter.replayed]
-        return await replay_all(chosen, office.log, office.publish, SystemClock())
+        letters, unread = await read_letters(office.log)
+        chosen = [letter for letter in letters if not letter.replayed] if wanted is None else [find(letters, wanted)]
+        return await replay_all(chosen, office.log, office.publish, SystemClock()), unread
 
 
 async def replay_all(letters: Sequence[Letter], log: TickLog, publish: Publish, clock: Clock) -> list[Replayed]:
@@ -299,6 +306,12 @@ def render(letters: Sequence[Letter]) -> Table:
     return table
 
 
+def _tell(unread: int) -> None:
+    # Beside what is asked for, which stays one document for whoever reads it.
+    if unread:
+        typer.echo(f"records of the dead letters that could not be read, and were passed over: {unread}", err=True)
+
+
 @app.command("list", epilog=examples("dlq list", "dlq list --reason undecodable --json"))
 def list_command(
     reason: Annotated[str | None, typer.Option(help="Only those refused for this reason.")] = None,
@@ -307,11 +320,9 @@ def list_command(
     as_json_: JsonOption = False,
 ) -> None:
     """List what could not be read, oldest first: when, by whom, from where, why, and at which attempt."""
-    letters = [
-        letter
-        for letter in on_the_loop(list_letters(load(state or default_directory())))
-        if reason in (None, letter.said.reason) and key in (None, letter.key)
-    ]
+    every, unread = on_the_loop(list_letters(load(state or default_directory())))
+    _tell(unread)
+    letters = [letter for letter in every if reason in (None, letter.said.reason) and key in (None, letter.key)]
     if as_json_:
         typer.echo(json.dumps([as_json(letter) for letter in letters]))
     else:
@@ -325,10 +336,11 @@ def show_command(
     as_json_: JsonOption = False,
 ) -> None:
     """Show one letter whole, with its bytes, and with what they say where they can be read now."""
-    letter = find(on_the_loop(list_letters(load(state or default_directory()))), letter_id)
-    told = whole(letter)
+    letters, unread = on_the_loop(list_letters(load(state or default_directory())))
+    _tell(unread)
+    told = whole(find(letters, letter_id))
     if as_json_:
-        typer.echo(json.dumps(told))
+        typer.echo(json.dumps({**told, "unread_records": unread}))
         return
     for name, value in told.items():
         shown = json.dumps(value) if isinstance(value, dict) else str(value)
@@ -346,9 +358,10 @@ def replay_command(
     if (letter_id is None) == (not everything):
         raise BadInput("dlq replay needs the id of a letter or --all, one of them")
     try:
-        replayed = on_the_loop(replay_letters(load(state or default_directory()), letter_id))
+        replayed, unread = on_the_loop(replay_letters(load(state or default_directory()), letter_id))
     except Recoverable as error:
         raise BadInput(f"{error}; run it again: what was replayed is not replayed twice") from None
+    _tell(unread)
     if as_json_:
         typer.echo(json.dumps([each.model_dump() for each in replayed]))
     else:

@@ -86,11 +86,11 @@ def query_command(
             url,
             table,
             instrument=instrument,
-            since_ns=queries.parse_time(since, "--since") if since else None,
-            until_ns=queries.parse_time(until, "--until") if until else None,
+            since_ns=queries.parse_time(since, "--since") if since is not None else None,
+            until_ns=queries.parse_time(until, "--until") if until is not None else None,
             limit=limit,
             after=after,
-            identity=queries.desk(as_desk) if as_desk else None,
+            identity=queries.desk(as_desk) if as_desk is not None else None,
         )
     )
     if as_json:

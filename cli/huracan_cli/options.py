@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 
+from huracan.errors import BadInput
 from huracan.service.loop import new_event_loop
 from huracan_cli.sources import Market
 from huracan_cli.ticklogs import VARIABLE, TickLogKind
@@ -37,8 +38,17 @@ SourceOption = Annotated[
 NatsOption = Annotated[
     str | None, typer.Option(envvar="HURACAN_NATS_URL", help="NATS server with JetStream to use; else one is started.")
 ]
+
+
+def _database(url: str | None) -> str | None:
+    if url == "":
+        raise BadInput("--postgres-url was '': give postgresql://user:password@host:port/database, or leave it out")
+    return url
+
+
 PostgresOption = Annotated[
-    str | None, typer.Option(envvar="HURACAN_POSTGRES_URL", help="PostgreSQL to use; else one is started.")
+    str | None,
+    typer.Option(envvar="HURACAN_POSTGRES_URL", callback=_database, help="PostgreSQL to use; else one is started."),
 ]
 TickLogOption = Annotated[
     TickLogKind,

@@ -70,6 +70,16 @@ def test_days_that_are_old_leave_the_database_as_files(
     assert "cannot be made" in _typed(monkeypatch, capsys, "days", file / "within", *days[2:])
 
 
+@pytest.mark.parametrize("command", [["merge"], ["days", "--postgres-url", "postgresql://huracan@127.0.0.1:1/huracan"]])
+def test_an_empty_directory_is_refused_and_is_not_the_one_where_one_stands(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "error: directory was ''" in _typed(monkeypatch, capsys, *command, "")
+    assert list(tmp_path.iterdir()) == []
+    assert "directory was" not in _typed(monkeypatch, capsys, *command, ".")
+
+
 def test_small_files_of_a_day_that_is_over_become_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -121,7 +121,8 @@ class Site:
 
     async def listed(self) -> list[tuple[str, int, bool]]:
         """Return reason and attempt of every letter, and whether it was replayed."""
-        return [(each.said.reason, each.said.attempt, each.replayed) for each in await list_letters(self.state)]
+        letters, _ = await list_letters(self.state)
+        return [(each.said.reason, each.said.attempt, each.replayed) for each in letters]
 
 
 @asynccontextmanager
@@ -143,6 +144,11 @@ async def _site(state: RunState) -> AsyncIterator[Site]:
         await connection.close()
 
 
+async def _outcomes(state: RunState) -> list[str]:
+    replayed, _ = await replay_letters(state, None)
+    return [each.outcome for each in replayed]
+
+
 def _run(state: RunState, scenario: Callable[[Site], Awaitable[None]]) -> None:
     async def main() -> None:
         async with asyncio.timeout(60), _site(state) as site:
@@ -156,18 +162,18 @@ def test_a_poison_message_comes_back_after_a_fix_and_once(state: RunState, monke
         await site.say(codec.encode(FILL), LATER)
         await site.counted("poison.unknown_schema", 1)
         assert await site.listed() == [("unknown_schema", 1, False)]
-        (refused,) = await replay_letters(state, None)
+        (refused,), _ = await replay_letters(state, None)
         assert refused.outcome == "refused"
         assert refused.detail == f"unknown_schema: schema was '{LATER}'"
         assert await site.listed() == [("unknown_schema", 2, False)]
         monkeypatch.setitem(codec.SCHEMAS, LATER, Fill)
-        (replayed,) = await replay_letters(state, refused.id[:6])
+        (replayed,), _ = await replay_letters(state, refused.id[:6])
         assert (replayed.id, replayed.outcome, replayed.detail) == (refused.id, "replayed", SUBJECT)
         await site.counted("fills", 1)
         assert await site.store.load(Fill) == [FILL]
         assert await site.listed() == [("unknown_schema", 2, True)]
-        assert await replay_letters(state, None) == []
-        (done,) = await replay_letters(state, refused.id)
+        assert await replay_letters(state, None) == ([], 0)
+        (done,), _ = await replay_letters(state, refused.id)
         assert done.outcome == "done"
         assert site.persister.counts == {"poison.unknown_schema": 1, "fills": 1}
 
@@ -187,12 +193,12 @@ def test_an_unreadable_record_of_the_log_comes_back_to_its_place_after_a_fix_and
             await site.connection.request(subjects.log(*place), codec.encode(entry), {SCHEMA: schema})
         await site.counted("log.records", 2)
         assert await site.listed() == [("unknown_schema", 1, False)]
-        assert [each.outcome for each in await replay_letters(state, None)] == ["refused"]
+        assert await _outcomes(state) == ["refused"]
         monkeypatch.setitem(codec.SCHEMAS, LATER, JournalEntry)
-        assert [each.outcome for each in await replay_letters(state, None)] == ["replayed"]
+        assert await _outcomes(state) == ["replayed"]
         await site.counted("log.restored", 1)
         assert [record.message for record in site.store.records[place]] == entries
-        assert await replay_letters(state, None) == []
+        assert await replay_letters(state, None) == ([], 0)
 
     _run(state, scenario)
 
@@ -206,7 +212,7 @@ def test_what_its_reader_refuses_again_returns_with_the_next_attempt(state: RunS
             async with asyncio.timeout(30):
                 while await site.listed() != [("unexpected_kind", attempt, False)]:
                     pass
-            (replayed,) = await replay_letters(state, None)
+            (replayed,), _ = await replay_letters(state, None)
             assert replayed.outcome == "replayed"
 
     _run(state, scenario)
@@ -229,7 +235,7 @@ def test_the_commands_print_one_json_document(state: RunState, tmp_path: Path) -
     only = run.invoke(app, ["dlq", "list", "--reason", "undecodable", "--key", NAME, *given])
     assert [each["id"] for each in json.loads(only.stdout)] == [fill["id"]]
     shown = run.invoke(app, ["dlq", "show", fill["id"][:8], *given])
-    assert json.loads(shown.stdout) == {**fill, "raw": "ff", "text": "", "message": None}
+    assert json.loads(shown.stdout) == {**fill, "raw": "ff", "text": "", "message": None, "unread_records": 0}
     again = run.invoke(app, ["dlq", "replay", "--all", *given])
     assert again.exit_code == 1
     assert {each["id"]: each["outcome"] for each in json.loads(again.stdout)} == {
@@ -241,10 +247,51 @@ def test_the_commands_print_one_json_document(state: RunState, tmp_path: Path) -
     assert "\x1b" not in people.stdout
 
 
+def test_letters_that_cannot_be_read_keep_nobody_from_the_others_and_are_counted(
+    state: RunState, tmp_path: Path
+) -> None:
+    async def unreadable(site: Site, topic: str, key: str) -> None:
+        await site.connection.request(subjects.log(topic, key), b"\xff", {SCHEMA: "huracan.ops.v2.DeadLetter"})
+
+    async def scenario(site: Site) -> None:
+        await unreadable(site, TICK_LETTERS, "okx.btc")
+        await site.log.append(TICK_LETTERS, "okx.btc", FRAME, record_id=b"1")
+        await unreadable(site, TICK_LETTERS, "okx.btc")
+        await site.log.append(JOURNAL_LETTERS, NAME, _letter(codec.encode(FILL)), record_id=b"1")
+        await unreadable(site, JOURNAL_LETTERS, "executor")
+
+    _run(state, scenario)
+    state.write(tmp_path)
+    given, run = ["--state", str(tmp_path)], CliRunner()
+    told = "records of the dead letters that could not be read, and were passed over: 3\n"
+    people = run.invoke(app, ["dlq", "list", *given])
+    assert (people.exit_code, people.stderr) == (0, told)
+    listed = run.invoke(app, ["dlq", "list", *given, "--json"])
+    assert listed.stderr == told
+    fill, frame = json.loads(listed.stdout)
+    assert (fill["source"], frame["source"]) == (SUBJECT, "okx.btc")
+    shown = run.invoke(app, ["dlq", "show", frame["id"], *given, "--json"])
+    assert (json.loads(shown.stdout)["unread_records"], shown.stderr) == (3, told)
+    replayed = run.invoke(app, ["dlq", "replay", fill["id"], *given, "--json"])
+    assert ([each["outcome"] for each in json.loads(replayed.stdout)], replayed.stderr) == (["replayed"], told)
+
+
 @pytest.mark.parametrize("arguments", [[], ["3fa9", "--all"]])
 def test_what_to_replay_is_named_one_way(arguments: list[str]) -> None:
     failed = CliRunner().invoke(app, ["dlq", "replay", *arguments])
     assert isinstance(failed.exception, BadInput)
+
+
+def test_an_empty_id_names_no_letter_and_replays_nothing(state: RunState, tmp_path: Path) -> None:
+    async def scenario(site: Site) -> None:
+        await site.log.append(JOURNAL_LETTERS, NAME, _letter(codec.encode(FILL)), record_id=b"1")
+        state.write(tmp_path)
+        failed = await asyncio.to_thread(CliRunner().invoke, app, ["dlq", "replay", "", "--state", str(tmp_path)])
+        assert isinstance(failed.exception, BadInput)
+        assert str(failed.exception).startswith("letter id was ''")
+        assert await site.listed() == [("r", 1, False)]
+
+    _run(state, scenario)
 
 
 def test_a_password_that_is_refused_is_told(state: RunState) -> None:
@@ -283,11 +330,11 @@ def test_a_frame_is_read_again_by_the_decoder_of_its_venue(venue: str, raw: byte
         memory.put(subjects.TICKS_TOPIC, key, "huracan.later.v1.Thing", b"", b"2")
         letter = dead_letter(raw=raw, source=key, schema="frame", reason="r", detail="d", attempt=1, at_ns=1)
         await log.append(TICK_LETTERS, key, letter, record_id=b"1")
-        (found,) = await read_letters(log)
+        (found,), _ = await read_letters(log)
         replayed = await replay_letter(found, log, nowhere, SystemClock())
         assert replayed.outcome == outcome
         assert replayed.detail.startswith(detail)
-        (after,) = await read_letters(log)
+        (after,), _ = await read_letters(log)
         assert (after.replayed, after.said.attempt) == ((True, 1) if outcome == "readable" else (False, 2))
 
     asyncio.run(main())
@@ -296,7 +343,8 @@ def test_a_frame_is_read_again_by_the_decoder_of_its_venue(venue: str, raw: byte
 async def _buried(log: MemoryLog, *letters: DeadLetter) -> list[Letter]:
     for number, letter in enumerate(letters):
         await log.node("x").append(JOURNAL_LETTERS, NAME, letter, record_id=b"%d" % number)
-    return await read_letters(log.node("x"))
+    buried, _ = await read_letters(log.node("x"))
+    return buried
 
 
 def _letter(raw: bytes = b"", attempt: int = 1, at_ns: int = 1) -> DeadLetter:
@@ -329,10 +377,10 @@ def test_a_replay_that_ends_halfway_is_done_again_under_the_same_id() -> None:
         (letter,) = await _buried(log, _letter(codec.encode(FILL)))
         with pytest.raises(Recoverable):
             await replay_letter(letter, log.node("x"), publish, SystemClock())
-        (letter,) = await read_letters(log.node("x"))
+        (letter,), _ = await read_letters(log.node("x"))
         assert not letter.replayed
         assert (await replay_letter(letter, log.node("x"), publish, SystemClock())).outcome == "replayed"
-        (letter,) = await read_letters(log.node("x"))
+        (letter,), _ = await read_letters(log.node("x"))
         assert letter.replayed
 
     asyncio.run(main())
@@ -349,11 +397,14 @@ def test_a_message_that_several_refused_is_published_once() -> None:
         log = MemoryLog().node("x")
         for service in ("executor", "persister"):
             await log.append(JOURNAL_LETTERS, service, _letter(codec.encode(FILL)), record_id=b"1")
-        replayed = await replay_all(await read_letters(log), log, publish, SystemClock())
+        letters, _ = await read_letters(log)
+        replayed = await replay_all(letters, log, publish, SystemClock())
         assert [each.outcome for each in replayed] == ["replayed", "done"]
-        assert [letter.replayed for letter in await read_letters(log)] == [True, True]
+        letters, _ = await read_letters(log)
+        assert [letter.replayed for letter in letters] == [True, True]
         await log.append(JOURNAL_LETTERS, "executor", _letter(codec.encode(FILL), attempt=2), record_id=b"2")
-        waiting = {letter.key: not letter.replayed for letter in await read_letters(log)}
+        letters, _ = await read_letters(log)
+        waiting = {letter.key: not letter.replayed for letter in letters}
         assert waiting == {"executor": True, "persister": False}
 
     asyncio.run(main())

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+from pathlib import Path
 
 import asyncpg
 import pytest
 from google.protobuf.message import Message
+from pydantic import SecretStr
 from rich.console import Console
+from typer.testing import CliRunner
 
 from huracan.contracts.context import Context, ContextRef
 from huracan.contracts.decision import Decision, Direction, Vote
@@ -31,7 +35,9 @@ from huracan.errors import BadInput, Recoverable
 from huracan.store.migrate import migrate, migrations_directory
 from huracan.store.postgres import PostgresStore
 from huracan.store.tables import TABLES
+from huracan_cli.main import app
 from huracan_cli.query import TABLE_NAMES, Cell, page, parse_time, query, render
+from huracan_cli.state import RunState
 
 BTC = InstrumentId(venue="sim", symbol="btc-usdt-perp", definition_version=1)
 ETH = InstrumentId(venue="sim", symbol="eth-usdt-perp", definition_version=1)
@@ -247,6 +253,57 @@ def test_what_cannot_be_asked_is_refused_before_the_database_is(
         asyncio.run(query(NOWHERE, table, **arguments))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--as-desk", "desk was ''"),
+        ("--since", "--since was ''"),
+        ("--until", "--until was ''"),
+        ("--after", "after was not given with this question"),
+        ("--instrument", "instrument was ''"),
+    ],
+)
+def test_an_option_without_its_text_is_refused_and_shows_nothing(filled: str, option: str, sentence: str) -> None:
+    done = CliRunner().invoke(app, ["query", "fills", option, "", "--postgres-url", filled])
+    assert done.stdout == ""
+    assert isinstance(done.exception, BadInput)
+    assert str(done.exception).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["query", "fills", "--state", "{}"], ["archive", "days", "{}/days", "--state", "{}"], ["migrate"]],
+    ids=lambda command: command[0],
+)
+def test_an_empty_database_url_is_refused_and_another_database_is_not_taken_for_it(
+    filled: str, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HURACAN_POSTGRES_URL", raising=False)
+    RunState(
+        pid=os.getpid(),
+        started_ns=1,
+        source="test",
+        simulated=False,
+        instrument="sim.btc",
+        layout="seven",
+        nats_url="",
+        nats_user=None,
+        passwords={},
+        postgres_url=SecretStr(filled),
+        http_ports={},
+    ).write(tmp_path)
+    typed = [part.format(tmp_path) for part in command]
+    done = CliRunner().invoke(app, [*typed, "--postgres-url", ""])
+    assert done.stdout == ""
+    assert isinstance(done.exception, BadInput)
+    assert str(done.exception).startswith("--postgres-url was ''")
+    assert not (tmp_path / "days").exists()
+    # Nothing in the environment is no option.
+    unset = CliRunner().invoke(app, typed, env={"HURACAN_POSTGRES_URL": ""})
+    assert "--postgres-url was" not in str(unset.exception)
+    assert (unset.exit_code == 0) == ("--state" in typed)
+
+
 def test_a_value_is_never_part_of_the_statement(filled: str) -> None:
     hostile = "x'; drop table moe_analysis.decisions; --"
     assert asyncio.run(query(filled, "decisions", instrument=hostile)) == []
@@ -297,6 +354,11 @@ def test_times_are_iso_8601_or_nanoseconds(text: str, expected: int) -> None:
 def test_anything_else_is_no_time(text: str) -> None:
     with pytest.raises(BadInput, match=r"^since was .*ISO 8601"):
         parse_time(text, "since")
+
+
+def test_a_number_of_any_length_is_refused_by_name() -> None:
+    with pytest.raises(BadInput, match=r"^--since was 99.* no time in nanoseconds"):
+        parse_time("9" * 5_000, "--since")
 
 
 def test_a_fraction_finer_than_a_nanosecond_is_no_time() -> None:

@@ -593,6 +593,21 @@ def test_the_query_side_says_what_is_not_shown(server: Server) -> None:
     ]
 
 
+def test_a_login_that_may_not_become_a_desk_is_told_so(server: Server) -> None:
+    password = secrets.token_hex(16)
+
+    async def scenario() -> None:
+        owner = await asyncpg.connect(server.url)
+        await owner.execute(f"create role back login password '{password}' in role service_role")
+        await owner.close()
+        url = f"postgresql://back:{password}@{server.url.rpartition('@')[2]}"
+        assert (await page(f"{url}?role=service_role", "fills")).rows
+        with pytest.raises(BadInput, match="user of the database URL may not become authenticated"):
+            await page(f"{url}?role=service_role", "fills", identity=desk(ALICE))
+
+    server.loop.run(scenario())
+
+
 @pytest.mark.parametrize("user", ["", "alpha", "' or true --", ALICE[:-1], f"{ALICE}0"])
 def test_a_desk_that_is_no_user_is_refused_before_the_database_is(user: str) -> None:
     with pytest.raises(BadInput, match="give the UUID of its user"):

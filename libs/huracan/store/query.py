@@ -157,8 +157,8 @@ async def page(
     from `since_ns` on and before `until_ns`. `limit` is 1 to LONGEST_LISTING. `after` is that of the page before, of
     the same question: rows that came meanwhile shift nothing. With an identity the database shows what that may see,
     and no more. Raises BadInput for a table that there is not, a filter that does not apply to it, a value out of
-    range, a query of more than `timeout_s`, a table that the identity may not see, and a database that was not
-    migrated or refuses us; Recoverable while the server is away.
+    range, a query of more than `timeout_s`, an identity that the user of the URL may not take, a table that it may not
+    see, and a database that was not migrated or refuses us; Recoverable while the server is away.
     """
     listing = _checked(table, instrument, since_ns, until_ns, limit)
     question = _digest(table, instrument, since_ns, until_ns)
@@ -193,13 +193,18 @@ async def page(
 async def become(connection: asyncpg.Connection[asyncpg.Record], identity: Identity) -> None:
     """Be somebody until the end of the transaction: the role, and the claims that policies go by.
 
-    Raises what the driver raises where the user of the connection may not take the role.
+    Raises BadInput where the user of the connection may not take the role.
     """
-    await connection.execute(
-        "select set_config('request.jwt.claims', $1, true), set_config('role', $2, true)",
-        json.dumps(dict(identity.claims)),
-        identity.role,
-    )
+    try:
+        await connection.execute(
+            "select set_config('request.jwt.claims', $1, true), set_config('role', $2, true)",
+            json.dumps(dict(identity.claims)),
+            identity.role,
+        )
+    except asyncpg.InsufficientPrivilegeError:
+        raise BadInput(
+            f"user of the database URL may not become {identity.role}: grant it that role, or name another user"
+        ) from None
 
 
 def _checked(table: str, instrument: str | None, since_ns: int | None, until_ns: int | None, limit: int) -> Listing:
