@@ -476,6 +476,8 @@ def explain_command(
     """Show what a decision rests on, and make it again: exits 1 unless every recomputation gives the same bytes."""
     if run is not None and (database is not None or live):
         raise BadInput("--run was given with --database or --live: a decision is of one of them")
+    if database == "":
+        raise BadInput("--database was '': give postgresql://user:password@host:port/database, or leave it out")
     explanation = (
         on_the_loop(_explained(decision_id, database, (state or default_directory()) if live else None))
         if database is not None or live

@@ -237,6 +237,7 @@ def test_a_replay_of_a_journal_says_so_and_fails_when_a_decision_was_altered(run
         (["explain", "abc", "--run", "nowhere"], r"nowhere/decisions.parquet was not found"),
         (["explain", "zz", "--run", "{run}"], r"decision id was 'zz': 0 decisions"),
         (["explain", "", "--run", "{run}"], r"decision id was '': \d+ decisions"),
+        (["explain", "last", "--database", ""], r"--database was '': give postgresql"),
         (["explain", "zz[/b]", "--run", "{run}"], r"decision id was 'zz\[/b\]': 0 decisions"),
         (["replay", "{markup}"], r"no frame of binance_usdm.*\[/closing\] hello"),
         (["replay", "{directory}"], r"cannot be read: it is no regular file"),

@@ -99,6 +99,16 @@ def _boosted() -> Classifier:
     return make_model("lightgbm", QUESTION, {"rounds": 30, "min_data_in_leaf": 20, "bagging_fraction": 1})
 
 
+def test_a_whole_number_is_taken_with_a_point_too() -> None:
+    (fold,) = folds()
+    told = []
+    for rounds in (3, 3.0):
+        model = make_model("lightgbm", QUESTION, {"rounds": rounds, "min_data_in_leaf": 20})
+        model.fit(fold.train, fold.valid, seed=1)
+        told.append(model.predict(fold.judged[0]))
+    assert np.array_equal(*told)
+
+
 @pytest.mark.parametrize("attribute", [attributed, by_permutation])
 def test_pruning_drops_noise_and_not_what_matters(attribute: Attribute) -> None:
     (fold,) = folds()
