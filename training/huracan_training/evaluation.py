@@ -56,6 +56,8 @@ from huracan_training.transitions import (
 FEWEST_FOLDS, FEWEST_SEEDS, FEWEST_ASSETS = 5, 3, 6
 LARGEST_P = 0.01
 LARGEST_PBO = 0.2
+_DAYS = 20
+"""Blocks of a day from which an interval can be told."""
 RIVALS = ("persistence", "hmm", "random_forest")
 """Baselines to beat asset by asset."""
 
@@ -300,16 +302,25 @@ def _intervals(
     return {name: interval(float(each(whole)[0]), each(replicates)) for name, each in statistics.items()}
 
 
+def turns_block(count: int, *, horizon: int, interval_ns: int) -> float:
+    """Return the mean length of a block of turns, in rows, given how many rows there are: a day.
+
+    Where there are few days it is as long as for the other scores: resampled in a handful of blocks nothing varies.
+    """
+    block, day = mean_block(count, horizon), DAY_NS / interval_ns
+    return max(block, day) if count >= _DAYS * day else block
+
+
 def _transitions(study: Study, forecasts: Sequence[Forecast]) -> Transitions:
     watches = [_watch(each, study.interval_ns) for each in forecasts]
     marks = np.concatenate([marked(watch, 0.0, study.window_bars) for watch in watches])
     times, sums = by_time(np.concatenate([each.at_ns for each in forecasts]), marks)
-    block = max(mean_block(times.size, study.horizon_bars), DAY_NS / study.interval_ns)
+    block = turns_block(times.size, horizon=study.horizon_bars, interval_ns=study.interval_ns)
     recall, precision = (
         bootstrapped(
             sums,
             partial(_share, part, whole),
-            min(block, times.size),
+            block,
             generator(study.seed, "transitions"),
             replicates=study.replicates,
         )

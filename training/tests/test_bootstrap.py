@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from arch.bootstrap import StationaryBootstrap
 
+from huracan.clock import MINUTE_NS, STEP_NS
 from huracan.errors import BadInput
 from huracan_training.bootstrap import bootstrapped, by_time, interval, mean_block, resampled_rows, resampled_sums
 from huracan_training.chance import generator
+from huracan_training.evaluation import turns_block
 from huracan_training.samples import Floats
 
 
@@ -82,3 +84,20 @@ def test_nothing_cannot_be_resampled() -> None:
         resampled_sums(np.zeros((0, 1)), 5.0, generator(1, "none"))
     with pytest.raises(BadInput, match="block was"):
         next(resampled_rows(10, 0.5, generator(1, "none")))
+
+
+@pytest.mark.parametrize(("rows", "interval_ns", "block"), [(600, STEP_NS, 0.0), (20 * 96, 15 * MINUTE_NS, 96.0)])
+def test_turns_are_resampled_by_the_day_where_there_are_days(rows: int, interval_ns: int, block: float) -> None:
+    assert turns_block(rows, horizon=10, interval_ns=interval_ns) == (block or mean_block(rows, 10))
+
+
+def test_of_minutes_the_interval_of_a_share_holds_the_truth_as_often_as_it_says() -> None:
+    rows, truth, held = 600, 0.7, 0
+    for seed in range(200):
+        chance = generator(seed, "events")
+        events = (chance.random(rows) < 0.08).astype(np.float64)
+        sums = np.stack([events, events * (chance.random(rows) < truth)], axis=1)
+        block = turns_block(rows, horizon=10, interval_ns=STEP_NS)
+        told = bootstrapped(sums, lambda each: each[:, 1] / each[:, 0], block, generator(1, f"{seed}"), replicates=300)
+        held += told.low <= truth <= told.high
+    assert held > 0.85 * 200

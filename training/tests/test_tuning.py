@@ -106,7 +106,7 @@ def test_a_whole_number_is_taken_with_a_point_too() -> None:
         model = make_model("lightgbm", QUESTION, {"rounds": rounds, "min_data_in_leaf": 20})
         model.fit(fold.train, fold.valid, seed=1)
         told.append(model.predict(fold.judged[0]))
-    assert np.array_equal(*told)
+    assert np.array_equal(told[0], told[1])
 
 
 @pytest.mark.parametrize("attribute", [attributed, by_permutation])
