@@ -66,7 +66,7 @@ class Persister(Service):
         self._dead_letters = DeadLetters(ports, NAME, self.counts)
         self._maintain_at_ns = 0
         self._defined: set[tuple[str, int]] = set()
-        self._away = ""
+        self._told: set[str] = set()
         self._followers = self._made_followers(config)
 
     def _made_followers(self, config: PersisterConfig) -> list[Follower]:
@@ -280,13 +280,13 @@ class Persister(Service):
                 await backoff.wait()
             else:
                 backoff.reset()
-                self._away = ""
+                self._told.clear()
                 return new
 
     def _tell(self, event: str, error: Exception) -> None:
         """Say once what keeps messages from being saved, until they are again."""
-        if self._away != event:
-            self._away = event
+        if event not in self._told:
+            self._told.add(event)
             logger.error(event, error=str(error))
 
     async def _replay(self, spill: Spill) -> None:

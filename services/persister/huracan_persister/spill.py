@@ -125,16 +125,21 @@ class Spill:
             raise SpillFull(
                 f"spill {self._directory} cannot be written: {error.strerror}; make room on its disk"
             ) from None
+        if data and not size:  # a file waits only once it holds something
+            self._segments.append(self._next)
+            self._number += 1
         self.bytes += len(data)
         if size + len(data) >= SEGMENT_BYTES:
             self._seal()
 
+    @property
+    def _next(self) -> Path:
+        return self._directory / f"{self._number + 1:012d}{SUFFIX}"
+
     def _writable(self) -> int:
         if self._active is None:
-            path = self._directory / f"{self._number + 1:012d}{SUFFIX}"
-            self._active = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            self._number += 1
-            self._segments.append(path)
+            # Emptied of what a try before this one may have left in it.
+            self._active = os.open(self._next, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
             sync_directory(self._directory)
         return self._active
 

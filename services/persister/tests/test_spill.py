@@ -107,6 +107,23 @@ def test_a_full_disk_is_told_and_costs_nothing_that_is_there(tmp_path: Path) -> 
     spill.close()
 
 
+def test_a_disk_full_from_the_first_message_on_leaves_nothing_that_waits(tmp_path: Path) -> None:
+    spill = _opened(tmp_path)
+    full = tmp_path / f"{1:012d}{SUFFIX}"
+    full.symlink_to("/dev/full")
+    for _ in range(3):
+        with pytest.raises(SpillFull, match="No space left on device"):
+            spill.append([_message(1)])
+        assert not spill
+    full.unlink()
+    full.write_bytes(b"what a try left")
+    spill.append([_message(1)])
+    spill.append([_message(2)])
+    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) == 1
+    assert _read_all(spill) == [_message(1), _message(2)]
+    spill.close()
+
+
 @pytest.mark.parametrize(
     ("damage", "left", "told"),
     [

@@ -181,6 +181,35 @@ def test_a_full_spill_stops_acknowledging_and_loses_nothing(tmp_path: Path) -> N
     _run(tmp_path, scenario)
 
 
+def test_a_disk_that_is_full_from_the_first_message_on_holds_up_nothing_once_the_store_is_back(tmp_path: Path) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        before = desk.transport.acknowledged
+        full = [tmp_path / f"{number:012d}.spill" for number in range(1, 500)]
+        for path in full:
+            path.symlink_to("/dev/full")
+        desk.store.away = True
+        await desk.publish(1, 2)
+        await asyncio.sleep(30)
+        assert desk.transport.acknowledged == before
+        desk.store.away = False
+        await asyncio.sleep(5)
+        assert await desk.kept() == [1, 2]
+        assert desk.transport.acknowledged == before + 2
+        for path in full:
+            path.unlink()
+        desk.store.away = True
+        await desk.publish(3)
+        await asyncio.sleep(5)
+        assert desk.transport.acknowledged == before + 3
+        desk.store.away = False
+        await asyncio.sleep(5)
+        assert await desk.kept() == [1, 2, 3]
+        assert _waiting(tmp_path) == 0
+
+    _run(tmp_path, scenario)
+
+
 def test_a_damaged_file_is_counted_and_set_aside_and_all_else_is_saved(tmp_path: Path) -> None:
     async def scenario(desk: Desk) -> None:
         await desk.start()
