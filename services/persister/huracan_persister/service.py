@@ -25,6 +25,7 @@ from huracan.store.archive import Archive
 from huracan.store.tables import TABLE_OF
 from huracan_persister.config import TOPICS, PersisterConfig
 from huracan_persister.follow import Follower
+from huracan_persister.kept import kept_of
 from huracan_persister.policy import KeepAll, KeepChanged, Received
 from huracan_persister.share import Share
 from huracan_persister.spill import Spill, SpillFull
@@ -205,14 +206,13 @@ class Persister(Service):
             if subjects.matches(subjects.UNKEPT, delivery.subject):
                 await self._restore(delivery, message)
                 continue
+            try:
+                received.append((delivery, kept_of(delivery, message)))
+            except PoisonMessage as poison:
+                await self._dead_letters.bury(delivery, poison)
+                continue
             if isinstance(message, FeatureWindow):
                 definitions.append(message.instrument)
-            kept = _kept(message)
-            if type(kept) in TABLE_OF:
-                received.append((delivery, kept))
-            else:
-                detail = f"{delivery.subject} carried {delivery.raw[0]}, which has no table"
-                await self._dead_letters.bury(delivery, PoisonMessage("unexpected_kind", detail))
         await self._define(definitions)
         return received, steps
 
@@ -352,8 +352,3 @@ def _by_table(received: Sequence[Received]) -> dict[str, list[Received]]:
     for delivery, message in received:
         by_table.setdefault(TABLE_OF[type(message)].name, []).append((delivery, message))
     return by_table
-
-
-def _kept(message: Message) -> Message:
-    """Return what is kept of a message: of a window of bars, the bar."""
-    return message.bar if isinstance(message, FeatureWindow) else message

@@ -25,6 +25,8 @@ _FRAME = struct.Struct(">III")
 """Length of the payload, checksum of the length, checksum of the payload."""
 _PAYLOAD = struct.Struct(">QIHH")
 """Epoch, attempt, length of the subject, length of the schema; then subject, schema and bytes."""
+_MOST_ATTEMPTS = (1 << 32) - 1
+"""Beyond it attempts are not told apart: a header has room for more."""
 
 
 class SpillFull(Recoverable):
@@ -174,7 +176,8 @@ class Spill:
 def _framed(delivery: Delivery) -> bytes:
     schema, raw = delivery.raw
     subject, name = delivery.subject.encode(), schema.encode()
-    payload = _PAYLOAD.pack(delivery.epoch, delivery.attempt, len(subject), len(name)) + subject + name + raw
+    attempt = min(delivery.attempt, _MOST_ATTEMPTS)
+    payload = _PAYLOAD.pack(delivery.epoch, attempt, len(subject), len(name)) + subject + name + raw
     return _FRAME.pack(len(payload), _sum_of(len(payload)), zlib.crc32(payload)) + payload
 
 

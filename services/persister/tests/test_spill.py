@@ -81,6 +81,13 @@ def test_any_message_comes_back_to_the_byte(messages: list[Spilled], tmp_path_fa
     spill.close()
 
 
+def test_an_attempt_past_what_a_file_can_say_is_the_most_that_it_can(tmp_path: Path) -> None:
+    spill = _opened(tmp_path)
+    spill.append([Spilled("a", 1, 99_999_999_999, ("b", b""))])
+    assert _read_all(spill) == [Spilled("a", 1, 2**32 - 1, ("b", b""))]
+    spill.close()
+
+
 def test_past_its_bound_it_takes_nothing_and_keeps_what_it_has(tmp_path: Path) -> None:
     spill = _opened(tmp_path, 200)
     spill.append([_message(1)])

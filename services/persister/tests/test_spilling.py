@@ -11,8 +11,10 @@ from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.memory import HUB, Stored
+from huracan.contracts.codec import encode
 from huracan.contracts.execution import Fill
 from huracan.contracts.market import InstrumentId
+from huracan.contracts.ops import DeadLetter
 from huracan.errors import PoisonMessage, Recoverable
 from huracan.ids import derived_id
 from huracan.ports import Ports
@@ -244,6 +246,28 @@ def test_what_cannot_be_saved_from_the_spill_is_buried(tmp_path: Path) -> None:
         await asyncio.sleep(2)
         assert await desk.kept() == [1, 3]
         assert persister.counts["poison.unsaveable"] == persister.counts["poison.undecodable"] == 1
+
+    _run(tmp_path, scenario)
+
+
+def test_a_header_with_an_epoch_beyond_64_bits_is_buried_and_stops_nothing(tmp_path: Path) -> None:
+    async def scenario(desk: Desk) -> None:
+        persister = await desk.start()
+        desk.store.away = True
+        fill = encode(Fill(fill_id=(1).to_bytes(4, "big")))
+        for epoch in (1 << 64, (1 << 64) - 1):
+            desk.world.bus.keep(Stored(SUBJECT, "huracan.execution.v1.Fill", epoch, fill), b"%d" % epoch)
+        await desk.publish(2)
+        await asyncio.sleep(1)
+        assert persister.counts == {"poison.malformed": 1, "spill.messages": 2}
+        desk.store.away = False
+        await asyncio.sleep(2)
+        assert await desk.kept() == [1, 2]
+        topic = subjects.dead_letters(subjects.JOURNAL_TOPIC)
+        (letter,) = [record.message for record in await desk.world.ports("desk").log.read(topic, NAME, 0)]
+        assert isinstance(letter, DeadLetter)
+        assert letter.raw == fill
+        assert letter.detail == f"{SUBJECT}: epoch was 18446744073709551616, beyond 64 bits"
 
     _run(tmp_path, scenario)
 
