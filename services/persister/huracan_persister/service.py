@@ -301,7 +301,9 @@ class Persister(Service):
                 self.counts["spill.replayed"] += len(segment.messages)
                 if aside is not None:
                     self.counts["spill.damaged"] += 1
-                    logger.error("persister.spill_damaged", file=str(aside), damage=segment.damage)
+                    self.counts["spill.passed_over"] += len(segment.damage)
+                    first, places = segment.damage[0], len(segment.damage)
+                    logger.error("persister.spill_damaged", file=str(aside), damage=first, places=places)
             self._filled.clear()
             self._emptied.set()
             await self._filled.wait()

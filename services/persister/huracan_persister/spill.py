@@ -56,8 +56,8 @@ class Segment:
 
     path: Path
     messages: list[Spilled]
-    damage: str
-    """Where the file cannot be read on, and why; empty when all of it was read."""
+    damage: tuple[str, ...]
+    """Each message that was passed over, and where the file cannot be read on, with the reason."""
 
 
 class Spill:
@@ -158,7 +158,7 @@ class Spill:
         try:
             return _read(path)
         except OSError as error:
-            return Segment(path, [], f"byte 0: {error.strerror}")
+            return Segment(path, [], (f"byte 0: {error.strerror}",))
 
     def remove(self, segment: Segment) -> Path | None:
         """Forget a file whose messages are saved; return where it is set aside when it was damaged."""
@@ -194,20 +194,25 @@ def _write(file: int, data: bytes) -> None:
 def _read(path: Path) -> Segment:
     data, at = path.read_bytes(), 0
     messages: list[Spilled] = []
+    damage: list[str] = []
     while at < len(data):
         if len(data) - at < _FRAME.size:
-            return Segment(path, messages, f"byte {at}: the file ends within a message")
+            damage.append(f"byte {at}: the file ends within a message")
+            break
         length, length_sum, payload_sum = _FRAME.unpack_from(data, at)
         payload = data[at + _FRAME.size : at + _FRAME.size + length]
         if _sum_of(length) != length_sum:
-            return Segment(path, messages, f"byte {at}: the length of a message does not fit its checksum")
+            damage.append(f"byte {at}: the length of a message does not fit its checksum")
+            break
         if len(payload) < length:
-            return Segment(path, messages, f"byte {at}: the file ends within a message")
-        if zlib.crc32(payload) != payload_sum:
-            return Segment(path, messages, f"byte {at}: a message does not fit its checksum")
-        messages.append(_unpacked(payload))
+            damage.append(f"byte {at}: the file ends within a message")
+            break
+        if zlib.crc32(payload) == payload_sum:
+            messages.append(_unpacked(payload))
+        else:  # where the next one begins is known all the same
+            damage.append(f"byte {at}: a message does not fit its checksum")
         at += _FRAME.size + length
-    return Segment(path, messages, "")
+    return Segment(path, messages, tuple(damage))
 
 
 def _unpacked(payload: bytes) -> Spilled:
