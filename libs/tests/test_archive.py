@@ -71,6 +71,30 @@ def test_no_key_leads_out_of_its_folder(tmp_path: Path) -> None:
     assert name.startswith(f"here/journal/{FIRST_DAY.isoformat()}/context.mood=2f=x/")
 
 
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("", "no key with an empty part"),
+        ("sim..btc", "no key with an empty part"),
+        ("sim.", "no key with an empty part"),
+        ("x" * 256, "escaped it is 256 long, over 255"),
+        ("X" * 64, "escaped it is 256 long, over 255"),
+    ],
+)
+def test_a_key_that_no_folder_can_have_has_no_place(key: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(PoisonMessage, match=f"the archive cannot hold {JOURNAL_TOPIC}: key was '{key[:255]}': .*{why}"):
+        asyncio.run(Archive(tmp_path).mark(JOURNAL_TOPIC, key))
+    with pytest.raises(BadInput, match=why):
+        read_archived(tmp_path, JOURNAL_TOPIC, key)
+
+
+@pytest.mark.parametrize("key", ["x" * 255, "X" * 63])
+def test_the_longest_key_that_a_folder_can_have_is_archived(key: str, tmp_path: Path) -> None:
+    record = Record(1, entry(1))
+    asyncio.run(Archive(tmp_path).save_records(JOURNAL_TOPIC, key, [record]))
+    assert _exact(read_archived(tmp_path, JOURNAL_TOPIC, key)) == _exact([record])
+
+
 def test_ticks_are_columns_that_other_tools_read(tmp_path: Path) -> None:
     asyncio.run(Archive(tmp_path).save_records(TICKS_TOPIC, KEY, [Record(4, ticks(3, rows=2))]))
     (name,) = _names(tmp_path)

@@ -26,6 +26,8 @@ from huracan.store.logged import HEADER, LOGGED, OFFSET, SCHEMA, LoggedTopic, Va
 NOTHING = -1
 """The mark of a topic and key of which nothing is archived."""
 PARQUET, _UNFINISHED = ".parquet", ".tmp"
+LONGEST_NAME = 255
+"""Bytes that file systems hold of a name."""
 _DAY_S = 86_400
 _LOOKS = 5
 """Times that a reader lists a key whose files are being merged."""
@@ -59,8 +61,15 @@ class Archive:
         self._marks: dict[tuple[str, str], int] = {}
 
     async def mark(self, topic: str, key: str) -> int:
-        """Return the offset of the newest record archived of a topic and key, -1 when there is none."""
+        """Return the offset of the newest record archived of a topic and key, -1 when there is none.
+
+        Raises PoisonMessage for a key that no folder can have: none of its records has a place here.
+        """
         if (topic, key) not in self._marks:
+            try:
+                key_folder(key)
+            except BadInput as error:
+                raise PoisonMessage("unsaveable", f"the archive cannot hold {topic}: {error}") from None
             self._marks[topic, key] = await asyncio.to_thread(self._found, topic, key)
         return self._marks[topic, key]
 
@@ -200,8 +209,17 @@ def day_folders(directory: Path, before: date) -> list[Path]:
 
 
 def key_folder(key: str) -> str:
-    """Return the name of a key's folder: no key leads out of its parent."""
-    return ".".join(subjects.token(part) for part in key.split("."))
+    """Return the name of a key's folder: no key leads out of its parent.
+
+    Raises BadInput for a key with an empty part, and for one that is too long for a name once it is escaped.
+    """
+    parts = key.split(".")
+    if not all(parts):
+        raise BadInput(f"key was {key[:LONGEST_NAME]!r}: a folder takes no key with an empty part")
+    folder = ".".join(subjects.token(part) for part in parts)
+    if len(folder) > LONGEST_NAME:
+        raise BadInput(f"key was {key[:LONGEST_NAME]!r}: escaped it is {len(folder)} long, over {LONGEST_NAME}")
+    return folder
 
 
 def _standing(paths: Iterable[Path]) -> Iterator[Path]:

@@ -53,7 +53,8 @@ class PersisterConfig(Config):
     """Parts that all replicas share between them: a shard belongs to the part that is its rest by division."""
     keep_days: PositiveInt | None = None
     """Put days aside that ended this long before today, for `huracan.store.aside`; null keeps all. Below 2, rows
-    that come late about yesterday would have no place."""
+    that come late about yesterday would have no place; below the days that the stream keeps, what comes again out of
+    it would be a row anew."""
     spill: SpillConfig | None = None
     """Without one nothing is acknowledged while the database is away."""
     tables: tuple[LogTopic, ...] = ()

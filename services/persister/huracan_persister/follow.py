@@ -29,7 +29,10 @@ class Sink(Protocol):
     """Where records go, each once."""
 
     async def mark(self, topic: str, key: str) -> int:
-        """Return the offset of the newest record that is there, -1 when there is none."""
+        """Return the offset of the newest record that is there, -1 when there is none.
+
+        Raises PoisonMessage for a key that has no place there.
+        """
 
     async def save_records(self, topic: str, key: str, records: Sequence[Record]) -> int:
         """Keep the records after the mark and return how many there were."""
@@ -97,6 +100,7 @@ class Follower:
         self._backoff = Backoff(ports.rng, name)
         self._catching_up = asyncio.Lock()
         self._next: dict[tuple[str, str], int] = {}
+        self._placeless: set[tuple[str, str]] = set()
         self._waits = False
 
     async def run(self) -> None:
@@ -115,8 +119,16 @@ class Follower:
 
     async def _follow(self, topic: str, key: str) -> None:
         place = (topic, key)
+        if place in self._placeless:
+            return
         if place not in self._next:
-            self._next[place] = await self._marked(topic, key) + 1
+            try:
+                self._next[place] = await self._marked(topic, key) + 1
+            except PoisonMessage as poison:
+                self._placeless.add(place)
+                self._counts[f"{self._name}.keys_passed_over"] += 1
+                logger.warning("persister.key_passed_over", kept_by=self._name, error=poison.detail)
+                return
         limit, more = self._batch, True
         while more:
             try:

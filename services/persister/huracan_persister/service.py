@@ -25,6 +25,7 @@ from huracan.store.archive import Archive
 from huracan.store.tables import TABLE_OF
 from huracan_persister.config import TOPICS, PersisterConfig
 from huracan_persister.follow import Follower
+from huracan_persister.kept import kept_of
 from huracan_persister.policy import KeepAll, KeepChanged, Received
 from huracan_persister.share import Share
 from huracan_persister.spill import Spill, SpillFull
@@ -66,7 +67,7 @@ class Persister(Service):
         self._dead_letters = DeadLetters(ports, NAME, self.counts)
         self._maintain_at_ns = 0
         self._defined: set[tuple[str, int]] = set()
-        self._away = ""
+        self._told: set[str] = set()
         self._followers = self._made_followers(config)
 
     def _made_followers(self, config: PersisterConfig) -> list[Follower]:
@@ -205,14 +206,13 @@ class Persister(Service):
             if subjects.matches(subjects.UNKEPT, delivery.subject):
                 await self._restore(delivery, message)
                 continue
+            try:
+                received.append((delivery, kept_of(delivery, message)))
+            except PoisonMessage as poison:
+                await self._dead_letters.bury(delivery, poison)
+                continue
             if isinstance(message, FeatureWindow):
                 definitions.append(message.instrument)
-            kept = _kept(message)
-            if type(kept) in TABLE_OF:
-                received.append((delivery, kept))
-            else:
-                detail = f"{delivery.subject} carried {delivery.raw[0]}, which has no table"
-                await self._dead_letters.bury(delivery, PoisonMessage("unexpected_kind", detail))
         await self._define(definitions)
         return received, steps
 
@@ -280,13 +280,13 @@ class Persister(Service):
                 await backoff.wait()
             else:
                 backoff.reset()
-                self._away = ""
+                self._told.clear()
                 return new
 
     def _tell(self, event: str, error: Exception) -> None:
         """Say once what keeps messages from being saved, until they are again."""
-        if self._away != event:
-            self._away = event
+        if event not in self._told:
+            self._told.add(event)
             logger.error(event, error=str(error))
 
     async def _replay(self, spill: Spill) -> None:
@@ -301,7 +301,9 @@ class Persister(Service):
                 self.counts["spill.replayed"] += len(segment.messages)
                 if aside is not None:
                     self.counts["spill.damaged"] += 1
-                    logger.error("persister.spill_damaged", file=str(aside), damage=segment.damage)
+                    self.counts["spill.passed_over"] += len(segment.damage)
+                    first, places = segment.damage[0], len(segment.damage)
+                    logger.error("persister.spill_damaged", file=str(aside), damage=first, places=places)
             self._filled.clear()
             self._emptied.set()
             await self._filled.wait()
@@ -352,8 +354,3 @@ def _by_table(received: Sequence[Received]) -> dict[str, list[Received]]:
     for delivery, message in received:
         by_table.setdefault(TABLE_OF[type(message)].name, []).append((delivery, message))
     return by_table
-
-
-def _kept(message: Message) -> Message:
-    """Return what is kept of a message: of a window of bars, the bar."""
-    return message.bar if isinstance(message, FeatureWindow) else message

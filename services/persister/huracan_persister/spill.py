@@ -25,6 +25,8 @@ _FRAME = struct.Struct(">III")
 """Length of the payload, checksum of the length, checksum of the payload."""
 _PAYLOAD = struct.Struct(">QIHH")
 """Epoch, attempt, length of the subject, length of the schema; then subject, schema and bytes."""
+_MOST_ATTEMPTS = (1 << 32) - 1
+"""Beyond it attempts are not told apart: a header has room for more."""
 
 
 class SpillFull(Recoverable):
@@ -54,8 +56,8 @@ class Segment:
 
     path: Path
     messages: list[Spilled]
-    damage: str
-    """Where the file cannot be read on, and why; empty when all of it was read."""
+    damage: tuple[str, ...]
+    """Each message that was passed over, and where the file cannot be read on, with the reason."""
 
 
 class Spill:
@@ -125,16 +127,21 @@ class Spill:
             raise SpillFull(
                 f"spill {self._directory} cannot be written: {error.strerror}; make room on its disk"
             ) from None
+        if data and not size:  # a file waits only once it holds something
+            self._segments.append(self._next)
+            self._number += 1
         self.bytes += len(data)
         if size + len(data) >= SEGMENT_BYTES:
             self._seal()
 
+    @property
+    def _next(self) -> Path:
+        return self._directory / f"{self._number + 1:012d}{SUFFIX}"
+
     def _writable(self) -> int:
         if self._active is None:
-            path = self._directory / f"{self._number + 1:012d}{SUFFIX}"
-            self._active = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            self._number += 1
-            self._segments.append(path)
+            # Emptied of what a try before this one may have left in it.
+            self._active = os.open(self._next, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
             sync_directory(self._directory)
         return self._active
 
@@ -151,7 +158,7 @@ class Spill:
         try:
             return _read(path)
         except OSError as error:
-            return Segment(path, [], f"byte 0: {error.strerror}")
+            return Segment(path, [], (f"byte 0: {error.strerror}",))
 
     def remove(self, segment: Segment) -> Path | None:
         """Forget a file whose messages are saved; return where it is set aside when it was damaged."""
@@ -169,7 +176,8 @@ class Spill:
 def _framed(delivery: Delivery) -> bytes:
     schema, raw = delivery.raw
     subject, name = delivery.subject.encode(), schema.encode()
-    payload = _PAYLOAD.pack(delivery.epoch, delivery.attempt, len(subject), len(name)) + subject + name + raw
+    attempt = min(delivery.attempt, _MOST_ATTEMPTS)
+    payload = _PAYLOAD.pack(delivery.epoch, attempt, len(subject), len(name)) + subject + name + raw
     return _FRAME.pack(len(payload), _sum_of(len(payload)), zlib.crc32(payload)) + payload
 
 
@@ -186,20 +194,25 @@ def _write(file: int, data: bytes) -> None:
 def _read(path: Path) -> Segment:
     data, at = path.read_bytes(), 0
     messages: list[Spilled] = []
+    damage: list[str] = []
     while at < len(data):
         if len(data) - at < _FRAME.size:
-            return Segment(path, messages, f"byte {at}: the file ends within a message")
+            damage.append(f"byte {at}: the file ends within a message")
+            break
         length, length_sum, payload_sum = _FRAME.unpack_from(data, at)
         payload = data[at + _FRAME.size : at + _FRAME.size + length]
         if _sum_of(length) != length_sum:
-            return Segment(path, messages, f"byte {at}: the length of a message does not fit its checksum")
+            damage.append(f"byte {at}: the length of a message does not fit its checksum")
+            break
         if len(payload) < length:
-            return Segment(path, messages, f"byte {at}: the file ends within a message")
-        if zlib.crc32(payload) != payload_sum:
-            return Segment(path, messages, f"byte {at}: a message does not fit its checksum")
-        messages.append(_unpacked(payload))
+            damage.append(f"byte {at}: the file ends within a message")
+            break
+        if zlib.crc32(payload) == payload_sum:
+            messages.append(_unpacked(payload))
+        else:  # where the next one begins is known all the same
+            damage.append(f"byte {at}: a message does not fit its checksum")
         at += _FRAME.size + length
-    return Segment(path, messages, "")
+    return Segment(path, messages, tuple(damage))
 
 
 def _unpacked(payload: bytes) -> Spilled:

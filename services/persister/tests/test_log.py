@@ -297,5 +297,24 @@ def test_the_archive_goes_on_where_it_was(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_key_that_the_archive_has_no_place_for_is_counted_once_and_stops_no_other(tmp_path: Path) -> None:
+    config = PersisterConfig(archive=ArchiveConfig(directory=tmp_path, topics=("journal",), every_s=0.01))
+
+    async def main() -> None:
+        world = World(SystemClock(), seed=1)
+        log = world.log.node("writer")
+        for key in ("", "account..paper", "x" * 300):
+            await log.append(JOURNAL_TOPIC, key, _entry(key, 1), record_id=b"1")
+        task = _start(world, config)
+        await world.services[NAME].ready.wait()
+        await _log(world, 1, 2)
+        await world.ports(NAME).bus.drain()
+        await task
+        assert world.counts[NAME] == {"archive.records": 6, "archive.keys_passed_over": 3}
+
+    asyncio.run(main())
+    assert _steps(_archived(tmp_path)) == [1, 2]
+
+
 def _archived(directory: Path) -> list[Record]:
     return read_archived(directory, JOURNAL_TOPIC, KEYS[0])

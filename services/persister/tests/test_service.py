@@ -74,6 +74,21 @@ ACKNOWLEDGED: dict[str, tuple[str, Message]] = {
     "uptime_logs": (subjects.ops("flow", "service"), ServiceChanged(service="flow", running=True, at_ns=1)),
 }
 """One message of each acknowledged kind, by the table it belongs to."""
+FIRST_KEYS = {
+    "decisions": "decision_id of huracan.decision.v1.Decision",
+    "contexts": "kind of huracan.context.v1.Context",
+    "orders": "order_id of huracan.execution.v1.Order",
+    "fills": "fill_id of huracan.execution.v1.Fill",
+    "accounts": "account of huracan.execution.v1.AccountState",
+    "bars": "venue of huracan.market.v1.Bar",
+    "anomalies": "anomaly_id of huracan.market.v1.Anomaly",
+    "reliability": "venue of huracan.market.v1.Reliability",
+    "feed_changes": "change_id of huracan.ops.v1.FeedChanged",
+    "orchestrator_stats": "service of huracan.ops.v1.ServiceReport",
+    "uptime_logs": "service of huracan.ops.v1.ServiceChanged",
+}
+"""What is missing first where nothing is there."""
+LETTERS = subjects.dead_letters(subjects.JOURNAL_TOPIC)
 OPINIONS = {name: Opinion(opinion_id=name.encode(), expert=name) for name in ("regime", "flow", "sentiment")}
 
 
@@ -351,6 +366,53 @@ def test_poison_is_counted_by_reason_and_stops_nothing() -> None:
     _run(scenario)
 
 
+WINDOW_SUBJECT = subjects.features("bar_1m", DEFINITION)
+INCOMPLETE: dict[str, tuple[str, Message, str]] = {
+    **{
+        f"{table} of no bytes": (subject, type(message)(), FIRST_KEYS[table])
+        for table, (subject, message) in ACKNOWLEDGED.items()
+    },
+    "a fill without an id": (
+        *(ACKNOWLEDGED["fills"][0], Fill(account="paper", quantity=7, price=3)),
+        "fill_id of huracan.execution.v1.Fill",
+    ),
+    "a context of a kind alone": (
+        *(ACKNOWLEDGED["contexts"][0], Context(ref=ContextRef(kind="mood", version=1))),
+        "key of huracan.context.v1.Context",
+    ),
+    "a window without a bar": (
+        *(WINDOW_SUBJECT, FeatureWindow(instrument=DEFINITION, step=5)),
+        "venue of huracan.market.v1.Bar",
+    ),
+    "a window of no instrument": (
+        *(WINDOW_SUBJECT, FeatureWindow(bar=_bar())),
+        "venue of huracan.market.v1.InstrumentDefinition",
+    ),
+    "a bar without a symbol": (
+        *(WINDOW_SUBJECT, FeatureWindow(instrument=DEFINITION, bar=Bar(instrument=InstrumentId(venue="sim")))),
+        "symbol of huracan.market.v1.Bar",
+    ),
+}
+"""Messages without what their row is kept under, each with its subject and what it lacks."""
+
+
+@pytest.mark.parametrize("what", INCOMPLETE)
+def test_what_lacks_the_id_of_its_row_never_becomes_one(what: str) -> None:
+    subject, message, lacking = INCOMPLETE[what]
+
+    async def scenario(world: World) -> None:
+        persister = await _start(world)
+        await _publish(world, subject, message)
+        await asyncio.sleep(0.001)
+        assert await _rows(world) == {}
+        assert await world.store.load(InstrumentDefinition) == []
+        assert persister.counts == {"poison.incomplete": 1}
+        (letter,) = _letters(await world.ports("desk").log.read(LETTERS, NAME, 0))
+        assert (letter.raw, letter.detail) == (encode(message), f"{subject}: {lacking} was empty")
+
+    _run(scenario)
+
+
 def test_a_step_is_acknowledged_after_the_executor_has_and_all_before_it_is_saved() -> None:
     async def scenario(world: World) -> None:
         await _start(world)
@@ -482,7 +544,7 @@ def test_unsaveable_messages_are_buried_and_hold_up_no_other() -> None:
         persister = await _start(world)
         assert await _rows(world) == {"fills": 96, "decisions": 1}
         assert persister.counts == {"poison.unsaveable": 4, "fills": 96, "decisions": 1}
-        letters = await world.ports("desk").log.read(subjects.dead_letters(subjects.JOURNAL_TOPIC), NAME, 0)
+        letters = await world.ports("desk").log.read(LETTERS, NAME, 0)
         assert {letter.raw for letter in _letters(letters)} == store.unsaveable
         assert {(letter.reason, letter.detail) for letter in _letters(letters)} == {("unsaveable", "it does not fit")}
         await world.kill(NAME)

@@ -27,7 +27,7 @@ def _read_all(spill: Spill) -> list[Spilled]:
     messages = []
     while spill:
         segment = spill.oldest()
-        assert segment.damage == ""
+        assert segment.damage == ()
         messages += segment.messages
         assert spill.remove(segment) is None
     return messages
@@ -81,6 +81,13 @@ def test_any_message_comes_back_to_the_byte(messages: list[Spilled], tmp_path_fa
     spill.close()
 
 
+def test_an_attempt_past_what_a_file_can_say_is_the_most_that_it_can(tmp_path: Path) -> None:
+    spill = _opened(tmp_path)
+    spill.append([Spilled("a", 1, 99_999_999_999, ("b", b""))])
+    assert _read_all(spill) == [Spilled("a", 1, 2**32 - 1, ("b", b""))]
+    spill.close()
+
+
 def test_past_its_bound_it_takes_nothing_and_keeps_what_it_has(tmp_path: Path) -> None:
     spill = _opened(tmp_path, 200)
     spill.append([_message(1)])
@@ -107,38 +114,60 @@ def test_a_full_disk_is_told_and_costs_nothing_that_is_there(tmp_path: Path) -> 
     spill.close()
 
 
+def test_a_disk_full_from_the_first_message_on_leaves_nothing_that_waits(tmp_path: Path) -> None:
+    spill = _opened(tmp_path)
+    full = tmp_path / f"{1:012d}{SUFFIX}"
+    full.symlink_to("/dev/full")
+    for _ in range(3):
+        with pytest.raises(SpillFull, match="No space left on device"):
+            spill.append([_message(1)])
+        assert not spill
+    full.unlink()
+    full.write_bytes(b"what a try left")
+    spill.append([_message(1)])
+    spill.append([_message(2)])
+    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) == 1
+    assert _read_all(spill) == [_message(1), _message(2)]
+    spill.close()
+
+
+ENDS, OTHER = "the file ends within a message", "a message does not fit its checksum"
+
+
 @pytest.mark.parametrize(
     ("damage", "left", "told"),
     [
-        (lambda data: data[:-1], 1, "byte 88: the file ends within a message"),
-        (lambda data: data[:100], 1, "byte 88: the file ends within a message"),
-        (lambda data: data[:-1] + b"x", 1, "byte 88: a message does not fit its checksum"),
-        (lambda data: b"\x01" + data[1:], 0, "byte 0: the length of a message does not fit its checksum"),
+        (lambda data: data[:-1], [1, 2], [f"byte 176: {ENDS}"]),
+        (lambda data: data[:180], [1, 2], [f"byte 176: {ENDS}"]),
+        (lambda data: data[:-1] + b"x", [1, 2], [f"byte 176: {OTHER}"]),
+        (lambda data: data[:100] + b"x" + data[101:], [1, 3], [f"byte 88: {OTHER}"]),
+        (lambda data: data[:87] + b"x" + data[88:-1] + b"x", [2], [f"byte 0: {OTHER}", f"byte 176: {OTHER}"]),
+        (lambda data: b"\x01" + data[1:], [], ["byte 0: the length of a message does not fit its checksum"]),
     ],
-    ids=["a byte short", "within the second", "another byte", "another length"],
+    ids=["a byte short", "within the last", "another byte", "within the second", "in two messages", "another length"],
 )
-def test_of_a_damaged_file_what_can_be_read_is_and_the_rest_is_set_aside_by_name(
-    tmp_path: Path, damage: Callable[[bytes], bytes], left: int, told: str
+def test_of_a_damaged_file_every_message_that_can_be_found_is_read_and_it_is_set_aside_by_name(
+    tmp_path: Path, damage: Callable[[bytes], bytes], left: list[int], told: list[str]
 ) -> None:
     spill = _opened(tmp_path)
-    spill.append([_message(1), _message(2)])
+    spill.append([_message(number) for number in (1, 2, 3)])
     spill.close()
     (path,) = tmp_path.glob(f"*{SUFFIX}")
     data = path.read_bytes()
-    assert len(data) == 176
+    assert len(data) == 264
     path.write_bytes(damage(data))
     again = _opened(tmp_path)
-    again.append([_message(3)])
+    again.append([_message(4)])
     segment = again.oldest()
-    assert segment.messages == [_message(1)][:left]
-    assert segment.damage == told
+    assert segment.messages == [_message(number) for number in left]
+    assert segment.damage == tuple(told)
     aside = again.remove(segment)
     assert aside == path.with_name(path.name + DAMAGED)
     assert aside.read_bytes() == damage(data)
-    assert _read_all(again) == [_message(3)]
+    assert _read_all(again) == [_message(4)]
     again.close()
     third = _opened(tmp_path)
-    third.append([_message(4)])
+    third.append([_message(5)])
     assert third.oldest().path.name == f"{2:012d}{SUFFIX}"
     third.close()
 

@@ -11,8 +11,10 @@ from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.memory import HUB, Stored
+from huracan.contracts.codec import encode
 from huracan.contracts.execution import Fill
 from huracan.contracts.market import InstrumentId
+from huracan.contracts.ops import DeadLetter
 from huracan.errors import PoisonMessage, Recoverable
 from huracan.ids import derived_id
 from huracan.ports import Ports
@@ -106,7 +108,8 @@ def _set_aside(directory: Path) -> int:
 
 def _damage(directory: Path) -> None:
     path = min(directory.glob("*.spill"))
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    data = path.read_bytes()
+    path.write_bytes(data[:500] + b"?" + data[501:])
 
 
 def test_while_the_store_is_away_messages_are_acknowledged_once_they_are_on_disk(tmp_path: Path) -> None:
@@ -181,25 +184,54 @@ def test_a_full_spill_stops_acknowledging_and_loses_nothing(tmp_path: Path) -> N
     _run(tmp_path, scenario)
 
 
+def test_a_disk_that_is_full_from_the_first_message_on_holds_up_nothing_once_the_store_is_back(tmp_path: Path) -> None:
+    async def scenario(desk: Desk) -> None:
+        await desk.start()
+        before = desk.transport.acknowledged
+        full = [tmp_path / f"{number:012d}.spill" for number in range(1, 500)]
+        for path in full:
+            path.symlink_to("/dev/full")
+        desk.store.away = True
+        await desk.publish(1, 2)
+        await asyncio.sleep(30)
+        assert desk.transport.acknowledged == before
+        desk.store.away = False
+        await asyncio.sleep(5)
+        assert await desk.kept() == [1, 2]
+        assert desk.transport.acknowledged == before + 2
+        for path in full:
+            path.unlink()
+        desk.store.away = True
+        await desk.publish(3)
+        await asyncio.sleep(5)
+        assert desk.transport.acknowledged == before + 3
+        desk.store.away = False
+        await asyncio.sleep(5)
+        assert await desk.kept() == [1, 2, 3]
+        assert _waiting(tmp_path) == 0
+
+    _run(tmp_path, scenario)
+
+
 def test_a_damaged_file_is_counted_and_set_aside_and_all_else_is_saved(tmp_path: Path) -> None:
     async def scenario(desk: Desk) -> None:
         await desk.start()
         desk.store.away = True
-        await desk.publish(1)
+        await desk.publish(1, 2, 3)
         await asyncio.sleep(1)
-        await desk.publish(2)
+        await desk.publish(4)
         await asyncio.sleep(1)
         await desk.world.kill(NAME)
         _damage(tmp_path)
         desk.store.away = False
         persister = await desk.start()
         await asyncio.sleep(1)
-        assert persister.counts["spill.damaged"] == 1
+        assert (persister.counts["spill.damaged"], persister.counts["spill.passed_over"]) == (1, 1)
         assert _set_aside(tmp_path) == 1
-        assert len(await desk.kept()) == 1
-        await desk.publish(3)
+        assert await desk.kept() == [2, 3, 4]
+        await desk.publish(5)
         await asyncio.sleep(1)
-        assert 3 in await desk.kept()
+        assert await desk.kept() == [2, 3, 4, 5]
 
     _run(tmp_path, scenario)
 
@@ -215,6 +247,28 @@ def test_what_cannot_be_saved_from_the_spill_is_buried(tmp_path: Path) -> None:
         await asyncio.sleep(2)
         assert await desk.kept() == [1, 3]
         assert persister.counts["poison.unsaveable"] == persister.counts["poison.undecodable"] == 1
+
+    _run(tmp_path, scenario)
+
+
+def test_a_header_with_an_epoch_beyond_64_bits_is_buried_and_stops_nothing(tmp_path: Path) -> None:
+    async def scenario(desk: Desk) -> None:
+        persister = await desk.start()
+        desk.store.away = True
+        fill = encode(Fill(fill_id=(1).to_bytes(4, "big")))
+        for epoch in (1 << 64, (1 << 64) - 1):
+            desk.world.bus.keep(Stored(SUBJECT, "huracan.execution.v1.Fill", epoch, fill), b"%d" % epoch)
+        await desk.publish(2)
+        await asyncio.sleep(1)
+        assert persister.counts == {"poison.malformed": 1, "spill.messages": 2}
+        desk.store.away = False
+        await asyncio.sleep(2)
+        assert await desk.kept() == [1, 2]
+        topic = subjects.dead_letters(subjects.JOURNAL_TOPIC)
+        (letter,) = [record.message for record in await desk.world.ports("desk").log.read(topic, NAME, 0)]
+        assert isinstance(letter, DeadLetter)
+        assert letter.raw == fill
+        assert letter.detail == f"{SUBJECT}: epoch was 18446744073709551616, beyond 64 bits"
 
     _run(tmp_path, scenario)
 
