@@ -167,7 +167,8 @@ class Persister(Service):
             return
         try:
             done = await self._ports.store.maintain(now_ns, keep_days=self._keep_days)
-        except Recoverable:
+        except Recoverable as error:
+            self._tell("persister.maintenance_failed", error)
             self.counts["maintenance.failed"] += 1
             self._maintain_at_ns = now_ns + SOON_NS
             return
