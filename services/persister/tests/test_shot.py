@@ -177,7 +177,7 @@ def _other_password(url: str) -> str:
     return url.replace(password, "wrong")
 
 
-NEWER = "insert into supabase_migrations.schema_migrations (version) values ('29990101000000')"
+NEWER = "insert into supabase_migrations.huracan_checksums values ('29990101000000', 'c0ffee')"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_database_that_cannot_be_used_is_told_once_and_nothing_is_lost(
             with pytest.raises(AssertionError, match=told):
                 raise AssertionError(error)
             assert (urlsplit(site.postgres_url).password or "") not in said
-            await site.execute("delete from supabase_migrations.schema_migrations where version = '29990101000000'")
+            await site.execute("delete from supabase_migrations.huracan_checksums where version = '29990101000000'")
             async with _process(site.settings()):
                 await _until(site, lambda steps, ticks: (steps, ticks) == _all(20))
 
