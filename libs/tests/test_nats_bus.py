@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from huracan.bus import queue
+from huracan.bus import queue, subjects
 from huracan.bus.nats import reader
+from huracan.bus.nats.bus import NatsBus
 from huracan.bus.nats.streams import STREAMS, make_streams
 from huracan.clock import MarketClock, SystemClock
 from huracan.contracts.market import Bar
 from huracan.contracts.ops import DeadLetter
 from huracan.errors import BadInput, Fatal, PoisonMessage, Recoverable
 from huracan.ids import derived_id
+from huracan.ports import Ports
+from huracan.rng import SeededRng
+from huracan.service.dead_letters import DeadLetters
+from huracan.store.memory import MemoryStore
+from huracan.ticklog.jetstream import JetStreamLog
 
 from .nats_world import START_NS, RunningServer, World, number_of, rest, run_in, take, until
+
+BAR = "huracan.market.v1.Bar"
+DLQ = subjects.dead_letters(subjects.JOURNAL_TOPIC)
 
 
 @pytest.fixture
@@ -95,6 +105,61 @@ def test_a_message_that_cannot_be_read_is_poison_to_its_reader_alone(world: Worl
                 delivery.decode()
             assert (delivery.epoch, delivery.sent_ns, delivery.time_ns) == (0, 0, 0)
         assert number_of(await anext(inbox)) == 2
+
+    run_in(world, scenario)
+
+
+def _burying(world: World, bus: NatsBus) -> DeadLetters:
+    """Return the dead letters of a service that nobody else has the name of."""
+    ports = Ports(bus=bus, log=JetStreamLog(bus), clock=SystemClock(), store=MemoryStore(), rng=SeededRng(1))
+    return DeadLetters(ports, world.name, Counter())
+
+
+async def _letters(world: World, bus: NatsBus) -> list[DeadLetter]:
+    records = await JetStreamLog(bus).read(DLQ, world.name, 0)
+    return [record.message for record in records if isinstance(record.message, DeadLetter)]
+
+
+def test_whatever_numbers_its_headers_claim_a_message_that_cannot_be_read_is_buried_and_stops_nothing(
+    world: World,
+) -> None:
+    claims = [
+        ({"Huracan-Attempt": "99999999999"}, "undecodable", 2**32 - 1),
+        ({"Huracan-Attempt": "9" * 5_000}, "undecodable", 2**32 - 1),
+        ({"Huracan-Attempt": "-1", "Huracan-Sent": "9" * 30 + " x"}, "undecodable", 1),
+        ({"Huracan-Epoch": "99999999999999999999"}, "impossible_epoch", 1),
+        ({"Huracan-Epoch": "9" * 5_000}, "impossible_epoch", 1),
+    ]
+
+    async def scenario() -> None:
+        bus = await world.bus("reader")
+        inbox, dead_letters = bus.inbox(), _burying(world, bus)
+        inbox.consume(world.stored(), durable="reader")
+        for number, (headers, reason, _) in enumerate(claims):
+            data = Bar(trades=number).SerializeToString() if reason == "impossible_epoch" else bytes([255, number])
+            await bus.connection.request(world.stored(), data, {"Huracan-Schema": BAR, **headers})
+        await world.store(bus, 7)
+        assert [await dead_letters.read(await anext(inbox)) for _ in claims] == [None] * len(claims)
+        assert await take(inbox, 1) == [7]
+        assert [(letter.reason, letter.attempt) for letter in await _letters(world, bus)] == [
+            (reason, attempt) for _, reason, attempt in claims
+        ]
+
+    run_in(world, scenario)
+
+
+@pytest.mark.parametrize("seen", ["nonsense", "[1]", '{"exec.v1.a": "x"}', "[" * 100_000])
+def test_what_a_sender_says_it_had_seen_and_nobody_can_read_keeps_nothing_back(world: World, seen: str) -> None:
+    async def scenario() -> None:
+        bus = await world.bus("reader", causal=True)
+        inbox = bus.inbox()
+        inbox.subscribe(world.sent())
+        inbox.everything(world.stored())
+        await bus.prepared()
+        data = Bar(trades=1).SerializeToString()
+        await bus.connection.publish(world.sent(), data, {"Huracan-Schema": BAR, "Huracan-After": seen})
+        await world.send(bus, 2)
+        assert await take(inbox, 2) == [1, 2]
 
     run_in(world, scenario)
 
