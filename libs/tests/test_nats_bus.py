@@ -239,6 +239,22 @@ def test_a_message_too_large_for_the_server_is_fatal_on_either_path(world: World
     run_in(world, scenario)
 
 
+def test_a_message_that_only_its_headers_make_too_large_is_fatal_to_itself_and_ends_no_connection(
+    world: World,
+) -> None:
+    async def scenario() -> None:
+        bus = await world.bus("writer")
+        connection = bus.connection
+        data = bytes(connection.max_payload - 30)  # the framing takes 12, the line beside the value 5
+        await connection.request(world.stored(), data, {"X": "a" * 13})
+        with pytest.raises(Fatal, match="message was 1048577 bytes with its headers, the server takes 1048576"):
+            await connection.request(world.stored(), data, {"X": "a" * 14})
+        await world.store(bus, 1)
+        assert (connection.counts["disconnects"], connection.counts["errors"]) == (0, 0)
+
+    run_in(world, scenario)
+
+
 def test_what_a_stream_refuses_is_fatal(world: World) -> None:
     async def scenario() -> None:
         bus = await world.bus("writer")
