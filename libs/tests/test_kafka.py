@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC
 from huracan.contracts import codec
 from huracan.contracts.features import FeatureRow
 from huracan.contracts.market import Bar
+from huracan.contracts.ops import DeadLetter
 from huracan.embedded.kafka import KafkaServer, SecuredListeners
 from huracan.embedded.ports import free_port
 from huracan.errors import BadInput, Fatal, Recoverable
@@ -407,6 +409,26 @@ def test_a_record_that_no_batch_can_hold_is_fatal_and_those_after_it_are_written
         ):
             await log.append(JOURNAL_TOPIC, key, FeatureRow(values=bytes(20_000)), record_id=b"1")
         await log.append(JOURNAL_TOPIC, key, FeatureRow(values=bytes(10_000)), record_id=b"2")
+
+    _run(KafkaConfig(servers=kafka_server.url, max_batch_bytes=16_384), scenario)
+
+
+def test_with_the_smallest_batches_a_letter_is_kept_whatever_its_size(kafka_server: Broker) -> None:
+    async def scenario(log: KafkaLog, key: str) -> None:
+        text = "\U0001f600" * 20_000
+        letters = [
+            DeadLetter(
+                raw=secrets.token_bytes(100_000), source=text, schema=text, reason=text, detail=text, at_ns=at_ns
+            )
+            for at_ns in (1, 2**63 - 1)
+        ]
+        topic = subjects.dead_letters(TICKS_TOPIC)
+        for letter in letters:
+            await log.append(topic, key, letter, record_id=letter.raw[:16])
+        kept = [record.message for record in await log.read(topic, key, 0)]
+        assert [letter.whole_digest for letter in kept if isinstance(letter, DeadLetter)] == [
+            hashlib.sha256(letter.raw).digest() for letter in letters
+        ]
 
     _run(KafkaConfig(servers=kafka_server.url, max_batch_bytes=16_384), scenario)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -251,6 +252,24 @@ def test_a_message_that_only_its_headers_make_too_large_is_fatal_to_itself_and_e
             await connection.request(world.stored(), data, {"X": "a" * 14})
         await world.store(bus, 1)
         assert (connection.counts["disconnects"], connection.counts["errors"]) == (0, 0)
+
+    run_in(world, scenario)
+
+
+def test_a_message_as_large_as_the_server_takes_is_buried_by_its_beginning_and_stops_nothing(world: World) -> None:
+    async def scenario() -> None:
+        bus = await world.bus("reader")
+        inbox, dead_letters = bus.inbox(), _burying(world, bus)
+        inbox.consume(world.stored(), durable="reader")
+        raw = b"\xff" * 1_048_300
+        await bus.connection.request(world.stored(), raw, {"Huracan-Schema": BAR})
+        await world.store(bus, 7)
+        assert await dead_letters.read(await anext(inbox)) is None
+        assert await take(inbox, 1) == [7]
+        (letter,) = await _letters(world, bus)
+        assert (letter.reason, letter.whole_digest) == ("undecodable", sha256(raw).digest())
+        assert raw.startswith(letter.raw)
+        assert len(letter.raw) > 900_000
 
     run_in(world, scenario)
 
