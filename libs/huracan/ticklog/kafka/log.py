@@ -270,7 +270,7 @@ def _known_topic(topic: str) -> str:
 
 
 def _record(record: ConsumerRecord) -> Record:
-    schema = dict(record.headers).get(SCHEMA, b"").decode(errors="replace")
+    schema = (dict(record.headers).get(SCHEMA) or b"").decode(errors="replace")  # Kafka's headers may have no value
     return record_of(f"{record.topic}[{record.partition}]", record.offset, schema, record.value or b"")
 
 
