@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition, errors
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from pydantic import SecretStr, ValidationError
@@ -21,9 +22,10 @@ from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC
 from huracan.contracts import codec
 from huracan.contracts.features import FeatureRow
 from huracan.contracts.market import Bar
+from huracan.contracts.ops import DeadLetter
 from huracan.embedded.kafka import KafkaServer, SecuredListeners
 from huracan.embedded.ports import free_port
-from huracan.errors import BadInput, Fatal, Recoverable
+from huracan.errors import BadInput, Fatal, PoisonRecord, Recoverable
 from huracan.ids import shard_of
 from huracan.ticklog.kafka import topics, writer
 from huracan.ticklog.kafka.acls import Operation, Right, grant, rights
@@ -407,6 +409,56 @@ def test_a_record_that_no_batch_can_hold_is_fatal_and_those_after_it_are_written
         ):
             await log.append(JOURNAL_TOPIC, key, FeatureRow(values=bytes(20_000)), record_id=b"1")
         await log.append(JOURNAL_TOPIC, key, FeatureRow(values=bytes(10_000)), record_id=b"2")
+
+    _run(KafkaConfig(servers=kafka_server.url, max_batch_bytes=16_384), scenario)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Huracan-Schema", None), ("Huracan-Record-Id", None), ("Huracan-Epoch", None)],
+        [("Huracan-Schema", b"\xff\x00")],
+        [("Huracan-Schema", b"huracan.market.v1.Bar"), ("Huracan-Schema", None), ("", b"")],
+    ],
+    ids=["no values", "bytes", "twice"],
+)
+def test_whatever_headers_others_write_a_record_is_poison_at_most_and_its_key_is_written_and_read_on(
+    kafka_server: Broker, headers: list[tuple[str, bytes | None]]
+) -> None:
+    async def scenario(log: KafkaLog, key: str) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=kafka_server.url) as stranger:
+            at = (
+                await stranger.send_and_wait(
+                    TICKS_TOPIC, b"x", key.encode(), partition=subjects.partition(key), headers=headers
+                )
+            ).offset
+        with pytest.raises(PoisonRecord, match=f"unknown_schema: .* at offset {at}"):
+            await log.last(TICKS_TOPIC, key)
+        offset = await log.append(TICKS_TOPIC, key, Bar(trades=1), record_id=b"1")
+        await log.wait(TICKS_TOPIC, key, offset)
+        with pytest.raises(PoisonRecord):
+            await log.read(TICKS_TOPIC, key, at)
+        assert [record.offset for record in await log.read(TICKS_TOPIC, key, at + 1)] == [offset]
+
+    _run(KafkaConfig(servers=kafka_server.url), scenario)
+
+
+def test_with_the_smallest_batches_a_letter_is_kept_whatever_its_size(kafka_server: Broker) -> None:
+    async def scenario(log: KafkaLog, key: str) -> None:
+        text = "\U0001f600" * 20_000
+        letters = [
+            DeadLetter(
+                raw=secrets.token_bytes(100_000), source=text, schema=text, reason=text, detail=text, at_ns=at_ns
+            )
+            for at_ns in (1, 2**63 - 1)
+        ]
+        topic = subjects.dead_letters(TICKS_TOPIC)
+        for letter in letters:
+            await log.append(topic, key, letter, record_id=letter.raw[:16])
+        kept = [record.message for record in await log.read(topic, key, 0)]
+        assert [letter.whole_digest for letter in kept if isinstance(letter, DeadLetter)] == [
+            hashlib.sha256(letter.raw).digest() for letter in letters
+        ]
 
     _run(KafkaConfig(servers=kafka_server.url, max_batch_bytes=16_384), scenario)
 

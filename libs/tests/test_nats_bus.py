@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from huracan.bus import queue
+from huracan.bus import queue, subjects
 from huracan.bus.nats import reader
+from huracan.bus.nats.bus import NatsBus
 from huracan.bus.nats.streams import STREAMS, make_streams
 from huracan.clock import MarketClock, SystemClock
 from huracan.contracts.market import Bar
 from huracan.contracts.ops import DeadLetter
 from huracan.errors import BadInput, Fatal, PoisonMessage, Recoverable
 from huracan.ids import derived_id
+from huracan.ports import Ports
+from huracan.rng import SeededRng
+from huracan.service.dead_letters import DeadLetters
+from huracan.store.memory import MemoryStore
+from huracan.ticklog.jetstream import JetStreamLog
 
 from .nats_world import START_NS, RunningServer, World, number_of, rest, run_in, take, until
+
+BAR = "huracan.market.v1.Bar"
+DLQ = subjects.dead_letters(subjects.JOURNAL_TOPIC)
 
 
 @pytest.fixture
@@ -99,6 +110,61 @@ def test_a_message_that_cannot_be_read_is_poison_to_its_reader_alone(world: Worl
     run_in(world, scenario)
 
 
+def _burying(world: World, bus: NatsBus) -> DeadLetters:
+    """Return the dead letters of a service that nobody else has the name of."""
+    ports = Ports(bus=bus, log=JetStreamLog(bus), clock=SystemClock(), store=MemoryStore(), rng=SeededRng(1))
+    return DeadLetters(ports, world.name, Counter())
+
+
+async def _letters(world: World, bus: NatsBus) -> list[DeadLetter]:
+    records = await JetStreamLog(bus).read(DLQ, world.name, 0)
+    return [record.message for record in records if isinstance(record.message, DeadLetter)]
+
+
+def test_whatever_numbers_its_headers_claim_a_message_that_cannot_be_read_is_buried_and_stops_nothing(
+    world: World,
+) -> None:
+    claims = [
+        ({"Huracan-Attempt": "99999999999"}, "undecodable", 2**32 - 1),
+        ({"Huracan-Attempt": "9" * 5_000}, "undecodable", 2**32 - 1),
+        ({"Huracan-Attempt": "-1", "Huracan-Sent": "9" * 30 + " x"}, "undecodable", 1),
+        ({"Huracan-Epoch": "99999999999999999999"}, "impossible_epoch", 1),
+        ({"Huracan-Epoch": "9" * 5_000}, "impossible_epoch", 1),
+    ]
+
+    async def scenario() -> None:
+        bus = await world.bus("reader")
+        inbox, dead_letters = bus.inbox(), _burying(world, bus)
+        inbox.consume(world.stored(), durable="reader")
+        for number, (headers, reason, _) in enumerate(claims):
+            data = Bar(trades=number).SerializeToString() if reason == "impossible_epoch" else bytes([255, number])
+            await bus.connection.request(world.stored(), data, {"Huracan-Schema": BAR, **headers})
+        await world.store(bus, 7)
+        assert [await dead_letters.read(await anext(inbox)) for _ in claims] == [None] * len(claims)
+        assert await take(inbox, 1) == [7]
+        assert [(letter.reason, letter.attempt) for letter in await _letters(world, bus)] == [
+            (reason, attempt) for _, reason, attempt in claims
+        ]
+
+    run_in(world, scenario)
+
+
+@pytest.mark.parametrize("seen", ["nonsense", "[1]", '{"exec.v1.a": "x"}', "[" * 100_000])
+def test_what_a_sender_says_it_had_seen_and_nobody_can_read_keeps_nothing_back(world: World, seen: str) -> None:
+    async def scenario() -> None:
+        bus = await world.bus("reader", causal=True)
+        inbox = bus.inbox()
+        inbox.subscribe(world.sent())
+        inbox.everything(world.stored())
+        await bus.prepared()
+        data = Bar(trades=1).SerializeToString()
+        await bus.connection.publish(world.sent(), data, {"Huracan-Schema": BAR, "Huracan-After": seen})
+        await world.send(bus, 2)
+        assert await take(inbox, 2) == [1, 2]
+
+    run_in(world, scenario)
+
+
 def test_two_durables_each_receive_everything_and_only_what_matches(world: World) -> None:
     async def scenario() -> None:
         bus = await world.bus("reader")
@@ -170,6 +236,40 @@ def test_a_message_too_large_for_the_server_is_fatal_on_either_path(world: World
             await bus.publish_acknowledged(world.stored(), large, message_id=b"1")
         with pytest.raises(Fatal, match="message was 2000"):
             await bus.publish(world.sent(), large)
+
+    run_in(world, scenario)
+
+
+def test_a_message_that_only_its_headers_make_too_large_is_fatal_to_itself_and_ends_no_connection(
+    world: World,
+) -> None:
+    async def scenario() -> None:
+        bus = await world.bus("writer")
+        connection = bus.connection
+        data = bytes(connection.max_payload - 30)  # the framing takes 12, the line beside the value 5
+        await connection.request(world.stored(), data, {"X": "a" * 13})
+        with pytest.raises(Fatal, match="message was 1048577 bytes with its headers, the server takes 1048576"):
+            await connection.request(world.stored(), data, {"X": "a" * 14})
+        await world.store(bus, 1)
+        assert (connection.counts["disconnects"], connection.counts["errors"]) == (0, 0)
+
+    run_in(world, scenario)
+
+
+def test_a_message_as_large_as_the_server_takes_is_buried_by_its_beginning_and_stops_nothing(world: World) -> None:
+    async def scenario() -> None:
+        bus = await world.bus("reader")
+        inbox, dead_letters = bus.inbox(), _burying(world, bus)
+        inbox.consume(world.stored(), durable="reader")
+        raw = b"\xff" * 1_048_300
+        await bus.connection.request(world.stored(), raw, {"Huracan-Schema": BAR})
+        await world.store(bus, 7)
+        assert await dead_letters.read(await anext(inbox)) is None
+        assert await take(inbox, 1) == [7]
+        (letter,) = await _letters(world, bus)
+        assert (letter.reason, letter.whole_digest) == ("undecodable", sha256(raw).digest())
+        assert raw.startswith(letter.raw)
+        assert len(letter.raw) > 900_000
 
     run_in(world, scenario)
 

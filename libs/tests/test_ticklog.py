@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from huracan.bus.nats.bus import NatsBus
 from huracan.bus.subjects import FEATURES_TOPIC, JOURNAL_TOPIC, TICKS_TOPIC, dead_letters
 from huracan.clock import SystemClock
 from huracan.contracts.market import Bar
+from huracan.contracts.ops import DeadLetter
 from huracan.embedded.kafka import KafkaServer
 from huracan.embedded.nats import NatsServer, NatsUser
 from huracan.embedded.ports import free_port
@@ -345,6 +347,41 @@ def test_a_record_that_cannot_be_read_is_poison_by_its_place_and_others_are_read
         await other.wait(TICKS_TOPIC, key, offsets[0])
         assert await _records(other, key, at + 1) == [(offsets[0], 2)]
         assert await _records(other, beside) == [(offsets[1], 2)]
+
+    _run(kind, scenario)
+
+
+def test_a_letter_that_is_larger_than_its_log_takes_is_kept_by_its_beginning_and_others_whole(kind: Kind) -> None:
+    letters = [
+        DeadLetter(raw=raw, source=text, schema=text, reason="r", detail=text, attempt=2, at_ns=1)
+        for raw, text in (
+            (secrets.token_bytes(700_000), "frame"),
+            (secrets.token_bytes(2_000_000), "frame"),
+            (b"short", "é" * 1_000_000),
+        )
+    ]
+    topic = dead_letters(TICKS_TOPIC)
+
+    async def scenario(writer: Log, other: Log, key: str) -> None:
+        for number, letter in enumerate(letters):
+            offset = await writer.append(topic, key, letter, record_id=bytes([number]))
+            assert await writer.append(topic, key, letter, record_id=bytes([number])) == offset
+        kept = [record.message for record in await other.read(topic, key, 0)]
+        if isinstance(kind, InMemory):
+            assert kept == letters
+            return
+        assert kept[0] == letters[0]
+        for found, letter in zip(kept[1:], letters[1:], strict=True):
+            assert isinstance(found, DeadLetter)
+            assert letter.raw.startswith(found.raw)
+            assert (found.reason, found.attempt, found.at_ns) == ("r", 2, 1)
+            assert letter.schema.startswith(found.schema)
+            assert found.whole_digest == sha256(letter.raw).digest()
+            said = f"; cut from {len(letter.raw)} bytes, SHA-256 {found.whole_digest.hex()}"
+            assert letter.detail.startswith(found.detail.removesuffix(said))
+            assert found.detail.endswith(said)
+        lengths = [len(letter.raw) for letter in kept if isinstance(letter, DeadLetter)]
+        assert (lengths[0], lengths[1] > 800_000, lengths[2]) == (700_000, True, len(b"short"))
 
     _run(kind, scenario)
 

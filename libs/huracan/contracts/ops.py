@@ -30,6 +30,7 @@ from huracan.contracts.market import instrument_key
 from huracan.ids import derived_id
 
 __all__ = [
+    "LAST_ATTEMPT",
     "DeadLetter",
     "DriftChanged",
     "EngineAction",
@@ -55,6 +56,9 @@ __all__ = [
     "service_report",
     "step_acknowledged",
 ]
+
+LAST_ATTEMPT = (1 << 32) - 1
+"""The highest attempt that a dead letter can name; any after it counts as it."""
 
 
 def step_acknowledged(service: str, instrument: InstrumentId, step: int) -> StepAcknowledged:
@@ -103,7 +107,15 @@ def dead_letter(
     *, raw: bytes, source: str, schema: str, reason: str, detail: str, attempt: int, at_ns: int
 ) -> DeadLetter:
     """Return a message that could not be read, whole, with the reason."""
-    return DeadLetter(raw=raw, source=source, schema=schema, reason=reason, detail=detail, attempt=attempt, at_ns=at_ns)
+    return DeadLetter(
+        raw=raw,
+        source=source,
+        schema=schema,
+        reason=reason,
+        detail=detail,
+        attempt=min(attempt, LAST_ATTEMPT),
+        at_ns=at_ns,
+    )
 
 
 def engine_event_name(event: EngineEvent) -> str:

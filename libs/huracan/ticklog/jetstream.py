@@ -18,7 +18,7 @@ from huracan.bus.nats.streams import STREAM_OF_TOPIC, stream_of
 from huracan.errors import Fatal, PartlyAppended, Recoverable
 from huracan.ids import derived_id
 from huracan.ports import Record
-from huracan.ticklog.record import record_of
+from huracan.ticklog.record import fitting, record_of
 
 BATCH = 1_000
 """Records that the server sends for one request."""
@@ -40,7 +40,8 @@ class JetStreamLog:
         """Append once under the id and return the offset; raise Recoverable when no acknowledgement came."""
         subject = subjects.log(topic, key)
         message_id = derived_id(subject, record_id)  # the stream knows ids over all its subjects, a key has its own
-        return self._know(topic, key, await self._bus.store(subject, message, message_id=message_id))
+        kept = fitting(message, self._connection.max_payload * 7 // 8)  # the rest is for its headers
+        return self._know(topic, key, await self._bus.store(subject, kept, message_id=message_id))
 
     async def append_all(self, topic: str, key: str, records: Sequence[tuple[Message, bytes]]) -> list[int]:
         """Append in order, each once under its id; raise PartlyAppended when no acknowledgement came of one.

@@ -18,7 +18,8 @@ from huracan.bus.nats.reader import Reader, Reading, Start, StreamMessage
 from huracan.bus.nats.streams import stream_of
 from huracan.bus.queue import DeliveryQueue
 from huracan.contracts import codec
-from huracan.errors import Fatal, Recoverable
+from huracan.contracts.ops import LAST_ATTEMPT
+from huracan.errors import Fatal, PoisonMessage, Recoverable
 from huracan.ports import Clock
 
 SCHEMA = "Huracan-Schema"
@@ -69,22 +70,26 @@ class NatsDelivery:
     @property
     def sent_ns(self) -> int:
         """Return the sender's wall clock at publishing, 0 when it did not say."""
-        return _number(self._headers.get(SENT, "").partition(" ")[0])
+        return _time(self._headers.get(SENT, "").partition(" ")[0])
 
     @property
     def time_ns(self) -> int:
         """Return the sender's market clock at publishing, 0 when it did not say."""
-        return _number(self._headers.get(SENT, "").partition(" ")[2])
+        return _time(self._headers.get(SENT, "").partition(" ")[2])
 
     @property
-    def after(self) -> str:
-        """Return what the sender had seen of the acknowledged path, as JSON, in a replay."""
-        return self._headers.get(AFTER, "")
+    def after(self) -> dict[str, int]:
+        """Return what the sender had seen of the acknowledged path, in a replay; nothing when it cannot be read."""
+        try:
+            seen = json.loads(self._headers.get(AFTER, "{}"))
+        except (ValueError, RecursionError):
+            return {}
+        return seen if isinstance(seen, dict) and all(type(number) is int for number in seen.values()) else {}
 
     @property
     def attempt(self) -> int:
-        """Return which time it comes: 1 unless it was replayed."""
-        return _number(self._headers.get(ATTEMPT, "")) or 1
+        """Return which time it comes, `LAST_ATTEMPT` at most: 1 unless it was replayed."""
+        return min(_number(self._headers.get(ATTEMPT, "")) or 1, LAST_ATTEMPT)
 
     @property
     def raw(self) -> tuple[str, bytes]:
@@ -92,7 +97,9 @@ class NatsDelivery:
         return self._headers.get(SCHEMA, ""), self._message.data
 
     def decode(self) -> Message:
-        """Return the message; raise PoisonMessage when it cannot be read."""
+        """Return the message; raise PoisonMessage when it cannot be read, or its epoch is none."""
+        if self.epoch == _TOO_LARGE:
+            raise PoisonMessage("impossible_epoch", f"{EPOCH} was {self._headers[EPOCH][:_LONGEST]}, beyond 64 bits")
         return codec.decode(*self.raw)
 
     def ack(self) -> None:
@@ -101,8 +108,18 @@ class NatsDelivery:
             self._on_ack()
 
 
+_TOO_LARGE = 1 << 64
+_LONGEST = len(str(_TOO_LARGE)) + 1
+
+
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+    """Return the number in a header, whoever wrote it: `_TOO_LARGE` at most, 0 where there is none."""
+    return min(int(text[:_LONGEST]), _TOO_LARGE) if text.isdecimal() else 0
+
+
+def _time(text: str) -> int:
+    number = _number(text)
+    return number if number < 1 << 63 else 0
 
 
 class _Seen:
@@ -181,7 +198,7 @@ class NatsInbox:
     async def _receive(self, message: Msg) -> None:
         delivery = NatsDelivery(message)
         if self._bus.causal and self._readers:
-            after = json.loads(delivery.after or "{}")
+            after = delivery.after
             if self._held or not self._here(after):
                 self._held.append((delivery, after))
                 return
@@ -346,7 +363,7 @@ class NatsBus:
         if self.causal:
             if delivery.sequence:
                 self._seen.note(delivery.subject, delivery.sequence)
-            for subject, seen in json.loads(delivery.after or "{}").items():
+            for subject, seen in delivery.after.items():
                 self._seen.note(subject, seen)
 
     def _packed(self, subject: str, message: Message, epoch: int) -> tuple[bytes, dict[str, str]]:

@@ -2,7 +2,8 @@
 
 What the client does by default and must not do here (each has a test against the real server): it gives up after 60
 attempts to reconnect; it says nothing to a publisher whose subject is forbidden; it keeps a request waiting whose
-connection is gone; its own drain can hang; its flush overtakes what waits to be sent.
+connection is gone; its own drain can hang; its flush overtakes what waits to be sent; it counts a message without its
+headers, and the server throws out whoever sends one that is too large.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ DRAIN_TIMEOUT_S = 5.0
 FORBIDDEN_BOUND = 1_024
 """Subjects remembered as forbidden; past it a publisher is not told of more."""
 
+_FRAMING = len(b"NATS/1.0\r\n\r\n")
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 
 logger = structlog.get_logger()
@@ -145,20 +147,24 @@ class Connection:
         """Return whether the connection is gone for good: the process must be restarted."""
         return self._client.is_closed
 
+    @property
+    def max_payload(self) -> int:
+        """Return the largest message that the server takes, in bytes, its headers included."""
+        return self._client.max_payload
+
     async def publish(self, subject: str, data: bytes, headers: Headers | None = None, *, reply: str = "") -> None:
         """Send at most once; raise Recoverable when it cannot even be handed to the socket.
 
-        Raises Fatal for a message that the server does not take, and for a subject that it has refused before: it says
-        so only after the first message.
+        Raises Fatal for a message that is, with its headers, larger than the server takes, and for a subject that it
+        has refused before: it says so only after the first message.
         """
         if self._forbidden and subject.lower() in self._forbidden:
             raise self._not_permitted("publish", subject)
+        size = len(data) + _size(headers)
+        if size > self.max_payload:
+            raise Fatal(f"{subject}: message was {size} bytes with its headers, the server takes {self.max_payload}")
         try:
             await self._client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None)
-        except errors.MaxPayloadError:
-            raise Fatal(
-                f"{subject}: message was {len(data)} bytes, the server takes {self._client.max_payload}"
-            ) from None
         except (errors.Error, OSError) as error:
             raise Recoverable(f"{subject}: not sent: {error}") from None
 
@@ -339,6 +345,13 @@ class Connection:
         if not self._closing:
             self.gone.set()
         logger.info("bus.closed", service=self.login.name)
+
+
+def _size(headers: Headers | None) -> int:
+    """Return how many bytes headers are on the wire, which the library does not count and the server does."""
+    if not headers:
+        return 0
+    return _FRAMING + sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
 
 
 class NotThere(Recoverable):

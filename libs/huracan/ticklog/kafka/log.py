@@ -21,7 +21,7 @@ from huracan.ticklog.kafka.presence import Presence
 from huracan.ticklog.kafka.reader import Follower, Readers, Tail
 from huracan.ticklog.kafka.topics import TOPICS, check_topics
 from huracan.ticklog.kafka.writer import EPOCH, RECORD_ID, SCHEMA, Entry, Group, PartitionWriter, Producing, Room
-from huracan.ticklog.record import record_of
+from huracan.ticklog.record import fitting, record_of
 
 FIRST_LOOK = 64
 """Records from the end that are looked through first for the newest of a key; four times as many each time after."""
@@ -118,7 +118,7 @@ class KafkaLog:
         return found
 
     def _encoded(self, message: Message) -> bytes:
-        data = codec.encode(message)
+        data = codec.encode(fitting(message, self._config.max_batch_bytes * 7 // 8))  # the rest is for its headers
         if len(data) > self._config.max_batch_bytes:
             raise Fatal(
                 f"a {codec.schema_of(message)} was {len(data)} bytes, more than kafka.max_batch_bytes; raise it"
@@ -270,7 +270,7 @@ def _known_topic(topic: str) -> str:
 
 
 def _record(record: ConsumerRecord) -> Record:
-    schema = dict(record.headers).get(SCHEMA, b"").decode(errors="replace")
+    schema = (dict(record.headers).get(SCHEMA) or b"").decode(errors="replace")  # Kafka's headers may have no value
     return record_of(f"{record.topic}[{record.partition}]", record.offset, schema, record.value or b"")
 
 

@@ -109,7 +109,7 @@ class GapDetected(_message.Message):
     def __init__(self, instrument: _Optional[_Union[_market_pb2.InstrumentId, _Mapping]] = ..., stream: _Optional[str] = ..., expected: _Optional[int] = ..., was: _Optional[int] = ..., at_ns: _Optional[int] = ..., ingest_seq: _Optional[int] = ..., action: _Optional[str] = ...) -> None: ...
 
 class DeadLetter(_message.Message):
-    __slots__ = ("raw", "source", "schema", "reason", "detail", "attempt", "at_ns")
+    __slots__ = ("raw", "source", "schema", "reason", "detail", "attempt", "at_ns", "whole_digest")
     RAW_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,7 @@ class DeadLetter(_message.Message):
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     AT_NS_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     raw: bytes
     source: str
     schema: str
@@ -124,7 +125,8 @@ class DeadLetter(_message.Message):
     detail: str
     attempt: int
     at_ns: int
-    def __init__(self, raw: _Optional[bytes] = ..., source: _Optional[str] = ..., schema: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., attempt: _Optional[int] = ..., at_ns: _Optional[int] = ...) -> None: ...
+    whole_digest: bytes
+    def __init__(self, raw: _Optional[bytes] = ..., source: _Optional[str] = ..., schema: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., attempt: _Optional[int] = ..., at_ns: _Optional[int] = ..., whole_digest: _Optional[bytes] = ...) -> None: ...
 
 class Count(_message.Message):
     __slots__ = ("name", "value")
