@@ -202,7 +202,7 @@ class Reader:
         if discarded > 0:
             self._discarded_to = before
             self._connection.counts["discarded"] += discarded
-            logger.warning("bus.discarded", reader=self.reading.name, stream=self.reading.stream, messages=discarded)
+            logger.warning("bus.discarded", reader=self.reading.name, stream=self.reading.stream, at_most=discarded)
 
     async def _pull(self) -> None:
         """Keep one request open; when the server forgot the consumer, make it again."""
