@@ -70,7 +70,7 @@ class Letter:
     @property
     def message_id(self) -> str:
         """Return the id of the message, whoever refused it: published again for one reader, all have it again."""
-        return derived_id(_REPLAYED, self.said.source, self.said.schema, self.said.raw).hex()
+        return derived_id(_REPLAYED, self.said.source, self.said.schema, self.said.whole_digest or self.said.raw).hex()
 
 
 class Replayed(BaseModel):
@@ -81,12 +81,12 @@ class Replayed(BaseModel):
     id: str
     outcome: str
     """`replayed`: published again; `readable`: a frame that would be read now; `refused`: still not readable, and kept
-    with the next attempt; `done`: it was dealt with before."""
+    with the next attempt; `cut`: only its beginning is kept, and nothing was sent; `done`: it was dealt with before."""
     detail: str
 
 
 def _id(topic: str, key: str, letter: DeadLetter) -> str:
-    return derived_id("letter", topic, key, letter.source, letter.schema, letter.raw).hex()
+    return derived_id("letter", topic, key, letter.source, letter.schema, letter.whole_digest or letter.raw).hex()
 
 
 async def read_letters(log: TickLog) -> tuple[list[Letter], int]:
@@ -136,6 +136,8 @@ async def replay_letter(letter: Letter, log: TickLog, publish: Publish, clock: C
     said = letter.said
     if letter.replayed:
         return Replayed(id=letter.id, outcome="done", detail=f"attempt {said.attempt} was replayed before")
+    if said.whole_digest:
+        return Replayed(id=letter.id, outcome="cut", detail=f"only its beginning is kept: {said.detail}")
     try:
         if said.schema == _FRAME:
             kind = await _read_frame(letter, log)

@@ -364,6 +364,24 @@ def test_of_a_message_the_newest_attempt_is_listed() -> None:
     asyncio.run(main())
 
 
+def test_of_letters_that_were_cut_each_is_listed_and_none_is_sent() -> None:
+    async def publish(letter: DeadLetter, message_id: bytes) -> None:
+        raise AssertionError(letter, message_id)
+
+    async def main() -> None:
+        log = MemoryLog()
+        cut = [_letter(codec.encode(FILL)) for _ in range(2)]
+        for number, letter in enumerate(cut):
+            letter.whole_digest = bytes([number]) * 32
+        letters = await _buried(log, *cut)
+        assert [letter.said for letter in letters] == cut
+        replayed = await replay_all(letters, log.node("x"), publish, SystemClock())
+        assert [each.outcome for each in replayed] == ["cut", "cut"]
+        assert await read_letters(log.node("x")) == letters
+
+    asyncio.run(main())
+
+
 def test_a_replay_that_ends_halfway_is_done_again_under_the_same_id() -> None:
     ids: list[bytes] = []
 

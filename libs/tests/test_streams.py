@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -95,6 +96,43 @@ def test_the_streams_of_an_older_release_are_brought_up_to_date_with_what_they_h
         await make_streams(connection)
         await _say(bus)
         assert await _kept(connection) == 1 + len(WORD)
+
+    _run(url, scenario)
+
+
+def test_what_a_full_stream_discarded_while_it_waited_for_a_durable_is_counted_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dataclasses.replace(BUS, max_bytes=1 << 20)
+    monkeypatch.setattr(streams, "STREAMS", tuple(small if stream is BUS else stream for stream in STREAMS))
+    subject = subjects.ops("gateway", "feed")
+
+    async def scenario(connection: Connection) -> None:
+        await make_streams(connection)
+        bus = NatsBus(connection, wall=SystemClock())
+        inbox = bus.inbox()
+        inbox.consume(subject, durable="persister")
+        await bus.prepared()
+        assert connection.counts["discarded"] == 0
+        inbox.close()
+        await bus.prepared()
+        for number in range(200):
+            news = FeedChanged(change_id=bytes([number]), detail="x" * 10_000)
+            await bus.publish_acknowledged(subject, news, message_id=news.change_id)
+        kept = int(str(await _kept(connection)))
+        assert 0 < kept < 200
+        inbox = bus.inbox()
+        inbox.consume(subject, durable="persister")
+        await bus.prepared()
+        assert connection.counts["discarded"] == 200 - kept
+        for _ in range(kept):
+            (await anext(inbox)).ack()
+        for reconnected in connection.on_reconnected:
+            await reconnected()
+        await inbox.catch_up()
+        assert connection.counts["discarded"] == 200 - kept
+        inbox.close()
+        await bus.prepared()
 
     _run(url, scenario)
 

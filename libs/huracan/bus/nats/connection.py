@@ -69,7 +69,7 @@ class Connection:
     def __init__(self, login: NatsLogin) -> None:
         self.login = login
         self.counts: Counter[str] = Counter()
-        """What happened: reconnects, disconnects, errors, slow_consumers, refused."""
+        """What happened: reconnects, disconnects, errors, slow_consumers, refused, discarded (by a full stream)."""
         self.on_reconnected: list[Callable[[], Awaitable[None]]] = []
         self.on_refused: list[Callable[[str, Fatal], None]] = []
         """Called with the subject, in lower case, of a subscription that the server has forbidden."""

@@ -88,6 +88,7 @@ class Reader:
         self._left = 0
         self._heard = asyncio.Event()
         self._lost = False
+        self._discarded_to = 0
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
@@ -190,6 +191,18 @@ class Reader:
         if reading.durable and not self.newest:
             done = state["ack_floor"] if state["num_ack_pending"] else state["delivered"]
             self.newest = done["stream_seq"]
+        if reading.durable:
+            await self._count_discarded()
+
+    async def _count_discarded(self) -> None:
+        """Count what a full stream threw away before this durable came to it, with what was of other subjects."""
+        told: Any = await self._connection.ask(f"$JS.API.STREAM.INFO.{self.reading.stream}")
+        before = told["state"]["first_seq"] - 1
+        discarded = before - max(self.newest, self._discarded_to)
+        if discarded > 0:
+            self._discarded_to = before
+            self._connection.counts["discarded"] += discarded
+            logger.warning("bus.discarded", reader=self.reading.name, stream=self.reading.stream, at_most=discarded)
 
     async def _pull(self) -> None:
         """Keep one request open; when the server forgot the consumer, make it again."""

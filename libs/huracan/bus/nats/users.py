@@ -40,6 +40,7 @@ def service_permissions(user: str, access: Access) -> Permissions:
     ]
     for stream, name, pattern in followers + durables:
         publish += _consumer(stream, name, pattern)
+    publish += [f"$JS.API.STREAM.INFO.{stream}" for stream, _, _ in durables]
     for topic in access.follow:
         publish += _consumer(STREAM_OF_TOPIC[topic], "*", subjects.log_pattern(topic))
     return Permissions(publish=tuple(dict.fromkeys(publish)), subscribe=(*access.subscribe, _inbox(user)))
