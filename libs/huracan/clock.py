@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 NANOSECONDS = 1_000_000_000
+MICROSECOND_NS = 1_000
 MILLISECOND_NS = 1_000_000
 MINUTE_NS = 60 * NANOSECONDS
 DAY_NS = 1_440 * MINUTE_NS

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from huracan.bus import subjects
 from huracan.bus.outbox import Backoff, Outbox
-from huracan.clock import NANOSECONDS, step_of, step_open
+from huracan.clock import MICROSECOND_NS, NANOSECONDS, step_of, step_open
 from huracan.contracts.context import ENGINE, Context, ContextRef, EngineBundle, context, context_name
 from huracan.contracts.features import FeatureWindow
 from huracan.contracts.journal import JournalEntry, journal_entry
@@ -34,7 +34,6 @@ from huracan.service.dead_letters import DeadLetters
 from huracan.service.service import Service
 from huracan.ticklog.newest import newest_of
 
-MICROSECOND_NS = 1_000
 TRY_AGAIN_NS = 5 * NANOSECONDS
 """Between two attempts of a copy to open what it could not open when it was chosen."""
 

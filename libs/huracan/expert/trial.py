@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from huracan.clock import MICROSECOND_NS
 from huracan.config import Config
 from huracan.contracts.ops import EngineTrial
 from huracan.inference.engine import NoNumbers
 
-_MICROSECOND_NS = 1_000
 _P99 = 99
 _SLOW_SHARE = 0.01
 """What lies above a 99th percentile."""
@@ -134,7 +134,7 @@ class Trial:
         if tried.probabilities is not None and other.probabilities is not None:
             self._compare(np.asarray(tried.probabilities), np.asarray(other.probabilities))
         if self._timed:
-            limit_ns = self._config.max_p99_us * _MICROSECOND_NS
+            limit_ns = self._config.max_p99_us * MICROSECOND_NS
             for place, answer in enumerate((tried, other)):
                 self._times[place].append(answer.compute_ns)
                 self._slow[place] += answer.compute_ns > limit_ns
@@ -168,8 +168,8 @@ class Trial:
             return Left("p99", self._p99_us()[0], self._config.max_p99_us)
         over_ns, machine_ns = self._overrun_ns
         limit_us = _OVERRUN * _SLOW_SHARE * self.planned * self._config.max_p99_us
-        if over_ns > limit_us * _MICROSECOND_NS + _STALLS * machine_ns:
-            return Left("overrun", over_ns / _MICROSECOND_NS, limit_us)
+        if over_ns > limit_us * MICROSECOND_NS + _STALLS * machine_ns:
+            return Left("overrun", over_ns / MICROSECOND_NS, limit_us)
         if self._timed and self.complete:
             p99_us, other_us = self._p99_us()
             if p99_us > self._config.max_p99_ratio * other_us:
@@ -195,7 +195,7 @@ class Trial:
     def _p99_us(self) -> tuple[float, float]:
         if not self._times[0]:
             return 0.0, 0.0
-        tried, other = (float(np.percentile(times, _P99)) / _MICROSECOND_NS for times in self._times)
+        tried, other = (float(np.percentile(times, _P99)) / MICROSECOND_NS for times in self._times)
         return tried, other
 
     def told(self) -> EngineTrial:

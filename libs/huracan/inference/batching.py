@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from huracan.clock import MICROSECOND_NS
 from huracan.config import Config
 from huracan.errors import Fatal, Recoverable
 from huracan.inference.engine import LARGEST_BATCH, Engine
@@ -21,7 +22,6 @@ from huracan.ports import Clock
 
 LAST = "last."
 """Begins the names of counts that are the newest value of something, as services name them."""
-_MICROSECOND_NS = 1_000
 TIMES_US = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _DIGITS = 12
@@ -165,7 +165,7 @@ class MicroBatcher:
 
     async def _gathered(self) -> None:
         """Wait until the batch is full, or its first window has waited its budget."""
-        due_ns = self._waiting[0].asked_ns + self._config.longest_wait_us * _MICROSECOND_NS
+        due_ns = self._waiting[0].asked_ns + self._config.longest_wait_us * MICROSECOND_NS
         if self._is_ready(due_ns):
             return
         timer = asyncio.create_task(self._ring(due_ns), name="micro-batch is due")
@@ -213,7 +213,7 @@ def observe(counts: Counter[str], name: str, value: int, bounds: Sequence[int]) 
 
 
 def _microseconds(ns: int) -> int:
-    return max(0, ns) // _MICROSECOND_NS  # wall time may be set back meanwhile
+    return max(0, ns) // MICROSECOND_NS  # wall time may be set back meanwhile
 
 
 def gauge(digest: bytes) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from google.protobuf.message import Message
 
 from huracan.contracts import codec
+from huracan.contracts.ops import LAST_ATTEMPT
 from huracan.errors import BadInput, Recoverable
 from huracan.ports import Delivery
 from huracan.store.files import sync_directory
@@ -25,8 +26,6 @@ _FRAME = struct.Struct(">III")
 """Length of the payload, checksum of the length, checksum of the payload."""
 _PAYLOAD = struct.Struct(">QIHH")
 """Epoch, attempt, length of the subject, length of the schema; then subject, schema and bytes."""
-_MOST_ATTEMPTS = (1 << 32) - 1
-"""Beyond it attempts are not told apart: a header has room for more."""
 
 
 class SpillFull(Recoverable):
@@ -176,7 +175,7 @@ class Spill:
 def _framed(delivery: Delivery) -> bytes:
     schema, raw = delivery.raw
     subject, name = delivery.subject.encode(), schema.encode()
-    attempt = min(delivery.attempt, _MOST_ATTEMPTS)
+    attempt = min(delivery.attempt, LAST_ATTEMPT)
     payload = _PAYLOAD.pack(delivery.epoch, attempt, len(subject), len(name)) + subject + name + raw
     return _FRAME.pack(len(payload), _sum_of(len(payload)), zlib.crc32(payload)) + payload
 
