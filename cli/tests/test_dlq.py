@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -56,6 +55,8 @@ from huracan_cli.system import OPERATOR
 from huracan_persister.config import PersisterConfig
 from huracan_persister.service import NAME, Persister
 
+from .run_states import run_state
+
 BTC = InstrumentId(venue="sim", symbol="btc")
 SUBJECT = subjects.execution("paper", "fill", BTC)
 LATER = "huracan.execution.v2.Fill"
@@ -84,19 +85,7 @@ def state() -> Iterator[RunState]:
 
 
 def _state(url: str, password: str = "secret") -> RunState:
-    return RunState(
-        pid=os.getpid(),
-        started_ns=1,
-        source="test",
-        simulated=False,
-        instrument="sim.btc",
-        layout="seven",
-        nats_url=url,
-        nats_user=None,
-        passwords={OPERATOR: SecretStr(password)},
-        postgres_url=SecretStr(""),
-        http_ports={},
-    )
+    return run_state(nats_url=url, passwords={OPERATOR: SecretStr(password)})
 
 
 @dataclass

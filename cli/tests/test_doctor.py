@@ -13,7 +13,9 @@ from pydantic import SecretStr
 
 from huracan.embedded.ports import free_port
 from huracan_cli.doctor import Finding, diagnose, healthy, render
-from huracan_cli.state import FILE, RunState
+from huracan_cli.state import FILE
+
+from .run_states import run_state
 
 NAMES = [
     *("python", "nats-server", "postgresql", "pgvector", "uvloop", "services", "migrations"),
@@ -169,16 +171,9 @@ def test_a_server_that_somebody_else_runs_is_asked_in_the_place_of_ours(
 
 def test_a_system_that_runs_is_looked_at(server_directory: Path, tmp_path: Path) -> None:
     assert "nothing runs" in _diagnosed(tmp_path)["system"].detail
-    RunState(
-        pid=os.getpid(),
-        started_ns=1,
-        source="test",
-        simulated=False,
-        instrument="sim.btc",
+    run_state(
         layout="single",
         nats_url=f"nats://127.0.0.1:{free_port()}",
-        nats_user=None,
-        passwords={},
         postgres_url=SecretStr("postgresql://huracan:secret@127.0.0.1:1/huracan"),
         http_ports={"huracan": free_port()},
     ).write(tmp_path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
-import os
 import shutil
 import tempfile
 import threading
@@ -36,6 +35,8 @@ from huracan_cli.main import app
 from huracan_cli.reach import operator
 from huracan_cli.state import RunState, load
 from huracan_cli.system import OPERATOR
+
+from .run_states import run_state
 
 FLOW = BUNDLES / "flow"
 OLD = EngineBundle(digest=b"\1" * 32, name="flow", version=1)
@@ -147,20 +148,7 @@ def directory() -> Iterator[Path]:
 
 
 def _state(url: str, engines: Path) -> RunState:
-    return RunState(
-        pid=os.getpid(),
-        started_ns=1,
-        source="test",
-        simulated=False,
-        instrument="sim.btc",
-        layout="seven",
-        nats_url=url,
-        nats_user=None,
-        passwords={OPERATOR: SecretStr("secret")},
-        postgres_url=SecretStr(""),
-        engines=engines,
-        http_ports={},
-    )
+    return run_state(nats_url=url, passwords={OPERATOR: SecretStr("secret")}, engines=engines)
 
 
 @contextmanager

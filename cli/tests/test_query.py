@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 from pathlib import Path
 
 import asyncpg
@@ -37,7 +36,8 @@ from huracan.store.postgres import PostgresStore
 from huracan.store.tables import TABLES
 from huracan_cli.main import app
 from huracan_cli.query import TABLE_NAMES, Cell, page, parse_time, query, render
-from huracan_cli.state import RunState
+
+from .run_states import run_state
 
 BTC = InstrumentId(venue="sim", symbol="btc-usdt-perp", definition_version=1)
 ETH = InstrumentId(venue="sim", symbol="eth-usdt-perp", definition_version=1)
@@ -279,19 +279,7 @@ def test_an_empty_database_url_is_refused_and_another_database_is_not_taken_for_
     filled: str, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HURACAN_POSTGRES_URL", raising=False)
-    RunState(
-        pid=os.getpid(),
-        started_ns=1,
-        source="test",
-        simulated=False,
-        instrument="sim.btc",
-        layout="seven",
-        nats_url="",
-        nats_user=None,
-        passwords={},
-        postgres_url=SecretStr(filled),
-        http_ports={},
-    ).write(tmp_path)
+    run_state(postgres_url=SecretStr(filled)).write(tmp_path)
     typed = [part.format(tmp_path) for part in command]
     done = CliRunner().invoke(app, [*typed, "--postgres-url", ""])
     assert done.stdout == ""
